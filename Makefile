@@ -1,0 +1,38 @@
+# Every target does its own set-up; it needs Python 3.11 or newer with pip, and nothing else.
+PYTHON ?= python3
+BIN = .venv/bin
+
+demo: .venv/installed ## Watch an assistant collect, pay, read, reverse and report, on this machine alone
+	@$(BIN)/mpesa-mcp demo
+
+run: .venv/installed ## Serve on this machine, with the settings of the environment
+	@$(BIN)/mpesa-mcp serve
+
+test: .venv/installed ## The whole suite
+	@$(BIN)/python -m pytest
+
+test-fast: .venv/installed ## The suite without what starts processes
+	@$(BIN)/python -m pytest --ignore tests/cli --ignore tests/app --ignore tests/simulator
+
+lint: .venv/installed ## Style, formatting, and which room may import which
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo
+
+types: .venv/installed ## Strict types
+	@$(BIN)/mypy
+
+check: lint types test ## All that must hold before a change is handed in
+
+lock: .venv/installed ## Renew requirements.lock: names, versions and hashes, no addresses
+	@$(BIN)/pip-compile -q --extra dev --generate-hashes --strip-extras --allow-unsafe --upgrade \
+	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --no-annotate \
+	  -o requirements.lock pyproject.toml
+
+.venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed") if sys.version_info < (3, 11) else None'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing what is locked in requirements.lock (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: demo run test test-fast lint types check lock

@@ -1,0 +1,84 @@
+"""Structured logs on stderr, one JSON object a line, with secrets and phone numbers gone.
+
+stdout belongs to the MCP protocol. Redaction is the last processor, so it also sees formatted exceptions.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+_SECRET_NAMES = re.compile(
+    r"password|passkey|secret|credential|authorization|token|api_key|consumer_key|master_key|cookie", re.IGNORECASE
+)
+_PATTERNS = (
+    (re.compile(r"/cb/[^\s\"'?#]+"), "/cb/…"),
+    (re.compile(r"mpk_(sim|test|live)_\w+"), r"mpk_\1_…"),
+    (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]+"), r"\1 …"),
+    (re.compile(r"(?i)(\"?(?:SecurityCredential|Password|access_token)\"?\s*[:=]\s*\"?)[^\"\s,}]+"), r"\1…"),
+    # A CheckoutRequestID ends with the phone number (quirk 23); a bare number is one.
+    (re.compile(r"(ws_CO_[\w]{6})\w+"), r"\1…"),
+    (re.compile(r"(?<![\w.])(\+?254|0)([17])\d{5}(\d{3})(?!\w)"), r"\1\2*****\3"),
+)
+
+
+def configure_logs(level: str = "INFO") -> None:
+    """Sends our own log lines and those of libraries to stderr through one redacting chain."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        redact_event,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    stderr = logging.StreamHandler(sys.stderr)
+    stderr.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(ensure_ascii=False),
+            ],
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [stderr]
+    root.setLevel(level)
+    # The HTTP client logs full addresses, and the server its own access lines: ours say what is needed.
+    for chatty in ("httpx2", "httpcore2", "uvicorn.access", "aiosqlite", "mcp"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def redact_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Replaces values under secret names, and secrets and phone numbers inside any text."""
+    for name, value in event.items():
+        event[name] = "…" if _SECRET_NAMES.search(name) else _redacted(value)
+    return event
+
+
+def redact_text(text: str) -> str:
+    for pattern, replacement in _PATTERNS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def _redacted(value: Any) -> Any:
+    match value:
+        case str():
+            return redact_text(value)
+        case dict():
+            return {k: "…" if _SECRET_NAMES.search(str(k)) else _redacted(v) for k, v in value.items()}
+        case list() | tuple():
+            return [_redacted(item) for item in value]
+        case bool() | int() | float() | None:
+            return value
+        case _:
+            return redact_text(str(value))

@@ -1,0 +1,70 @@
+"""Migrations: one way, small, the same on both databases.
+
+`upgrade` runs them with the owner's rights; `revision_state` says whether the database is where this program expects.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+
+import anyio
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, make_url
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from mpesa_mcp.store.engine import create_private_file
+
+_SCRIPTS = Path(__file__).parent / "migrations"
+
+
+class RevisionState(StrEnum):
+    """Where the database stands against this program's migrations."""
+
+    CURRENT = "current"
+    BEHIND = "behind"
+    NEWER = "newer"
+    UNREACHABLE = "unreachable"
+
+
+async def upgrade(url: str) -> None:
+    """Brings the database at `url` to the newest migration; does nothing when it is there. Safe to run twice."""
+    if make_url(url).get_backend_name() == "sqlite":
+        create_private_file(Path(make_url(url).database or ""))
+    engine = create_async_engine(url)
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(_upgrade)
+    finally:
+        await engine.dispose()
+
+
+async def revision_state(url: str) -> RevisionState:
+    """Compares the database with the migrations of this program."""
+    if make_url(url).get_backend_name() == "sqlite" and not await anyio.Path(make_url(url).database or "").exists():
+        return RevisionState.BEHIND
+    engine = create_async_engine(url)
+    try:
+        async with engine.connect() as connection:
+            found = await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+    except (SQLAlchemyError, OSError):
+        return RevisionState.UNREACHABLE
+    finally:
+        await engine.dispose()
+    script = ScriptDirectory(str(_SCRIPTS))
+    if found == script.get_current_head():
+        return RevisionState.CURRENT
+    known = {revision.revision for revision in script.walk_revisions()}
+    return RevisionState.BEHIND if found is None or found in known else RevisionState.NEWER
+
+
+def _upgrade(connection: Connection) -> None:
+    if connection.dialect.name == "sqlite":
+        # One process migrates at a time; the driver alone would begin too late, after looking at the version.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    config = Config()
+    config.set_main_option("script_location", str(_SCRIPTS))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

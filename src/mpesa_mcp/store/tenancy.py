@@ -1,0 +1,223 @@
+"""The organization-bound session: a query that forgets the organization cannot be written.
+
+Promise: through an OrganizationSession only rows of its organization are read, changed, added or deleted.
+How: the organization is a criterion on every ORM statement, nested ones included; objects of another organization
+are refused when they are attached; whatever cannot be given the criterion (text, Core tables, set operations, raw
+inserts) is refused before it reaches the database. The identity map cannot leak, because the organization is part of
+every primary key. On PostgreSQL row-level security stands behind this as a second lock.
+"""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import (
+    CTE,
+    Alias,
+    Column,
+    CompoundSelect,
+    CursorResult,
+    Delete,
+    FromClause,
+    Insert,
+    Select,
+    Subquery,
+    Table,
+    Update,
+    event,
+    inspect,
+    select,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.elements import ColumnClause, ColumnElement, TextClause
+from sqlalchemy.sql.selectable import TextualSelect
+
+from mpesa_mcp.errors import InternalFault
+from mpesa_mcp.store.tables import OrganizationTable, PlatformTable
+
+Row = TypeVar("Row", bound=OrganizationTable)
+Value = TypeVar("Value")
+_ORGANIZATION = "organization_id"
+
+
+class OrganizationBreach(InternalFault):
+    """Our own code tried to reach past its organization. Nothing was read or written."""
+
+    code = "organization_breach"
+
+    def __init__(self, why: str) -> None:
+        super().__init__("An internal check stopped this request. Nothing was changed.")
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"organization breach: {self.why}"
+
+
+class BoundSession(Session):
+    """The synchronous session under an OrganizationSession; the listeners below guard it."""
+
+
+class PlatformSession(Session):
+    """A session for PlatformTables only."""
+
+
+class OrganizationSession:
+    """Reads and writes rows of one organization, inside one transaction."""
+
+    def __init__(self, session: AsyncSession, organization_id: str) -> None:
+        self._session = session
+        self.organization_id = organization_id
+        self.topics: set[str] = set()
+
+    @property
+    def dialect(self) -> str:
+        """ "sqlite" or "postgresql"."""
+        return self._session.get_bind().dialect.name
+
+    def wake(self, *topics: str) -> None:
+        """Wakes who waits for these topics (a queue's name, a row's id) once this transaction is committed."""
+        self.topics.update(topics)
+
+    def add(self, *rows: OrganizationTable) -> None:
+        """Adds new rows. Raises OrganizationBreach for a row of another organization."""
+        self._session.add_all(rows)
+
+    async def flush(self) -> None:
+        """Sends pending rows to the database, so that constraints speak now."""
+        await self._session.flush()
+
+    async def get(self, table: type[Row], row_id: str) -> Row | None:
+        """The row of this organization with this id, read anew."""
+        statement = select(table)
+        if len(inspect(table).primary_key) > 1:
+            statement = statement.where(inspect(table).attrs["id"].class_attribute == row_id)
+        elif row_id != self.organization_id:
+            return None
+        return await self.first(statement)
+
+    async def first(self, statement: Select[Value]) -> Value | None:
+        """The first value of the first row, or None."""
+        found: Value | None = (await self._read(statement)).scalars().first()
+        return found
+
+    async def all(self, statement: Select[Value]) -> Sequence[Value]:
+        """The first value of every row."""
+        found: Sequence[Value] = (await self._read(statement)).scalars().all()
+        return found
+
+    async def rows(self, statement: Select[Any]) -> Sequence[Any]:
+        """Every row as a named tuple."""
+        found: Sequence[Any] = (await self._read(statement)).all()
+        return found
+
+    async def change(self, statement: Update | Delete) -> int:
+        """Runs an UPDATE or DELETE and says how many rows it touched: the heart of each compare-and-set."""
+        result = await self._session.execute(statement, execution_options={"synchronize_session": False})
+        assert isinstance(result, CursorResult)
+        return result.rowcount
+
+    async def insert_if_absent(self, table: type[OrganizationTable], **values: Any) -> bool:
+        """Inserts a row of this organization unless one with the same key is there; says whether it did."""
+        if values.setdefault(_ORGANIZATION, self.organization_id) != self.organization_id:
+            raise OrganizationBreach("an insert for another organization")
+        insert = postgresql.insert if self.dialect == "postgresql" else sqlite.insert
+        statement = insert(table).values(**values).on_conflict_do_nothing()
+        result = await self._session.execute(
+            statement, execution_options={_CHECKED: True}, bind_arguments={"mapper": inspect(table)}
+        )
+        assert isinstance(result, CursorResult)
+        return result.rowcount == 1
+
+    async def _read(self, statement: Select[Any]) -> Any:
+        return await self._session.execute(statement, execution_options={"populate_existing": True})
+
+
+_CHECKED = "organization_checked"
+
+
+@event.listens_for(BoundSession, "before_attach")
+def _attach_own_rows_only(session: Session, row: object) -> None:
+    organization_id = session.info[_ORGANIZATION]
+    if not isinstance(row, OrganizationTable):
+        raise OrganizationBreach("a row that belongs to no organization")
+    # A row without an organization yet takes the session's; there is no other way to give it one.
+    if row.__dict__.get(_ORGANIZATION) is None:
+        row.organization_id = organization_id
+    if row.organization_id != organization_id:
+        raise OrganizationBreach("a row of another organization")
+
+
+@event.listens_for(BoundSession, "before_flush")
+def _write_own_rows_only(session: Session, _context: object, _instances: object) -> None:
+    for row in [*session.new, *session.dirty, *session.deleted]:
+        _attach_own_rows_only(session, row)
+
+
+@event.listens_for(BoundSession, "do_orm_execute")
+def _bind_statement(state: ORMExecuteState) -> None:
+    organization_id = state.session.info[_ORGANIZATION]
+    statement = state.statement
+    if isinstance(statement, Insert):
+        if not state.execution_options.get(_CHECKED):
+            raise OrganizationBreach("a raw insert")
+        return
+    if not isinstance(statement, Select | Update | Delete):
+        raise OrganizationBreach(f"a {type(statement).__name__} cannot be bound to an organization")
+    if isinstance(statement, Update) and _sets_organization(statement):
+        raise OrganizationBreach("an update of the organization itself")
+    tables = _named_tables(statement)
+    if not all(issubclass(table, OrganizationTable) for table in tables):
+        raise OrganizationBreach("a table that belongs to no organization")
+    state.statement = statement.options(
+        *(
+            with_loader_criteria(table, inspect(table).c.organization_id == organization_id, include_aliases=True)
+            for table in tables
+        )
+    )
+
+
+@event.listens_for(PlatformSession, "do_orm_execute")
+def _platform_tables_only(state: ORMExecuteState) -> None:
+    if isinstance(state.statement, Insert):
+        return
+    if not all(issubclass(table, PlatformTable) for table in _named_tables(state.statement)):
+        raise OrganizationBreach("an organization's table in a platform session")
+
+
+def _named_tables(statement: Any) -> set[type]:
+    """The mapped classes a statement names anywhere; raises OrganizationBreach for what no criterion reaches.
+
+    A criterion reaches a mapped class, its aliases and its columns. It does not reach text, nor a Core table or
+    column: those are told apart by the ORM's annotation.
+    """
+    found: set[type] = set()
+    for element in visitors.iterate(statement):
+        if isinstance(element, TextClause | TextualSelect | CompoundSelect):
+            raise OrganizationBreach("SQL text or a set operation cannot be bound to an organization")
+        if isinstance(element, ColumnClause) and element.is_literal and element.name != "*":
+            raise OrganizationBreach("SQL text cannot be bound to an organization")
+        if isinstance(element, Column) and isinstance(element.table, Table | Alias):
+            found.add(_mapped_class(element))
+        if isinstance(element, Select):
+            joined = (join[0] for join in element._setup_joins)
+            for source in (*element._raw_columns, *element._from_obj, *joined):
+                if isinstance(source, FromClause) and not isinstance(source, Subquery | CTE | ColumnElement):
+                    found.add(_mapped_class(source))
+        if isinstance(element, Update | Delete):
+            found.add(_mapped_class(element.table))
+    return found
+
+
+def _mapped_class(element: Any) -> type:
+    entity = element._annotations.get("parententity")
+    if entity is None:
+        raise OrganizationBreach("a Core table or column cannot be bound to an organization")
+    mapped: type = entity.mapper.class_
+    return mapped
+
+
+def _sets_organization(statement: Update) -> bool:
+    named = list(statement._values or {})
+    return any(getattr(column, "name", getattr(column, "key", column)) == _ORGANIZATION for column in named)

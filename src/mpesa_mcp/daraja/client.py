@@ -1,0 +1,235 @@
+"""The Daraja client: sends a typed request once and says what the answer proves.
+
+It holds no state about payments, opens no transaction, and never sends a request a second time, with one exception:
+when the gateway refused the access token, the same request goes out once more with a fresh one. The back end never
+saw the first, so both belong to one attempt (daraja/codes.md §6).
+"""
+
+import json
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Final, Protocol
+
+import httpx2
+import structlog
+
+from mpesa_mcp.daraja.conclusions import (
+    Accepted,
+    Conclusion,
+    NotSent,
+    Operation,
+    Refused,
+    Unknown,
+    conclude,
+    refuses_token,
+)
+from mpesa_mcp.daraja.credential import CertificateMissing, Certificates, security_credential
+from mpesa_mcp.daraja.oauth import TOKEN_PATH, DarajaUnreachable, FetchedToken, KeysRefused, authorization, read_token
+from mpesa_mcp.daraja.operations import (
+    B2cPayment,
+    BalanceInquiry,
+    Body,
+    DarajaApp,
+    Reversal,
+    StatusInquiry,
+    StkPush,
+    StkQuery,
+)
+from mpesa_mcp.daraja.stk_answers import Decided, Nothing, StillPending, StkQueryAnswer, read_stk_answer
+from mpesa_mcp.daraja.transport import DEADLINE_SECONDS, Reply, create_http_client, exchange
+from mpesa_mcp.errors import InputError, ProviderError
+from mpesa_mcp.values import Clock, Secret
+
+__all__ = [
+    "AccessTokenSource",
+    "DarajaClient",
+    "DarajaUnreachable",
+    "Decided",
+    "FetchedToken",
+    "KeysRefused",
+    "Nothing",
+    "StillPending",
+    "StkQueryAnswer",
+    "create_http_client",
+]
+
+Fetch = Callable[[], Awaitable[FetchedToken]]
+
+log: Final = structlog.get_logger(__name__)
+
+
+class AccessTokenSource(Protocol):
+    """Where an app's shared token is kept: in the store, or in memory while keys are only being checked."""
+
+    async def current(self, app: DarajaApp, fetch: Fetch) -> Secret:
+        """The token in use; calls `fetch` when there is none that is still good. Passes on what `fetch` raises."""
+        ...
+
+    async def replace(self, app: DarajaApp, refused: Secret, fetch: Fetch) -> Secret:
+        """A token other than `refused`; calls `fetch` unless somebody else has replaced it already."""
+        ...
+
+
+class DarajaClient:
+    """One client serves every organization; what belongs to one arrives as the `app` and the request."""
+
+    def __init__(
+        self,
+        http: httpx2.AsyncClient,
+        tokens: AccessTokenSource,
+        certificates: Certificates,
+        clock: Clock,
+        *,
+        deadline_seconds: float = DEADLINE_SECONDS,
+    ) -> None:
+        self._http = http
+        self._tokens = tokens
+        self._certificates = certificates
+        self._clock = clock
+        self._deadline_seconds = deadline_seconds
+
+    async def stk_push(self, app: DarajaApp, request: StkPush) -> Conclusion:
+        """Prompts the customer. Two calls are two prompts (quirk 18)."""
+        return await self._submit(app, request.operation, request.path, request.body(self._clock.now()))
+
+    async def b2c(self, app: DarajaApp, request: B2cPayment) -> Conclusion:
+        """Pays out. Daraja refuses a second call with the same originator conversation id (quirk 26)."""
+        return await self._submit_as_initiator(app, request)
+
+    async def reversal(self, app: DarajaApp, request: Reversal) -> Conclusion:
+        """Gives a received payment back. Two calls are two requests: there is no id of ours (quirk 40)."""
+        return await self._submit_as_initiator(app, request)
+
+    async def balance(self, app: DarajaApp, request: BalanceInquiry) -> Conclusion:
+        """Asks for balances; moves nothing. With a bad initiator no result may ever come (quirk 9)."""
+        return await self._submit_as_initiator(app, request)
+
+    async def transaction_status(self, app: DarajaApp, request: StatusInquiry) -> Conclusion:
+        """Asks about a movement; moves nothing. The answer comes to the result address."""
+        return await self._submit_as_initiator(app, request)
+
+    async def stk_query(self, app: DarajaApp, request: StkQuery) -> StkQueryAnswer:
+        """Asks what became of a prompt; moves nothing."""
+        started = self._clock.now()
+        reply = await self._send(app, request.path, request.body(started))
+        if isinstance(reply, Reply):
+            answer = read_stk_answer(
+                reply.status,
+                reply.content_type,
+                reply.body,
+                checkout_request_id=request.checkout_request_id,
+                retry_after=reply.retry_after,
+            )
+        else:
+            answer = Nothing(reply.reason, reply.code)
+        self._log(app, request.operation, started, reply, type(answer).__name__, _code_of(answer))
+        return answer
+
+    async def fetch_token(self, app: DarajaApp) -> FetchedToken:
+        """Asks Daraja for a new access token, which kills the one before. Raises KeysRefused, DarajaUnreachable."""
+        started = self._clock.now()
+        reply = await exchange(
+            self._http,
+            "GET",
+            app.base_url + TOKEN_PATH,
+            headers={"Authorization": authorization(app)},
+            deadline_seconds=self._deadline_seconds,
+        )
+        try:
+            if not isinstance(reply, Reply):
+                raise DarajaUnreachable(reply.code)
+            token = read_token(reply)
+        except ProviderError as failed:
+            code = failed.cause if isinstance(failed, DarajaUnreachable) else failed.code
+            self._log(app, Operation.OAUTH, started, reply, type(failed).__name__, code)
+            raise
+        self._log(app, Operation.OAUTH, started, reply, "Fetched", None)
+        return token
+
+    async def _submit_as_initiator(
+        self, app: DarajaApp, request: B2cPayment | Reversal | BalanceInquiry | StatusInquiry
+    ) -> Conclusion:
+        try:
+            key = await self._certificates.key_for(app)
+        except CertificateMissing as missing:
+            return Refused(missing.code, missing.message)
+        except DarajaUnreachable as unreachable:
+            return NotSent(unreachable.cause, unreachable.message, None)
+        try:
+            credential = security_credential(request.initiator.password, key)
+        except InputError as unusable:
+            return Refused("initiator_password", unusable.message)
+        return await self._submit(app, request.operation, request.path, request.body(credential))
+
+    async def _submit(self, app: DarajaApp, operation: Operation, path: str, body: Body) -> Conclusion:
+        started = self._clock.now()
+        reply = await self._send(app, path, body)
+        conclusion: Conclusion
+        if isinstance(reply, Reply):
+            conclusion = conclude(
+                reply.status, reply.content_type, reply.body, operation=operation, retry_after=reply.retry_after
+            )
+        else:
+            conclusion = reply
+        self._log(app, operation, started, reply, type(conclusion).__name__, _code_of(conclusion))
+        return conclusion
+
+    async def _send(self, app: DarajaApp, path: str, body: Body) -> Reply | Refused | NotSent | Unknown:
+        """One request under the current token, and the same once more under a new one if the gateway refused that.
+
+        A second refusal is not the token's fault: the app lacks the product (quirk 54). It is concluded as any answer.
+        """
+        content = json.dumps(body).encode()
+        try:
+            token = await self._tokens.current(app, lambda: self.fetch_token(app))
+            reply = await self._post(app, path, content, token)
+            if isinstance(reply, Reply) and refuses_token(reply.status, reply.body):
+                token = await self._tokens.replace(app, token, lambda: self.fetch_token(app))
+                reply = await self._post(app, path, content, token)
+        except KeysRefused as refused:
+            return Refused(refused.code, refused.message)
+        except DarajaUnreachable as unreachable:
+            # Without a token nothing was sent; and what was refused for its token was not submitted either.
+            return NotSent(unreachable.cause, unreachable.message, unreachable.retry_after_seconds)
+        return reply
+
+    async def _post(self, app: DarajaApp, path: str, content: bytes, token: Secret) -> Reply | NotSent | Unknown:
+        return await exchange(
+            self._http,
+            "POST",
+            app.base_url + path,
+            # Without a content type Daraja complains about the first field instead (quirk 58).
+            headers={"Authorization": f"Bearer {token.reveal()}", "Content-Type": "application/json"},
+            content=content,
+            deadline_seconds=self._deadline_seconds,
+        )
+
+    def _log(
+        self,
+        app: DarajaApp,
+        operation: Operation,
+        started_at: datetime,
+        reply: object,
+        conclusion: str,
+        code: str | None,
+    ) -> None:
+        """One line per call; no ids, phones, secrets or bodies."""
+        log.info(
+            "daraja_call",
+            operation=operation.value,
+            environment=app.environment.value,
+            status=reply.status if isinstance(reply, Reply) else None,
+            conclusion=conclusion,
+            code=code,
+            ms=round((self._clock.now() - started_at).total_seconds() * 1000),
+        )
+
+
+def _code_of(answer: Conclusion | StkQueryAnswer) -> str | None:
+    match answer:
+        case Decided(result_code=code):
+            return code
+        case Accepted() | StillPending():
+            return None
+        case _:
+            return answer.code

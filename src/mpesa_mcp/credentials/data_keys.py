@@ -1,0 +1,52 @@
+"""The data keys of an organization: random, wrapped by the master key, made at the first secret.
+
+The master key seals these and nothing else of an organization, so rotating it re-wraps a row, not every secret.
+"""
+
+from dataclasses import dataclass
+
+from sqlmodel import col, select
+
+from mpesa_mcp.credentials.models import DataKey
+from mpesa_mcp.store.tenancy import OrganizationSession
+from mpesa_mcp.values import Clock
+from mpesa_mcp.values.sealing import SealBroken, SealingKey
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDataKey:
+    """A data key ready to seal; what it seals names its version."""
+
+    version: int
+    key: SealingKey
+
+
+async def newest_data_key(session: OrganizationSession, master: SealingKey, clock: Clock) -> OpenDataKey:
+    """The key to seal with, made when there is none yet. Raises SealBroken."""
+    newest = select(DataKey).order_by(col(DataKey.version).desc())
+    if (row := await session.first(newest)) is None:
+        wrapped = master.wrap(SealingKey.generate(), *_context(session.organization_id, 1))
+        # Two first secrets at once: the one row that is there afterwards is everybody's key.
+        await session.insert_if_absent(DataKey, version=1, wrapped=wrapped, created_at=clock.now())
+        row = await session.first(newest)
+        assert row is not None
+    return OpenDataKey(row.version, master.unwrap(row.wrapped, *_context(session.organization_id, row.version)))
+
+
+async def data_keys(session: OrganizationSession, master: SealingKey) -> dict[int, SealingKey]:
+    """Every data key of the organization by version. Raises SealBroken."""
+    return {
+        row.version: master.unwrap(row.wrapped, *_context(session.organization_id, row.version))
+        for row in await session.all(select(DataKey))
+    }
+
+
+def key_of_version(keys: dict[int, SealingKey], version: int) -> SealingKey:
+    """Raises SealBroken when the row that wrapped it is gone."""
+    if version not in keys:
+        raise SealBroken
+    return keys[version]
+
+
+def _context(organization_id: str, version: int) -> tuple[str, ...]:
+    return "data_key", organization_id, str(version)

@@ -1,0 +1,61 @@
+"""Tables of shortcodes, their sealed secrets, and the data keys that seal them."""
+
+from datetime import datetime
+
+from sqlalchemy import ForeignKeyConstraint, UniqueConstraint
+from sqlmodel import Field
+
+from mpesa_mcp.store.tables import OrganizationTable, moment
+
+
+class Shortcode(OrganizationTable, table=True):
+    """A paybill or a till's store number at one environment. `till` is the number customers see, for a till only."""
+
+    __tablename__ = "shortcodes"
+    __table_args__ = (
+        UniqueConstraint("organization_id", "environment", "shortcode", name="uq_shortcodes_shortcode"),
+        ForeignKeyConstraint(["organization_id"], ["organizations.organization_id"], name="fk_shortcodes_organization"),
+    )
+
+    id: str = Field(primary_key=True, max_length=40)
+    environment: str = Field(max_length=20)
+    shortcode: str = Field(max_length=7)
+    type: str = Field(max_length=20)
+    till: str | None = Field(default=None, max_length=7)
+    created_at: datetime = moment()
+    updated_at: datetime = moment()
+    updated_by: str = Field(max_length=120)
+
+
+class ShortcodeSecret(OrganizationTable, table=True):
+    """One sealed secret; see `vault`."""
+
+    __tablename__ = "shortcode_secrets"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["organization_id", "shortcode_id"],
+            ["shortcodes.organization_id", "shortcodes.id"],
+            name="fk_shortcode_secrets_shortcode",
+            ondelete="CASCADE",
+        ),
+    )
+
+    shortcode_id: str = Field(primary_key=True, max_length=40)
+    field: str = Field(primary_key=True, max_length=40)
+    sealed: bytes
+    key_version: int
+    set_at: datetime = moment()
+    set_by: str = Field(max_length=120)
+
+
+class DataKey(OrganizationTable, table=True):
+    """An organization's key for its secrets, wrapped by the master key."""
+
+    __tablename__ = "data_keys"
+    __table_args__ = (
+        ForeignKeyConstraint(["organization_id"], ["organizations.organization_id"], name="fk_data_keys_organization"),
+    )
+
+    version: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    wrapped: bytes
+    created_at: datetime = moment()

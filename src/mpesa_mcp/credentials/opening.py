@@ -1,0 +1,146 @@
+"""Opening a shortcode: its secrets in memory, for one operation. Nothing here is cached or logged."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlmodel import col, select
+
+from mpesa_mcp.credentials.choice import ShortcodeUnavailable
+from mpesa_mcp.credentials.data_keys import data_keys, key_of_version
+from mpesa_mcp.credentials.models import Shortcode, ShortcodeSecret
+from mpesa_mcp.credentials.vault import SecretField, open_secret
+from mpesa_mcp.daraja.operations import HOSTS, DarajaApp, Initiator
+from mpesa_mcp.errors import NotFoundError
+from mpesa_mcp.settings import Settings
+from mpesa_mcp.store.engine import Store
+from mpesa_mcp.store.keyring import Keyring
+from mpesa_mcp.store.tenancy import OrganizationSession
+from mpesa_mcp.values import Environment, Secret, ShortcodeType
+
+# Fewer characters than this and the last four would be a good part of the secret.
+_LONG_ENOUGH_TO_HINT = 12
+
+
+@dataclass(frozen=True, slots=True)
+class OpenShortcode:
+    """A shortcode ready for Daraja. `shortcode` is the store number of a till, `till` what customers pay to."""
+
+    shortcode_id: str
+    environment: Environment
+    shortcode: str
+    type: ShortcodeType
+    till: str | None
+    app: DarajaApp
+    passkey: Secret | None
+    initiator: Initiator | None
+
+    @property
+    def party_b(self) -> str:
+        """Who receives an STK payment: the till, or the paybill itself (daraja/api.md §2, quirk 17)."""
+        return self.till or self.shortcode
+
+    def require_passkey(self) -> Secret:
+        """Raises ShortcodeUnavailable: it may have been taken away since the payment was accepted."""
+        if self.passkey is None:
+            raise ShortcodeUnavailable("The shortcode has no passkey any more. A person must set it again.")
+        return self.passkey
+
+    def require_initiator(self) -> Initiator:
+        """Raises ShortcodeUnavailable."""
+        if self.initiator is None:
+            raise ShortcodeUnavailable("The shortcode has no initiator any more. A person must set it again.")
+        return self.initiator
+
+
+@dataclass(frozen=True, slots=True)
+class SecretMark:
+    """A sign that a secret is set. `last_four` is None for passwords and for what is too short to show a part of."""
+
+    field: SecretField
+    last_four: str | None
+    set_at: datetime
+    set_by: str
+
+
+async def open_shortcode(
+    store: Store, keyring: Keyring, settings: Settings, organization_id: str, shortcode_id: str
+) -> OpenShortcode:
+    """Opens all secrets of a shortcode. Raises NotFoundError, ShortcodeUnavailable, SealBroken."""
+    async with store.reading(organization_id) as session:
+        row = await _shortcode(session, shortcode_id)
+        opened = {secret: value for secret, value, _ in await _open_all(session, keyring, shortcode_id)}
+    environment = Environment(row.environment)
+    if environment is Environment.SIMULATOR and settings.is_production:
+        raise ShortcodeUnavailable("Simulator shortcodes cannot be used when ENVIRONMENT is production.")
+    if not {SecretField.CONSUMER_KEY, SecretField.CONSUMER_SECRET} <= opened.keys():
+        raise ShortcodeUnavailable("The shortcode has no consumer key and secret. A person must set them again.")
+    return OpenShortcode(
+        shortcode_id=row.id,
+        environment=environment,
+        shortcode=row.shortcode,
+        type=ShortcodeType(row.type),
+        till=row.till,
+        app=DarajaApp(
+            environment=environment,
+            base_url=HOSTS.get(environment, settings.simulator_url),
+            consumer_key=opened[SecretField.CONSUMER_KEY].reveal(),
+            consumer_secret=opened[SecretField.CONSUMER_SECRET],
+        ),
+        passkey=opened.get(SecretField.PASSKEY),
+        initiator=_initiator(opened),
+    )
+
+
+async def mark_secrets(
+    store: Store, keyring: Keyring, organization_id: str, shortcode_id: str
+) -> tuple[SecretMark, ...]:
+    """Which secrets are set, by whom and when. Raises NotFoundError, SealBroken."""
+    async with store.reading(organization_id) as session:
+        await _shortcode(session, shortcode_id)
+        opened = await _open_all(session, keyring, shortcode_id)
+    return tuple(SecretMark(field, _hint(field, value), row.set_at, row.set_by) for field, value, row in opened)
+
+
+async def _shortcode(session: OrganizationSession, shortcode_id: str) -> Shortcode:
+    row = await session.get(Shortcode, shortcode_id)
+    if row is None:
+        raise NotFoundError("shortcode")
+    return row
+
+
+async def _open_all(
+    session: OrganizationSession, keyring: Keyring, shortcode_id: str
+) -> list[tuple[SecretField, Secret, ShortcodeSecret]]:
+    keys = await data_keys(session, keyring.master)
+    rows = {
+        SecretField(row.field): row
+        for row in await session.all(select(ShortcodeSecret).where(col(ShortcodeSecret.shortcode_id) == shortcode_id))
+    }
+    return [
+        (
+            field,
+            open_secret(
+                key_of_version(keys, row.key_version),
+                row.sealed,
+                organization_id=session.organization_id,
+                shortcode_id=shortcode_id,
+                field=field,
+                key_version=row.key_version,
+            ),
+            row,
+        )
+        for field in SecretField
+        if (row := rows.get(field)) is not None
+    ]
+
+
+def _initiator(opened: dict[SecretField, Secret]) -> Initiator | None:
+    name, password = opened.get(SecretField.INITIATOR_NAME), opened.get(SecretField.INITIATOR_PASSWORD)
+    return Initiator(name.reveal(), password) if name and password else None
+
+
+def _hint(field: SecretField, value: Secret) -> str | None:
+    # People end passwords with what they remember; machine-made secrets lose nothing by four characters.
+    if field is SecretField.INITIATOR_PASSWORD or len(value.reveal()) < _LONG_ENOUGH_TO_HINT:
+        return None
+    return value.reveal()[-4:]

@@ -1,0 +1,230 @@
+"""API keys: `mpk_sim_…`, `mpk_test_…`, `mpk_live_…`, 32 random characters, a checksum of six.
+
+The prefix says where the key's payments happen, so that a live key is recognised on sight and by secret scanners. The
+checksum refuses typing errors and guesses without asking the database. Only a keyed hash (HMAC) is stored: a copy of
+the database holds nothing that opens a door.
+"""
+
+import re
+import zlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy import or_, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import col, select
+
+from mpesa_mcp import audit
+from mpesa_mcp.errors import InputError, NotFoundError
+from mpesa_mcp.identity.models import ApiKey, Organization, OrganizationStatus
+from mpesa_mcp.identity.names import checked_name
+from mpesa_mcp.identity.principal import Principal, Unauthenticated
+from mpesa_mcp.store.crossings import find_key
+from mpesa_mcp.store.engine import Store, StoreUnavailable
+from mpesa_mcp.store.keyring import API_KEY_HASHING, Keyring
+from mpesa_mcp.store.tenancy import OrganizationSession
+from mpesa_mcp.values import Clock, Environment, Role, Secret, new_id
+from mpesa_mcp.values.ids import base62, random_base62
+
+_PREFIXES = {
+    Environment.SIMULATOR: "mpk_sim_",
+    Environment.SANDBOX: "mpk_test_",
+    Environment.PRODUCTION: "mpk_live_",
+}
+_BODY = 32
+_CHECKSUM = 6
+_SHOWN = 8
+_WRITTEN = re.compile(rf"(mpk_(?:sim|test|live)_)[0-9A-Za-z]{{{_BODY + _CHECKSUM}}}")
+_USE_IS_NOTED_EVERY = timedelta(minutes=1)
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """A key as read: everything but the key. `prefix` is its first characters, for people to tell keys apart."""
+
+    key_id: str
+    name: str
+    prefix: str
+    role: Role
+    environment: Environment
+    tools: frozenset[str] | None
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+    def is_usable(self, now: datetime) -> bool:
+        """Whether the key is neither revoked nor expired."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key just made: the only moment its text exists on our side."""
+
+    key: Secret
+    record: KeyRecord
+
+
+async def create_key(
+    store: Store,
+    keyring: Keyring,
+    clock: Clock,
+    *,
+    organization_id: str,
+    name: str,
+    role: Role,
+    environment: Environment,
+    expires_at: datetime | None,
+    tools: Collection[str] | None,
+    known_tools: Collection[str],
+    actor: str,
+) -> NewKey:
+    """Makes a key of an organization. `tools` None opens every tool of the role. Raises InputError, NotFoundError."""
+    if role is Role.SUPER_ADMIN:
+        raise InputError("role must be user, manager or org_admin: a key belongs to one organization.", field="role")
+    if expires_at is not None and expires_at <= clock.now():
+        raise InputError("The expiry must be in the future.", field="expires_at")
+    text = _new_text(environment)
+    # Before the session below: the first use of a platform key writes it, and writers take turns.
+    hashing = await keyring.platform_key(API_KEY_HASHING)
+    row = ApiKey(
+        organization_id=organization_id,
+        id=new_id("key"),
+        name=checked_name(name),
+        prefix=text[: len(_PREFIXES[environment]) + _SHOWN],
+        key_hash=hashing.digest(text),
+        role=role,
+        environment=environment,
+        tools=_checked_tools(tools, known_tools),
+        created_at=clock.now(),
+        created_by=actor,
+        expires_at=expires_at,
+    )
+    async with store.session(organization_id) as session:
+        if await session.get(Organization, organization_id) is None:
+            raise NotFoundError("organization")
+        session.add(row)
+        detail = {"prefix": row.prefix, "role": row.role, "environment": row.environment, "tools": row.tools}
+        audit.record(session, clock, actor=actor, action="key.created", subject=row.id, detail=detail)
+    return NewKey(Secret(text), _record(row))
+
+
+async def list_keys(store: Store, organization_id: str) -> Sequence[KeyRecord]:
+    """All keys of an organization, revoked ones too, oldest first."""
+    async with store.reading(organization_id) as session:
+        return [_record(row) for row in await session.all(select(ApiKey).order_by(col(ApiKey.id)))]
+
+
+async def revoke_key(store: Store, clock: Clock, *, organization_id: str, key_id: str, actor: str) -> KeyRecord:
+    """Revokes the key with this id, or with this shown prefix. Doing it again changes nothing.
+
+    Raises NotFoundError, or InputError when a prefix fits several keys.
+    """
+    async with store.session(organization_id) as session:
+        row = await _find(session, key_id)
+        unrevoked = update(ApiKey).where(col(ApiKey.id) == row.id, col(ApiKey.revoked_at).is_(None))
+        if await session.change(unrevoked.values(revoked_at=clock.now())):
+            audit.record(
+                session, clock, actor=actor, action="key.revoked", subject=row.id, detail={"prefix": row.prefix}
+            )
+        return _record(await _find(session, row.id))
+
+
+async def authenticate(store: Store, keyring: Keyring, clock: Clock, presented: str) -> Principal:
+    """The Principal a presented key stands for. Raises Unauthenticated, the same for every cause."""
+    environment = _environment_of(presented)
+    if environment is None:
+        raise Unauthenticated
+    hashing = await keyring.platform_key(API_KEY_HASHING)
+    found = await find_key(store, hashing.digest(presented))
+    if found is None:
+        raise Unauthenticated
+    organization_id, key_id = found
+    async with store.reading(organization_id) as session:
+        row = await session.get(ApiKey, key_id)
+        organization = await session.get(Organization, organization_id)
+    if row is None or organization is None or not OrganizationStatus(organization.status).may_act:
+        raise Unauthenticated
+    key = _record(row)
+    if key.environment is not environment or not key.is_usable(clock.now()):
+        raise Unauthenticated
+    await _note_use(store, clock, organization_id, key)
+    return Principal(
+        organization_id=organization_id,
+        actor=f"key:{key.key_id}",
+        role=key.role,
+        environment=key.environment,
+        tools=key.tools,
+        name=key.name,
+    )
+
+
+async def _note_use(store: Store, clock: Clock, organization_id: str, key: KeyRecord) -> None:
+    """Keeps `last_used_at` fresh to the minute. A call is not refused because this could not be written."""
+    now = clock.now()
+    stale = now - _USE_IS_NOTED_EVERY
+    if key.last_used_at is not None and key.last_used_at > stale:
+        return
+    unnoted = or_(col(ApiKey.last_used_at).is_(None), col(ApiKey.last_used_at) <= stale)
+    try:
+        async with store.session(organization_id) as session:
+            await session.change(update(ApiKey).where(col(ApiKey.id) == key.key_id, unnoted).values(last_used_at=now))
+    except (StoreUnavailable, SQLAlchemyError):
+        _log.warning("key_use_not_noted", organization_id=organization_id, key_id=key.key_id)
+
+
+async def _find(session: OrganizationSession, id_or_prefix: str) -> ApiKey:
+    named = or_(col(ApiKey.id) == id_or_prefix, col(ApiKey.prefix) == id_or_prefix)
+    rows = await session.all(select(ApiKey).where(named))
+    if not rows:
+        raise NotFoundError("key")
+    if len(rows) > 1:
+        raise InputError("Several keys begin like this. Give the key id.", field="key_id")
+    return rows[0]
+
+
+def _new_text(environment: Environment) -> str:
+    text = _PREFIXES[environment] + random_base62(_BODY)
+    return text + _checksum(text)
+
+
+def _environment_of(presented: str) -> Environment | None:
+    """Which environment a well-formed key says it is for; None when its form or checksum is wrong."""
+    written = _WRITTEN.fullmatch(presented)
+    if written is None or _checksum(presented[:-_CHECKSUM]) != presented[-_CHECKSUM:]:
+        return None
+    return next(environment for environment, prefix in _PREFIXES.items() if prefix == written.group(1))
+
+
+def _checksum(text: str) -> str:
+    return base62(zlib.crc32(text.encode()), length=_CHECKSUM)
+
+
+def _checked_tools(tools: Collection[str] | None, known: Collection[str]) -> list[str] | None:
+    if tools is None:
+        return None
+    if not tools or not set(tools) <= set(known):
+        raise InputError(f"tools must be some of: {', '.join(sorted(known))}.", field="tools")
+    return sorted(set(tools))
+
+
+def _record(row: ApiKey) -> KeyRecord:
+    return KeyRecord(
+        key_id=row.id,
+        name=row.name,
+        prefix=row.prefix,
+        role=Role(row.role),
+        environment=Environment(row.environment),
+        tools=None if row.tools is None else frozenset(row.tools),
+        created_at=row.created_at,
+        created_by=row.created_by,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        last_used_at=row.last_used_at,
+    )

@@ -1,0 +1,51 @@
+"""Who is asking: the Principal made from a credential, never from an argument.
+
+Loaded before the MCP handshake, so nothing here imports a database library.
+"""
+
+from dataclasses import dataclass
+
+from mpesa_mcp.errors import Advice, DeniedError
+from mpesa_mcp.values import Environment, Role
+
+
+class NotAllowed(DeniedError):
+    """The caller is known, and may not do this."""
+
+    code = "not_allowed"
+
+    def __init__(
+        self, message: str = "This key may not do that. Ask a person who administers the organization."
+    ) -> None:
+        super().__init__(message)
+
+
+class Unauthenticated(DeniedError):
+    """The credential is not good. One message for every cause, so that nobody learns which part was right."""
+
+    code = "unauthenticated"
+    http_status = 401
+    advice = Advice.ASK_A_PERSON
+
+    def __init__(self) -> None:
+        super().__init__("The API key is missing, wrong, expired or revoked. Ask a person for a new one.")
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """One caller inside one organization and one environment.
+
+    `actor` is what the audit says: "key:<id>" or "operator:<os user>". `tools` is None when every tool of the role is
+    open. `name` is the key's name, for people.
+    """
+
+    organization_id: str
+    actor: str
+    role: Role
+    environment: Environment
+    tools: frozenset[str] | None
+    name: str
+
+    def may_use(self, tool: str, least: Role) -> bool:
+        """Whether this caller may use `tool`, which asks for the role `least`."""
+        return self.role.at_least(least) and (self.tools is None or tool in self.tools)

@@ -1,0 +1,97 @@
+"""Checking credentials: Daraja is asked for a token and for nothing else."""
+
+import httpx2
+import pytest
+
+from mpesa_mcp.credentials.check import CredentialCheck, check_shortcode
+from mpesa_mcp.credentials.opening import OpenShortcode
+from mpesa_mcp.daraja.client import DarajaClient, Fetch
+from mpesa_mcp.daraja.credential import Certificates
+from mpesa_mcp.daraja.operations import DarajaApp, Initiator
+from mpesa_mcp.values import Environment, FrozenClock, Secret, ShortcodeType
+
+pytestmark = pytest.mark.anyio
+
+TOKEN = {"access_token": "a-token-of-twenty-eight-bytes", "expires_in": "3599"}
+PAYOUT_TOOLS = ("b2c_payment", "check_balance", "reverse", "transaction_status")
+
+
+class NoTokens:
+    """A check asks Daraja itself: a shared token would prove nothing about the keys."""
+
+    async def current(self, app: DarajaApp, fetch: Fetch) -> Secret:
+        raise AssertionError("a shared token was asked for")
+
+    async def replace(self, app: DarajaApp, refused: Secret, fetch: Fetch) -> Secret:
+        raise AssertionError("a shared token was asked for")
+
+
+def opened(
+    *,
+    environment: Environment = Environment.SANDBOX,
+    passkey: Secret | None = None,
+    initiator: Initiator | None = None,
+) -> OpenShortcode:
+    return OpenShortcode(
+        shortcode_id="sc_a",
+        environment=environment,
+        shortcode="174379",
+        type=ShortcodeType.PAYBILL,
+        till=None,
+        app=DarajaApp(environment, "https://daraja.example", "key", Secret("secret")),
+        passkey=passkey,
+        initiator=initiator,
+    )
+
+
+async def check(
+    clock: FrozenClock, shortcode: OpenShortcode, answer: httpx2.Response, *, certificate_given: bool = True
+) -> tuple[CredentialCheck, list[str]]:
+    asked: list[str] = []
+
+    def daraja(request: httpx2.Request) -> httpx2.Response:
+        asked.append(f"{request.method} {request.url.path}")
+        return answer
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(daraja)) as http:
+        client = DarajaClient(http, NoTokens(), Certificates(production=None, http=http), clock)
+        return await check_shortcode(client, shortcode, certificate_given=certificate_given), asked
+
+
+async def test_good_keys_are_told_and_only_a_token_is_asked_for(clock: FrozenClock) -> None:
+    complete = opened(passkey=Secret("passkey"), initiator=Initiator("testapi", Secret("password")))
+    told, asked = await check(clock, complete, httpx2.Response(200, json=TOKEN))
+    assert (told.ok, told.reason, told.missing) == (True, None, {})
+    assert asked == ["GET /oauth/v1/generate"]
+
+
+async def test_refused_keys_are_told_in_our_words(clock: FrozenClock) -> None:
+    told, _ = await check(clock, opened(), httpx2.Response(400))
+    assert not told.ok
+    assert told.reason is not None
+    assert "consumer key and secret" in told.reason
+
+
+async def test_an_answer_that_proves_nothing_is_not_called_a_refusal(clock: FrozenClock) -> None:
+    told, _ = await check(clock, opened(), httpx2.Response(503, text="<html>busy</html>"))
+    assert not told.ok
+    assert told.reason is not None
+    assert "refused" not in told.reason
+
+
+async def test_what_is_missing_is_told_for_each_tool(clock: FrozenClock) -> None:
+    told, _ = await check(clock, opened(), httpx2.Response(200, json=TOKEN))
+    assert told.ok
+    assert told.missing["stk_push"] == ("passkey",)
+    assert {told.missing[tool] for tool in PAYOUT_TOOLS} == {("initiator name and password",)}
+
+
+async def test_a_production_initiator_needs_the_certificate(clock: FrozenClock) -> None:
+    payer = opened(
+        environment=Environment.PRODUCTION,
+        passkey=Secret("passkey"),
+        initiator=Initiator("testapi", Secret("password")),
+    )
+    told, _ = await check(clock, payer, httpx2.Response(200, json=TOKEN), certificate_given=False)
+    assert set(told.missing) == set(PAYOUT_TOOLS)
+    assert "MPESA_MCP_DARAJA_CERTIFICATE" in told.missing["b2c_payment"][0]

@@ -1,0 +1,69 @@
+"""One attempt: one call to Daraja, written down before it is made, with the secret path its result will come to."""
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+
+import anyio
+
+from mpesa_mcp.daraja.conclusions import Conclusion, NotSent, Operation, Unknown
+from mpesa_mcp.errors import MpesaMcpError
+from mpesa_mcp.identity.organizations import get_organization
+from mpesa_mcp.payments.core import Core
+from mpesa_mcp.payments.models import Attempt
+from mpesa_mcp.payments.schedule import CALL_DEADLINE_SECONDS, SEND_LEASE
+from mpesa_mcp.store.tenancy import OrganizationSession
+from mpesa_mcp.values import Environment, Secret, new_id, random_hex, sha256_hex
+
+# 128 random bits in each path; hex cannot spell a word that Safaricom refuses.
+_TOKEN_BITS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class NewAttempt:
+    """An attempt in the database, and the addresses Daraja is given for its result. Only the token's hash is kept."""
+
+    attempt_id: str
+    result_url: Secret
+
+    @property
+    def timeout_url(self) -> Secret:
+        return Secret(self.result_url.reveal() + "/timeout")
+
+
+async def add_attempt(
+    core: Core,
+    session: OrganizationSession,
+    *,
+    operation: Operation,
+    environment: Environment,
+    payment_id: str | None = None,
+    inquiry_id: str | None = None,
+) -> NewAttempt:
+    """Adds the attempt in the caller's transaction; the call may be made only after that is committed."""
+    now = core.clock.now()
+    token = random_hex(_TOKEN_BITS)
+    organization = await get_organization(session)
+    attempt = Attempt(
+        organization_id=session.organization_id,
+        id=new_id("att"),
+        payment_id=payment_id,
+        inquiry_id=inquiry_id,
+        operation=operation,
+        callback_token_sha256=sha256_hex(token),
+        sent_at=now,
+        in_flight_until=now + SEND_LEASE,
+    )
+    session.add(attempt)
+    return NewAttempt(attempt.id, core.callback_url(environment, organization.callback_id, token))
+
+
+async def within_deadline(call: Awaitable[Conclusion]) -> Conclusion:
+    """Waits for a call to Daraja, but not past the lease. A call that is cut off is unknown."""
+    with anyio.move_on_after(CALL_DEADLINE_SECONDS):
+        return await call
+    return Unknown("timeout", "Safaricom did not answer in time, so it is not known whether this was carried out.")
+
+
+def not_prepared(problem: MpesaMcpError) -> NotSent:
+    """What a call comes to that could not even be put together: credentials missing or not to be opened."""
+    return NotSent(problem.code, problem.message, None)

@@ -1,0 +1,248 @@
+"""Intake: a request becomes a stored payment, or the payment that is already there. Nothing is sent here.
+
+Everything is one transaction: the caller's right, the idempotency key, the shortcode, the audit entry and the row.
+Two callers with the same request at the same time get the same payment: the unique key decides, and the loser reads.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any, assert_never
+
+from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import col, select
+
+from mpesa_mcp import audit
+from mpesa_mcp.credentials.shortcodes import ShortcodeNeed, choose_shortcode, require_shortcode
+from mpesa_mcp.errors import ConflictError, InternalFault, NotFoundError
+from mpesa_mcp.identity.principal import NotAllowed, Principal
+from mpesa_mcp.payments.core import Core
+from mpesa_mcp.payments.history import record_history
+from mpesa_mcp.payments.models import Payment, StkClaim
+from mpesa_mcp.payments.reading import payment_record
+from mpesa_mcp.payments.records import OpenedPayment
+from mpesa_mcp.payments.requests import B2cRequest, PaymentRequest, ReversalRequest, StkPushRequest
+from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, first_status
+from mpesa_mcp.store.crossings import DueTable
+from mpesa_mcp.store.tenancy import OrganizationSession
+from mpesa_mcp.values import Environment, new_id, random_hex, sha256_hex
+
+# How long the same STK push without a key is taken for the same request (design: two minutes in any case, and while
+# the first is not settled, a day at most).
+_SAME_IN_ANY_CASE = timedelta(minutes=2)
+_SAME_WHILE_OPEN = timedelta(hours=24)
+_TRIES = 5
+
+
+class IdempotencyConflict(ConflictError):
+    """The key belongs to another request. `fields` names what differs, never the values."""
+
+    code = "idempotency_conflict"
+
+    def __init__(self, fields: list[str]) -> None:
+        super().__init__(
+            f"This idempotency_key was used for another request; these fields differ: {', '.join(fields)}. "
+            "Use the same values to read that payment, or a new key for a new payment."
+        )
+        self.fields = fields
+
+
+class ReversalExists(ConflictError):
+    """A reversal of this receipt is under way."""
+
+    code = "reversal_exists"
+
+    def __init__(self, payment_id: str) -> None:
+        super().__init__(
+            f"This receipt is being reversed already: read {payment_id} with get_payment. Nothing was sent again."
+        )
+        self.payment_id = payment_id
+
+
+class _Raced(Exception):
+    """Another caller was faster; look again."""
+
+
+async def open_payment(core: Core, principal: Principal, request: PaymentRequest) -> OpenedPayment:
+    """Stores the payment, to be sent by dispatch; or finds it, for a request that was made before.
+
+    Raises NotAllowed, IdempotencyConflict, ReversalExists, NotFoundError, ShortcodeUnavailable, CallbacksUnreachable.
+    """
+    if not principal.may_use(request.tool, request.least_role):
+        raise NotAllowed
+    for _ in range(_TRIES):
+        try:
+            async with core.store.session(principal.organization_id) as session:
+                return await _open(core, session, principal, request)
+        except (IntegrityError, _Raced):
+            continue
+    raise InternalFault("Too many callers made this same request at once. Read it with get_payment, then try again.")
+
+
+async def _open(
+    core: Core, session: OrganizationSession, principal: Principal, request: PaymentRequest
+) -> OpenedPayment:
+    now = core.clock.now()
+    environment = principal.environment
+    claim: StkClaim | None = None
+    fingerprint = ""
+    if request.idempotency_key is not None:
+        stored = await session.first(select(Payment).where(Payment.idempotency_key == request.idempotency_key))
+        if stored is not None:
+            _require_same(stored, environment, request)
+            return OpenedPayment(payment_record(stored), replayed=True)
+    else:
+        assert isinstance(request, StkPushRequest)
+        fingerprint = _fingerprint(environment, request)
+        claim = await session.first(select(StkClaim).where(StkClaim.fingerprint == fingerprint))
+        if claim is not None and (stored := await _same_push(session, claim, now)) is not None:
+            return OpenedPayment(payment_record(stored), replayed=True)
+
+    payment = await _draft(core, session, principal, request, now)
+    session.add(payment)
+    session.wake(DueTable.PAYMENTS)
+    await session.flush()
+    if fingerprint:
+        await _point_at(session, claim, fingerprint, payment, now)
+    record_history(session, payment.id, now, event=PaymentEvent.ALLOWED, after=PaymentStatus.QUEUED, source="intake")
+    audit.record(session, core.clock, actor=principal.actor, action="payment.opened", subject=payment.id)
+    return OpenedPayment(payment_record(payment), replayed=False)
+
+
+async def _draft(
+    core: Core, session: OrganizationSession, principal: Principal, request: PaymentRequest, now: datetime
+) -> Payment:
+    """The row of a new payment, not added yet: which shortcode, whose phone, how much."""
+    environment = principal.environment
+    match request:
+        case StkPushRequest():
+            shortcode = await choose_shortcode(session, environment=environment, need=ShortcodeNeed.PASSKEY)
+            words: dict[str, Any] = {"reference": request.reference, "description": request.description}
+            phone, amount_cents = request.phone.digits, request.amount.cents
+        case B2cRequest():
+            core.require_callbacks(environment)
+            shortcode = await choose_shortcode(session, environment=environment, need=ShortcodeNeed.INITIATOR)
+            words = {
+                "reference": request.reference,
+                "remarks": request.remarks,
+                "purpose": request.purpose.value,
+                "occasion": request.occasion,
+                # One id for the payment, reused by every attempt: Daraja itself refuses a second (quirk 26).
+                "originator_conversation_id": random_hex(128),
+            }
+            phone, amount_cents = request.phone.digits, request.amount.cents
+        case ReversalRequest():
+            core.require_callbacks(environment)
+            received = await _reversible(session, environment, request.receipt)
+            shortcode = await require_shortcode(session, received.shortcode_id, need=ShortcodeNeed.INITIATOR)
+            words = {
+                "reference": received.reference,
+                "remarks": request.reason,
+                "reverses_payment_id": received.id,
+                "reverses_receipt": request.receipt,
+            }
+            phone, amount_cents = received.phone, received.amount_cents
+        case _:
+            assert_never(request)
+    return Payment(
+        organization_id=principal.organization_id,
+        id=new_id("pay"),
+        kind=request.kind,
+        status=first_status(PaymentEvent.ALLOWED),
+        environment=environment,
+        shortcode_id=shortcode.shortcode_id,
+        shortcode=shortcode.shortcode,
+        phone=phone,
+        amount_cents=amount_cents,
+        idempotency_key=request.idempotency_key,
+        created_by=principal.actor,
+        created_at=now,
+        updated_at=now,
+        next_action_at=now,
+        **words,
+    )
+
+
+async def _reversible(session: OrganizationSession, environment: Environment, receipt: str) -> Payment:
+    """The succeeded incoming payment with this receipt; any other receipt is not found."""
+    received = await session.first(
+        select(Payment).where(
+            Payment.receipt == receipt,
+            Payment.kind == PaymentKind.STK_PUSH,
+            Payment.environment == environment,
+            Payment.status == PaymentStatus.SUCCEEDED,
+        )
+    )
+    if received is None:
+        raise NotFoundError("received payment with this receipt")
+    under_way = await session.first(
+        select(Payment.id).where(
+            Payment.reverses_payment_id == received.id,
+            col(Payment.status).not_in([status for status in PaymentStatus if status.nothing_moved]),
+        )
+    )
+    if under_way is not None:
+        raise ReversalExists(under_way)
+    return received
+
+
+async def _same_push(session: OrganizationSession, claim: StkClaim, now: datetime) -> Payment | None:
+    """The payment that a push without a key repeats, if it still counts as the same request."""
+    payment = await session.get(Payment, claim.payment_id)
+    assert payment is not None  # a foreign key says so
+    age = now - claim.claimed_at
+    settled = PaymentStatus(payment.status).is_settled
+    return payment if age < _SAME_IN_ANY_CASE or (not settled and age < _SAME_WHILE_OPEN) else None
+
+
+async def _point_at(
+    session: OrganizationSession, claim: StkClaim | None, fingerprint: str, payment: Payment, now: datetime
+) -> None:
+    """Makes the new payment the one that repeats of this request find; raises _Raced if somebody else did."""
+    if claim is None:
+        won = await session.insert_if_absent(StkClaim, fingerprint=fingerprint, payment_id=payment.id, claimed_at=now)
+    else:
+        repointed = update(StkClaim).where(
+            col(StkClaim.fingerprint) == fingerprint, col(StkClaim.payment_id) == claim.payment_id
+        )
+        won = await session.change(repointed.values(payment_id=payment.id, claimed_at=now)) == 1
+    if not won:
+        raise _Raced
+
+
+def _fingerprint(environment: Environment, request: StkPushRequest) -> str:
+    return sha256_hex("|".join((environment, request.phone.digits, str(request.amount.cents), request.reference)))
+
+
+def _require_same(stored: Payment, environment: Environment, request: PaymentRequest) -> None:
+    """Raises IdempotencyConflict unless the stored payment is what is asked for now, field by field."""
+    asked: dict[str, tuple[object, object]] = {
+        "kind": (request.kind, stored.kind),
+        "environment": (environment, stored.environment),
+    }
+    match request:
+        case StkPushRequest():
+            asked |= {
+                "phone": (request.phone.digits, stored.phone),
+                "amount": (request.amount.cents, stored.amount_cents),
+                "reference": (request.reference, stored.reference),
+                "description": (request.description, stored.description),
+            }
+        case B2cRequest():
+            asked |= {
+                "phone": (request.phone.digits, stored.phone),
+                "amount": (request.amount.cents, stored.amount_cents),
+                "remarks": (request.remarks, stored.remarks),
+                "purpose": (request.purpose, stored.purpose),
+                "occasion": (request.occasion, stored.occasion),
+                "reference": (request.reference, stored.reference),
+            }
+        case ReversalRequest():
+            asked |= {
+                "receipt": (request.receipt, stored.reverses_receipt),
+                "reason": (request.reason, stored.remarks),
+            }
+        case _:
+            assert_never(request)
+    if differing := [name for name, (now, then) in asked.items() if now != then]:
+        # Another kind of payment has no fields in common worth naming.
+        raise IdempotencyConflict(["kind"] if "kind" in differing else differing)

@@ -1,0 +1,191 @@
+"""The tables of payments. Rows do not leave this folder except as records (`payments.records`)."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, ForeignKeyConstraint, Index, UniqueConstraint, text
+from sqlmodel import Field
+
+from mpesa_mcp.store.tables import Due, OrganizationTable, cents, moment
+
+
+class Payment(OrganizationTable, Due, table=True):
+    """One movement asked for. `amount_cents` in cents of a shilling; `phone` twelve digits."""
+
+    __tablename__ = "payments"
+    __table_args__ = (
+        UniqueConstraint("organization_id", "idempotency_key"),
+        UniqueConstraint("organization_id", "receipt"),
+        Index("ix_payments_created", "organization_id", "created_at", "id"),
+        Index("ix_payments_due", "next_action_at"),
+        # One reversal under way, or done, for each payment; those that moved nothing do not count.
+        Index(
+            "uq_payments_reverses",
+            "organization_id",
+            "reverses_payment_id",
+            unique=True,
+            sqlite_where=text("status NOT IN ('failed', 'declined', 'expired', 'disputed')"),
+            postgresql_where=text("status NOT IN ('failed', 'declined', 'expired', 'disputed')"),
+        ),
+    )
+
+    id: str = Field(primary_key=True, max_length=40)
+    kind: str = Field(max_length=20)
+    status: str = Field(max_length=20)
+    environment: str = Field(max_length=20)
+    shortcode_id: str = Field(max_length=40)
+    shortcode: str = Field(max_length=7)
+    phone: str = Field(max_length=12)
+    amount_cents: int = cents()
+    reference: str = Field(max_length=12)
+    description: str = Field(default="", max_length=13)
+    remarks: str = Field(default="", max_length=100)
+    purpose: str = Field(default="", max_length=20)
+    occasion: str = Field(default="", max_length=100)
+    idempotency_key: str | None = Field(default=None, max_length=64)
+    originator_conversation_id: str | None = Field(default=None, max_length=64, index=True)
+    reverses_payment_id: str | None = Field(default=None, max_length=40)
+    reverses_receipt: str | None = Field(default=None, max_length=20)
+    receipt: str | None = Field(default=None, max_length=20)
+    result_code: str | None = Field(default=None, max_length=40)
+    reason: str | None = Field(default=None, max_length=300)
+    untrusted_text: str | None = Field(default=None, max_length=200)
+    created_by: str = Field(max_length=80)
+    created_at: datetime = moment()
+    updated_at: datetime = moment()
+    settled_at: datetime | None = moment(nullable=True)
+    not_sent_count: int = 0
+    ask_count: int = 0
+
+
+class Attempt(OrganizationTable, table=True):
+    """One call to Daraja, for a payment or for an inquiry. Committed before the call is made."""
+
+    __tablename__ = "attempts"
+    __table_args__ = (
+        ForeignKeyConstraint(["organization_id", "payment_id"], ["payments.organization_id", "payments.id"]),
+        ForeignKeyConstraint(["organization_id", "inquiry_id"], ["inquiries.organization_id", "inquiries.id"]),
+        Index("ix_attempts_payment", "organization_id", "payment_id"),
+        Index("ix_attempts_inquiry", "organization_id", "inquiry_id"),
+        Index("ix_attempts_checkout", "organization_id", "checkout_request_id"),
+        Index("ix_attempts_conversation", "organization_id", "conversation_id"),
+    )
+
+    id: str = Field(primary_key=True, max_length=40)
+    payment_id: str | None = Field(default=None, max_length=40)
+    inquiry_id: str | None = Field(default=None, max_length=40)
+    operation: str = Field(max_length=20)
+    callback_token_sha256: str = Field(max_length=64, index=True)
+    sent_at: datetime = moment()
+    # Until then our own reply may still come; a callback that overtakes it waits.
+    in_flight_until: datetime = moment()
+    replied_at: datetime | None = moment(nullable=True)
+    reply: str | None = Field(default=None, max_length=20)
+    reply_code: str | None = Field(default=None, max_length=40)
+    merchant_request_id: str | None = Field(default=None, max_length=80)
+    checkout_request_id: str | None = Field(default=None, max_length=80)
+    conversation_id: str | None = Field(default=None, max_length=80)
+    originator_conversation_id: str | None = Field(default=None, max_length=80)
+
+
+class Hint(OrganizationTable, table=True):
+    """What a callback claims and nothing of ours has confirmed yet: the ids to ask about, the receipt it names."""
+
+    __tablename__ = "hints"
+    __table_args__ = (
+        ForeignKeyConstraint(["organization_id", "attempt_id"], ["attempts.organization_id", "attempts.id"]),
+        Index("ix_hints_payment", "organization_id", "payment_id"),
+    )
+
+    id: str = Field(primary_key=True, max_length=40)
+    payment_id: str = Field(max_length=40)
+    attempt_id: str = Field(max_length=40)
+    result_code: str = Field(max_length=40)
+    merchant_request_id: str | None = Field(default=None, max_length=80)
+    checkout_request_id: str | None = Field(default=None, max_length=80)
+    conversation_id: str | None = Field(default=None, max_length=80)
+    receipt: str | None = Field(default=None, max_length=20)
+    untrusted_text: str | None = Field(default=None, max_length=200)
+    received_at: datetime = moment()
+
+
+class PaymentHistory(OrganizationTable, table=True):
+    """What happened to a payment, in order: every status change, and every piece of evidence that changed nothing."""
+
+    __tablename__ = "payment_history"
+    __table_args__ = (
+        ForeignKeyConstraint(["organization_id", "payment_id"], ["payments.organization_id", "payments.id"]),
+        Index("ix_payment_history_payment", "organization_id", "payment_id", "id"),
+    )
+
+    id: str = Field(primary_key=True, max_length=40)
+    payment_id: str = Field(max_length=40)
+    at: datetime = moment()
+    event: str = Field(max_length=40)
+    from_status: str | None = Field(default=None, max_length=20)
+    to_status: str | None = Field(default=None, max_length=20)
+    source: str = Field(max_length=20)
+    code: str | None = Field(default=None, max_length=40)
+    note: str | None = Field(default=None, max_length=300)
+
+
+class StkClaim(OrganizationTable, table=True):
+    """Points from (phone, amount, reference, environment) to the STK push that was last made for them without a key."""
+
+    __tablename__ = "stk_claims"
+    __table_args__ = (
+        ForeignKeyConstraint(["organization_id", "payment_id"], ["payments.organization_id", "payments.id"]),
+    )
+
+    fingerprint: str = Field(primary_key=True, max_length=64)
+    payment_id: str = Field(max_length=40)
+    claimed_at: datetime = moment()
+
+
+class Inquiry(OrganizationTable, Due, table=True):
+    """One question to Safaricom (a balance, a transaction's status). Moves nothing; expires and may be asked again."""
+
+    __tablename__ = "inquiries"
+    __table_args__ = (
+        ForeignKeyConstraint(["organization_id", "payment_id"], ["payments.organization_id", "payments.id"]),
+        Index("ix_inquiries_payment", "organization_id", "payment_id"),
+        Index("ix_inquiries_due", "next_action_at"),
+    )
+
+    id: str = Field(primary_key=True, max_length=40)
+    kind: str = Field(max_length=20)
+    status: str = Field(max_length=20)
+    environment: str = Field(max_length=20)
+    shortcode_id: str = Field(max_length=40)
+    shortcode: str = Field(max_length=7)
+    payment_id: str | None = Field(default=None, max_length=40)
+    receipt: str | None = Field(default=None, max_length=20)
+    original_conversation_id: str | None = Field(default=None, max_length=80)
+    result_code: str | None = Field(default=None, max_length=40)
+    reason: str | None = Field(default=None, max_length=300)
+    answer: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    created_by: str = Field(max_length=80)
+    created_at: datetime = moment()
+    updated_at: datetime = moment()
+    not_sent_count: int = 0
+
+
+class BalanceSnapshot(OrganizationTable, table=True):
+    """One account of a shortcode as Safaricom reported it at one moment, in cents; any of them may be negative."""
+
+    __tablename__ = "balance_snapshots"
+    __table_args__ = (
+        ForeignKeyConstraint(["organization_id", "inquiry_id"], ["inquiries.organization_id", "inquiries.id"]),
+        Index("ix_balance_snapshots_shortcode", "organization_id", "shortcode_id", "at"),
+    )
+
+    id: str = Field(primary_key=True, max_length=40)
+    inquiry_id: str = Field(max_length=40)
+    shortcode_id: str = Field(max_length=40)
+    at: datetime = moment()
+    account: str = Field(max_length=80)
+    currency: str = Field(max_length=3)
+    current_cents: int = cents()
+    available_cents: int = cents()
+    reserved_cents: int = cents()
+    uncleared_cents: int = cents()

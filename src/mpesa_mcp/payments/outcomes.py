@@ -1,0 +1,211 @@
+"""Outcomes: the only code that changes a payment's status once it has been sent.
+
+Each change names the status it expects in its WHERE, and commits together with its history line and audit entry.
+What the table of `states` does not list changes nothing and is recorded. There is no code path here that sends.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import update
+from sqlmodel import col, select
+
+from mpesa_mcp import audit
+from mpesa_mcp.daraja.codes import Verdict
+from mpesa_mcp.daraja.conclusions import Accepted, Conclusion, NotSent, Refused, Unknown
+from mpesa_mcp.payments.core import Core
+from mpesa_mcp.payments.history import record_history
+from mpesa_mcp.payments.models import Attempt, Payment
+from mpesa_mcp.payments.schedule import NOT_SENT_TRIES, first_question_after, resend_after
+from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, next_status
+from mpesa_mcp.store.crossings import Claim, DueTable
+from mpesa_mcp.store.tenancy import OrganizationSession
+
+_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What Daraja said about a payment, already checked against it, and what we make of it.
+
+    `reason` is our own sentence; `untrusted_text` is theirs, cleaned. `source` is reply, callback, question or timeout.
+    """
+
+    verdict: Verdict
+    source: str
+    code: str | None
+    reason: str
+    receipt: str | None = None
+    untrusted_text: str | None = None
+
+
+_EVENT_OF = {
+    Verdict.SUCCEEDED: PaymentEvent.SUCCESS,
+    Verdict.FAILED: PaymentEvent.FAILURE,
+    Verdict.UNKNOWN: PaymentEvent.UNCLEAR,
+    Verdict.PENDING: PaymentEvent.UNCLEAR,
+}
+
+
+async def conclude_send(core: Core, claim: Claim, attempt_id: str, conclusion: Conclusion) -> None:
+    """Records what the HTTP call came to, and moves the payment accordingly, if this sender still holds it."""
+    now = core.clock.now()
+    async with core.store.session(claim.organization_id) as session:
+        await record_reply(session, attempt_id, conclusion, now)
+        session.wake(DueTable.CALLBACKS)
+        payment = await session.get(Payment, claim.id)
+        assert payment is not None
+        event, values = _after_send(core, payment, conclusion, now)
+        if payment.fence != claim.fence:
+            # Paused past the lease: reconciliation took over, and only evidence counts from here on.
+            record_history(session, claim.id, now, event=event, source="reply", note="came after the lease ran out")
+            return
+        await move(core, session, payment, event, source="reply", **values)
+
+
+async def record_reply(session: OrganizationSession, attempt_id: str, conclusion: Conclusion, now: datetime) -> None:
+    """Writes the reply and the ids it brought onto the attempt, once."""
+    match conclusion:
+        case Accepted():
+            values: dict[str, Any] = {
+                "reply": "accepted",
+                "merchant_request_id": conclusion.merchant_request_id,
+                "checkout_request_id": conclusion.checkout_request_id,
+                "conversation_id": conclusion.conversation_id,
+                "originator_conversation_id": conclusion.originator_conversation_id,
+            }
+        case Refused() | NotSent() | Unknown():
+            values = {"reply": type(conclusion).__name__.lower(), "reply_code": conclusion.code}
+    await session.change(
+        update(Attempt)
+        .where(col(Attempt.id) == attempt_id, col(Attempt.replied_at).is_(None))
+        .values(replied_at=now, in_flight_until=now, **values)
+    )
+
+
+def _after_send(
+    core: Core, payment: Payment, conclusion: Conclusion, now: datetime
+) -> tuple[PaymentEvent, dict[str, Any]]:
+    kind = PaymentKind(payment.kind)
+    ask_at = now + first_question_after(kind, core.settings.reconcile_speed)
+    match conclusion:
+        case Accepted():
+            return PaymentEvent.ACCEPTED, {"next_action_at": ask_at}
+        case Refused():
+            return PaymentEvent.REFUSED, {"code": conclusion.code, "reason": conclusion.reason}
+        case Unknown():
+            return PaymentEvent.UNCLEAR, {
+                "code": conclusion.code,
+                "reason": conclusion.reason,
+                "next_action_at": ask_at,
+            }
+        case NotSent():
+            tried = payment.not_sent_count + 1
+            last = tried >= NOT_SENT_TRIES
+            return (PaymentEvent.NOT_SENT_FOR_GOOD if last else PaymentEvent.NOT_SENT), {
+                "code": conclusion.code,
+                "reason": conclusion.reason,
+                "next_action_at": now + resend_after(tried, conclusion.retry_after_seconds),
+                "not_sent_count": tried,
+            }
+
+
+async def apply_evidence(core: Core, session: OrganizationSession, payment_id: str, evidence: Evidence) -> None:
+    """Moves the payment as the evidence says, in the caller's transaction; repeated evidence is a recorded no-op."""
+    payment = await session.get(Payment, payment_id)
+    assert payment is not None
+    values: dict[str, Any] = {"code": evidence.code, "reason": evidence.reason}
+    if evidence.receipt:
+        values["receipt"] = evidence.receipt
+    if evidence.untrusted_text:
+        values["untrusted_text"] = evidence.untrusted_text
+    if evidence.verdict in {Verdict.UNKNOWN, Verdict.PENDING}:
+        # Asked about at once: whoever said "unclear" may have ended the waiting.
+        values["next_action_at"] = core.clock.now()
+    await move(core, session, payment, _EVENT_OF[evidence.verdict], source=evidence.source, **values)
+
+
+async def move(
+    core: Core,
+    session: OrganizationSession,
+    payment: Payment,
+    event: PaymentEvent,
+    *,
+    source: str,
+    code: str | None = None,
+    reason: str | None = None,
+    receipt: str | None = None,
+    untrusted_text: str | None = None,
+    next_action_at: datetime | None = None,
+    not_sent_count: int | None = None,
+) -> PaymentStatus:
+    """Applies one event: compare-and-set, history, audit; and the consequences for a reversed payment.
+
+    Returns the status the payment has afterwards. `next_action_at` is when it is looked at again; a settled payment
+    never is.
+    """
+    now = core.clock.now()
+    for _ in range(_TRIES):
+        before = PaymentStatus(payment.status)
+        after = next_status(before, event)
+        if after is None:
+            await _note(session, payment, event, now, source=source, code=code, receipt=receipt)
+            return before
+        changes: dict[str, Any] = {"status": after, "updated_at": now, "lease_until": None}
+        changes["next_action_at"] = None if after.is_settled else next_action_at
+        if after.is_settled:
+            changes["settled_at"] = now
+        if after is not PaymentStatus.REVERSED:
+            changes |= {"result_code": code, "reason": reason}
+        if receipt and event is PaymentEvent.SUCCESS:
+            changes["receipt"] = receipt
+        if untrusted_text:
+            changes["untrusted_text"] = untrusted_text
+        if not_sent_count is not None:
+            changes["not_sent_count"] = not_sent_count
+        changed = await session.change(
+            update(Payment).where(col(Payment.id) == payment.id, col(Payment.status) == before).values(**changes)
+        )
+        if changed:
+            session.wake(payment.id, DueTable.PAYMENTS)
+            record_history(
+                session, payment.id, now, event=event, before=before, after=after, source=source, code=code, note=reason
+            )
+            audit.record(session, core.clock, actor="system", action=f"payment.{after}", subject=payment.id)
+            if after is PaymentStatus.SUCCEEDED and payment.reverses_payment_id:
+                await _mark_reversed(core, session, payment.reverses_payment_id)
+            return after
+        again = await session.get(Payment, payment.id)
+        assert again is not None
+        payment = again
+    raise RuntimeError("a payment changed under five compare-and-sets in a row")
+
+
+async def _note(
+    session: OrganizationSession,
+    payment: Payment,
+    event: PaymentEvent,
+    now: datetime,
+    *,
+    source: str,
+    code: str | None,
+    receipt: str | None,
+) -> None:
+    """Records an event that changes no status; a success already known may still bring its receipt."""
+    status = PaymentStatus(payment.status)
+    note = None
+    if event is PaymentEvent.SUCCESS and status.moved and receipt and payment.receipt is None:
+        await session.change(
+            update(Payment)
+            .where(col(Payment.id) == payment.id, col(Payment.receipt).is_(None))
+            .values(receipt=receipt, updated_at=now)
+        )
+        note = "brought the receipt"
+    record_history(session, payment.id, now, event=event, before=status, source=source, code=code, note=note)
+
+
+async def _mark_reversed(core: Core, session: OrganizationSession, payment_id: str) -> None:
+    received = await session.first(select(Payment).where(Payment.id == payment_id))
+    assert received is not None
+    await move(core, session, received, PaymentEvent.REVERSED, source="reversal")

@@ -1,0 +1,58 @@
+"""Opens what every command needs: database, keys, HTTP client."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+
+from mpesa_mcp.daraja.client import DarajaClient, create_http_client
+from mpesa_mcp.daraja.credential import Certificates
+from mpesa_mcp.daraja.tokens import AccessTokens
+from mpesa_mcp.payments.core import Core
+from mpesa_mcp.settings import Settings, SettingsError
+from mpesa_mcp.store.engine import open_store
+from mpesa_mcp.store.keyring import Keyring, load_master_key
+from mpesa_mcp.store.migrate import upgrade
+from mpesa_mcp.values import Clock, SystemClock
+
+
+@asynccontextmanager
+async def open_core(
+    settings: Settings, *, local_callback_port: int | None = None, clock: Clock | None = None
+) -> AsyncIterator[Core]:
+    """Opens the database, keys and HTTP client; the embedded default is brought to the newest migration first.
+
+    `local_callback_port` is where a simulator on this machine reaches the sidecar; by default the server's port.
+    Raises SettingsError, MasterKeyMissing, StoreUnavailable.
+    """
+    clock = clock or SystemClock()
+    master_key = load_master_key(settings)
+    certificate = await _production_certificate(settings)
+    if settings.database_url is None:
+        await upgrade(settings.owner_database_url)
+    store = open_store(settings.effective_database_url)
+    http = create_http_client()
+    try:
+        keyring = Keyring(store, master_key)
+        certificates = Certificates(production=certificate, http=http)
+        yield Core(
+            settings=settings,
+            store=store,
+            keyring=keyring,
+            clock=clock,
+            daraja=DarajaClient(http, AccessTokens(store, keyring, clock), certificates, clock),
+            local_callbacks=f"http://127.0.0.1:{local_callback_port or settings.port}",
+        )
+    finally:
+        with anyio.CancelScope(shield=True):
+            await http.aclose()
+            await store.close()
+
+
+async def _production_certificate(settings: Settings) -> bytes | None:
+    if settings.daraja_certificate is None:
+        return None
+    try:
+        return await anyio.Path(settings.daraja_certificate).read_bytes()
+    except OSError:
+        raise SettingsError("MPESA_MCP_DARAJA_CERTIFICATE: the file cannot be read.") from None

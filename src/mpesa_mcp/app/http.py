@@ -1,0 +1,92 @@
+"""Listening: sockets bound before anything is started, and servers that run beside other work."""
+
+import asyncio
+import errno
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import anyio
+import uvicorn
+from starlette.types import ASGIApp
+
+from mpesa_mcp.errors import InputError
+from mpesa_mcp.settings import Settings
+
+# How long open requests may finish when a server stops; a stream of an MCP client would otherwise hold it for ever.
+_GRACE_SECONDS = 5
+
+
+class PortTaken(InputError):
+    """Somebody else listens there."""
+
+    code = "port_taken"
+
+    def __init__(self, port: int) -> None:
+        super().__init__(f"Port {port} is in use. Stop the other program or choose another port.")
+        self.port = port
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket; port 0 takes a free one. Raises PortTaken, or InputError for an address that is not ours."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Naming the protocol matters: asyncio then switches off Nagle's delay on accepted connections.
+    opened = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        opened.bind((host, port))
+    except OSError as refused:
+        opened.close()
+        if refused.errno == errno.EADDRINUSE:
+            raise PortTaken(port) from refused
+        raise InputError(f"Cannot listen on port {port} of the address in MPESA_MCP_HOST.", field="host") from refused
+    return opened
+
+
+def port_of(opened: socket.socket) -> int:
+    return int(opened.getsockname()[1])
+
+
+def create_server(app: ASGIApp, settings: Settings) -> uvicorn.Server:
+    """A server that logs nothing of its own about requests: paths of callbacks are secrets."""
+    return uvicorn.Server(_config(app, settings.trusted_proxies))
+
+
+class _ServerWithinProgram(uvicorn.Server):
+    """A server beside other work: signals belong to the program, not to one of its servers."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _config(app: ASGIApp, trusted_proxies: str = "") -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        proxy_headers=bool(trusted_proxies),
+        forwarded_allow_ips=trusted_proxies or "127.0.0.1",
+    )
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, opened: socket.socket) -> AsyncIterator[int]:
+    """Serves the application beside the block, on a socket from `listen`; gives the port."""
+    server = _ServerWithinProgram(_config(app))
+    task = asyncio.get_running_loop().create_task(server.serve(sockets=[opened]))
+    try:
+        while not server.started:
+            if task.done():
+                await task
+                raise InputError(f"The server on port {port_of(opened)} did not start.")
+            await asyncio.sleep(0.005)
+        yield port_of(opened)
+    finally:
+        server.should_exit = True
+        with anyio.CancelScope(shield=True):
+            await asyncio.gather(task, return_exceptions=True)
+        opened.close()

@@ -1,0 +1,61 @@
+"""`mpesa-mcp db`: bringing the database to the newest migration."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import typer
+
+from mpesa_mcp.cli.output import Document, JsonOption, emit, quiet_settings, refusals
+from mpesa_mcp.errors import Advice, InternalFault
+
+if TYPE_CHECKING:
+    from mpesa_mcp.settings import Settings
+
+commands = typer.Typer(no_args_is_help=True, help="The database.")
+
+
+class DatabaseNotUpgraded(InternalFault):
+    """The migrations did not run; what was there is as it was."""
+
+    code = "database_not_upgraded"
+    advice = Advice.ASK_A_PERSON
+
+
+@commands.callback()
+def _group() -> None:
+    """Keeps `db upgrade` two words while there is one command."""
+
+
+@commands.command()
+def upgrade(as_json: JsonOption = False) -> None:
+    """Bring the database to the newest migration. Does nothing when it is there."""
+    with refusals():
+        result = asyncio.run(_upgrade(quiet_settings()))
+    emit(result, as_json=as_json)
+
+
+async def _upgrade(settings: "Settings") -> Document:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from mpesa_mcp.store.migrate import RevisionState, revision_state
+    from mpesa_mcp.store.migrate import upgrade as run_migrations
+
+    url = settings.owner_database_url
+    try:
+        before = await revision_state(url)
+        if before is RevisionState.NEWER:
+            raise DatabaseNotUpgraded(
+                "The database belongs to a newer version of mpesa-mcp. Install that version; nothing was changed."
+            )
+        await run_migrations(url)
+    except ModuleNotFoundError:
+        raise DatabaseNotUpgraded(
+            "The driver for this database is not installed. For PostgreSQL: pip install 'mpesa-mcp-server[postgres]'."
+        ) from None
+    except (SQLAlchemyError, OSError):
+        # Not quoted: the driver's words carry the address, and the address a password.
+        raise DatabaseNotUpgraded(
+            "The database cannot be reached or refused the migration; nothing was changed. "
+            "Check MPESA_MCP_DATABASE_URL and MPESA_MCP_DATABASE_OWNER_URL, and that the database runs."
+        ) from None
+    return {"state": RevisionState.CURRENT, "changed": before is not RevisionState.CURRENT}

@@ -1,0 +1,98 @@
+"""`mpesa-mcp payment`: the organization's payments, for the operator."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mpesa_mcp.cli.output import JsonOption, OrgOption, emit, run
+
+if TYPE_CHECKING:
+    from mpesa_mcp.payments.core import Core
+    from mpesa_mcp.payments.records import PaymentRecord
+
+commands = typer.Typer(help="Read an organization's payments.", no_args_is_help=True)
+
+_COLUMNS = ("created_at", "payment_id", "kind", "status", "amount", "phone", "reference", "receipt", "environment")
+
+
+@commands.command("list")
+def list_(
+    org: OrgOption,
+    status: Annotated[str | None, typer.Option(help="Payments in this status only.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most, newest first.")] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List payments, newest first, of every environment."""
+
+    async def act(core: "Core") -> list[dict[str, object]]:
+        from mpesa_mcp.identity.organizations import organization_by_slug
+        from mpesa_mcp.payments.reading import payments_of
+
+        organization = await organization_by_slug(core.store, org)
+        found = await payments_of(core, organization.organization_id, status=status, limit=limit)
+        return [_document(payment) for payment in found]
+
+    emit(run(act), as_json=as_json, columns=_COLUMNS)
+
+
+@commands.command("show")
+def show(
+    org: OrgOption,
+    payment_id: Annotated[str, typer.Argument(help="A payment id or a receipt.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Show one payment with everything that happened to it."""
+
+    async def act(core: "Core") -> dict[str, object]:
+        from mpesa_mcp.identity.organizations import organization_by_slug
+        from mpesa_mcp.payments.reading import history_of, payment_of
+
+        organization = await organization_by_slug(core.store, org)
+        payment = await payment_of(core, organization.organization_id, payment_id)
+        lines = await history_of(core, organization.organization_id, payment.payment_id)
+        return _document(payment) | {
+            "history": [
+                {
+                    "at": line.at,
+                    "event": line.event,
+                    "from": line.before,
+                    "to": line.after,
+                    "source": line.source,
+                    "code": line.code,
+                    "note": line.note,
+                }
+                for line in lines
+            ]
+        }
+
+    document = run(act)
+    if as_json:
+        emit(document, as_json=True)
+        return
+    history = document.pop("history")
+    assert isinstance(history, list)
+    emit(document, as_json=False)
+    typer.echo()
+    emit(history, as_json=False, columns=("at", "event", "from", "to", "source", "code", "note"))
+
+
+def _document(payment: "PaymentRecord") -> dict[str, object]:
+    return {
+        "payment_id": payment.payment_id,
+        "kind": payment.kind.value,
+        "status": payment.status.value,
+        "environment": payment.environment.value,
+        "shortcode": payment.shortcode,
+        "amount": str(payment.amount),
+        "currency": "KES",
+        "phone": payment.phone.masked,
+        "reference": payment.reference,
+        "receipt": payment.receipt,
+        "result_code": payment.result_code,
+        "reason": payment.reason,
+        "reversed_payment_id": payment.reversed_payment_id,
+        "untrusted_text": payment.untrusted_text,
+        "created_by": payment.created_by,
+        "created_at": payment.created_at,
+        "updated_at": payment.updated_at,
+    }

@@ -1,0 +1,166 @@
+"""The commands that stay up: serve, stdio, callbacks, worker, simulator."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mpesa_mcp.cli.output import refusals, say
+
+if TYPE_CHECKING:
+    from mpesa_mcp.settings import Settings
+
+PortOption = Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Where to listen.")]
+
+
+def serve(
+    port: PortOption = None,
+    no_worker: Annotated[bool, typer.Option("--no-worker", help="Another process runs the worker.")] = False,
+    no_callbacks: Annotated[bool, typer.Option("--no-callbacks", help="Another process receives callbacks.")] = False,
+) -> None:
+    """Serve MCP over HTTP at /mcp, Safaricom's callbacks at /cb, and the worker."""
+
+    async def act(settings: "Settings") -> None:
+        from contextlib import AsyncExitStack
+
+        from mpesa_mcp.app.core import open_core
+        from mpesa_mcp.app.http import create_server, listen
+        from mpesa_mcp.app.web import create_web, mcp_url
+        from mpesa_mcp.app.worker import working
+
+        if port is not None:
+            settings = settings.model_copy(update={"port": port})
+        async with AsyncExitStack() as stack:
+            opened = stack.enter_context(listen(settings.host, settings.port))
+            core = await stack.enter_async_context(open_core(settings))
+            if not no_worker:
+                await stack.enter_async_context(working(core))
+            say(f"Serving MCP at {mcp_url(settings)} (stop with Ctrl-C).")
+            web = create_web(core, with_callbacks=not no_callbacks)
+            await create_server(web, settings).serve(sockets=[opened])
+
+    _run(act)
+
+
+def stdio(
+    demo: Annotated[bool, typer.Option("--demo", help="A simulator and a throw-away organization; no set-up.")] = False,
+    url: Annotated[str | None, typer.Option("--url", help="Bridge to this server instead of a local database.")] = None,
+    local_production: Annotated[
+        bool, typer.Option("--local-production", help="Allow production shortcodes from this desktop.")
+    ] = False,
+) -> None:
+    """Serve MCP over stdio for a desktop client; the key comes from MPESA_MCP_API_KEY."""
+    if demo and url:
+        raise typer.BadParameter("--demo and --url exclude each other.")
+
+    async def act(settings: "Settings") -> None:
+        if url:
+            from mpesa_mcp.app.bridge import run_bridge
+
+            await run_bridge(settings, url)
+            return
+        from mpesa_mcp.app.desktop import run_stdio
+        from mpesa_mcp.errors import InputError
+
+        if settings.api_key is None and not demo:
+            raise InputError(
+                "Set MPESA_MCP_API_KEY to a key made with: mpesa-mcp key create. To try without one: "
+                "mpesa-mcp stdio --demo.",
+                field="api_key",
+            )
+        await run_stdio(settings, demo=demo, local_production=local_production)
+
+    _run(act)
+
+
+def callbacks() -> None:
+    """Receive Safaricom's callbacks, and nothing else: the only part that must face the internet."""
+
+    async def act(settings: "Settings") -> None:
+        from mpesa_mcp.app.http import create_server, listen
+        from mpesa_mcp.callbacks.sidecar import create_sidecar
+        from mpesa_mcp.store.engine import open_store
+        from mpesa_mcp.store.migrate import upgrade
+        from mpesa_mcp.values import SystemClock
+
+        if settings.database_url is None:
+            await upgrade(settings.owner_database_url)
+        opened = listen(settings.host, settings.callback_port)
+        store = open_store(settings.effective_database_url)
+        try:
+            say(f"Receiving callbacks on port {settings.callback_port} (stop with Ctrl-C).")
+            await create_server(create_sidecar(store, settings, SystemClock()), settings).serve(sockets=[opened])
+        finally:
+            await store.close()
+
+    _run(act)
+
+
+def worker() -> None:
+    """Send, apply callbacks and reconcile, without listening to anybody."""
+
+    async def act(settings: "Settings") -> None:
+        from mpesa_mcp.app.core import open_core
+        from mpesa_mcp.app.worker import working
+
+        async with open_core(settings) as core, working(core):
+            say("Working (stop with Ctrl-C).")
+            await _until_stopped()
+
+    _run(act)
+
+
+def simulator(
+    port: PortOption = 8766,
+    delay_ms: Annotated[int, typer.Option("--delay-ms", min=0, max=600_000, help="Base delay of callbacks.")] = 300,
+    seed: Annotated[int | None, typer.Option("--seed", help="Same seed, same run; by default a new one.")] = None,
+) -> None:
+    """Run a Daraja on this machine, for trying things without Safaricom."""
+
+    async def act() -> None:
+        from mpesa_mcp.app.http import create_server, listen
+        from mpesa_mcp.settings import Settings
+        from mpesa_mcp.simulator.app import create_simulator
+        from mpesa_mcp.values.ids import random_bytes
+
+        chosen = int.from_bytes(random_bytes(4)) if seed is None else seed
+        opened = listen("127.0.0.1", port or 8766)
+        app = create_simulator(seed=chosen, delay_ms=delay_ms)
+        say(f"Daraja simulator at http://127.0.0.1:{port}, phones at http://127.0.0.1:{port}/phone, seed {chosen}.")
+        await create_server(app, Settings()).serve(sockets=[opened])
+
+    with refusals():
+        _log_to_stderr("WARNING")
+        asyncio.run(act())
+
+
+def _run(act: Callable[["Settings"], Awaitable[None]]) -> None:
+    """Loads the settings, sends logs to stderr, and runs until stopped; refusals are one line and exit code 1."""
+    from mpesa_mcp.settings import load_settings
+
+    async def main(settings: "Settings") -> None:
+        await act(settings)
+
+    with refusals():
+        settings = load_settings()
+        _log_to_stderr(settings.log_level)
+        try:
+            asyncio.run(main(settings))
+        except KeyboardInterrupt:
+            return
+
+
+def _log_to_stderr(level: str) -> None:
+    from mpesa_mcp.logs import configure_logs
+
+    configure_logs(level)
+
+
+async def _until_stopped() -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(each, stopped.set)
+    await stopped.wait()

@@ -1,0 +1,68 @@
+"""The one place where errors become MCP results.
+
+`is_error` is true and nothing was stored; the text is ours, and the machine-readable half says code, advice and field.
+What the model sent is never repeated: it may hold a number, a key, or somebody's instructions.
+"""
+
+import structlog
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.tools import Tool
+from mcp.types import CallToolResult, TextContent
+from pydantic import ValidationError
+
+from mpesa_mcp.errors import Advice, InputError, InternalFault, MpesaMcpError
+
+log = structlog.get_logger(__name__)
+
+
+def refusal_of(problem: ToolError, tool: Tool | None) -> CallToolResult:
+    """What the model is told about a call that did not become a payment or an answer."""
+    cause = problem.__cause__
+    if isinstance(cause, ValidationError) and tool is not None:
+        return _bad_arguments(cause, tool)
+    if isinstance(cause, MpesaMcpError):
+        return refused(cause)
+    log.error("tool_failed", tool=tool.name if tool else None, exc_info=cause or problem)
+    return refused(InternalFault("Something went wrong on our side. Read the payment before trying again."))
+
+
+def refused(error: MpesaMcpError) -> CallToolResult:
+    described: dict[str, object] = {"code": error.code, "advice": error.advice.value, "message": error.message}
+    for name in ("field", "fields", "payment_id"):
+        if value := getattr(error, name, None):
+            described[name] = value
+    if isinstance(error, InternalFault):
+        log.error("call_failed", code=error.code, exc_info=error)
+    return CallToolResult(
+        is_error=True,
+        content=[TextContent(type="text", text=error.message)],
+        structured_content={"error": described},
+    )
+
+
+def _bad_arguments(invalid: ValidationError, tool: Tool) -> CallToolResult:
+    """One sentence for each refused argument: what is accepted, never what was sent."""
+    properties: dict[str, dict[str, object]] = tool.parameters.get("properties", {})
+    sentences: dict[str, str] = {}
+    for error in invalid.errors(include_input=False, include_context=False, include_url=False):
+        name = str(error["loc"][0]) if error["loc"] else ""
+        if name not in properties:
+            sentences[""] = f"{tool.name} takes only these arguments: {', '.join(properties)}."
+        elif error["type"] == "missing":
+            sentences[name] = f"{name} is required. {properties[name].get('description', '')}"
+        else:
+            sentences[name] = f"{name} is not acceptable. {properties[name].get('description', '')}"
+    fields = [name for name in sentences if name]
+    described = {
+        "code": InputError.code,
+        "advice": Advice.FIX_INPUT.value,
+        "message": " ".join(sentences.values()),
+        "fields": fields,
+    }
+    if len(fields) == 1:
+        described["field"] = fields[0]
+    return CallToolResult(
+        is_error=True,
+        content=[TextContent(type="text", text=f"{described['message']} Nothing was sent.")],
+        structured_content={"error": described},
+    )

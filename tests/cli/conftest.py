@@ -1,0 +1,70 @@
+"""The administration commands as a person runs them, on an installation of their own."""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from mpesa_mcp.cli.main import app
+
+MASTER_KEY = "00112233445566778899aabbccddeeff0123456789abcdeffedcba9876543210"
+KEYS = {"consumer_key": "consumer-key-of-the-app", "consumer_secret": "consumer-secret-of-the-app"}
+SECRETS = {
+    **KEYS,
+    "passkey": "passkey-of-the-shortcode",
+    "initiator_name": "testapi",
+    "initiator_password": "Safaricom999!*!",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def value(self) -> Any:
+        """The one JSON value on stdout."""
+        return json.loads(self.stdout)
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """Runs `mpesa-mcp` with these variables."""
+
+    data_dir: Path
+    variables: dict[str, str]
+
+    def run(self, *words: str, typed: str | None = None, **variables: str) -> Outcome:
+        names = {f"MPESA_MCP_{name}": value for name, value in {**self.variables, **variables}.items()}
+        result = CliRunner().invoke(app, words, input=typed, env=names)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Outcome(result.exit_code, result.stdout, result.stderr)
+
+    def ask(self, *words: str, typed: str | None = None, **variables: str) -> Any:
+        """Runs a command that must succeed, with --json; gives its value."""
+        outcome = self.run(*words, "--json", typed=typed, **variables)
+        assert outcome.exit_code == 0, outcome.stderr
+        return outcome.value
+
+    def set_credentials(self, environment: str, shortcode: str, secrets: dict[str, str], **variables: str) -> Any:
+        options = ("--environment", environment, "--shortcode", shortcode, "--type", "paybill", "--file", "-")
+        return self.ask("credentials", "set", "--org", "acme", *options, typed=json.dumps(secrets), **variables)
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
+    for name in ("API_KEY", "DATABASE_URL", "DATABASE_OWNER_URL", "PUBLIC_URL", "ENVIRONMENT"):
+        monkeypatch.delenv(f"MPESA_MCP_{name}", raising=False)
+    before = logging.getLogger().handlers[:], logging.getLogger().level
+    yield Terminal(tmp_path / "data", {"DATA_DIR": str(tmp_path / "data"), "MASTER_KEY": MASTER_KEY})
+    # The commands send logs to the stderr of their run, which is closed by now.
+    logging.getLogger().handlers[:] = before[0]
+    logging.getLogger().setLevel(before[1])

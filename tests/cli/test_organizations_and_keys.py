@@ -1,0 +1,120 @@
+"""`org` and `key`: what they print is a contract, and a key is printed once."""
+
+import getpass
+import os
+import pwd
+import sqlite3
+
+import pytest
+
+from .conftest import KEYS, Terminal
+
+
+@pytest.fixture
+def acme(terminal: Terminal) -> Terminal:
+    terminal.ask("org", "create", "Acme Ltd", "--slug", "acme")
+    return terminal
+
+
+def test_an_organization_is_made_listed_and_shown(terminal: Terminal) -> None:
+    assert terminal.ask("org", "list") == []
+    made = terminal.ask("org", "create", "Acme Ltd", "--slug", "acme")
+    assert set(made) == {"organization_id", "slug", "name", "status"}
+    assert (made["slug"], made["name"], made["status"]) == ("acme", "Acme Ltd", "active")
+    assert terminal.ask("org", "list") == [made]
+    shown = terminal.ask("org", "show", "--org", "acme")
+    assert {name: shown[name] for name in made} == made
+    assert shown["created_at"].endswith("Z")
+
+
+def test_a_refusal_is_one_message_on_stderr_and_exit_code_1(acme: Terminal) -> None:
+    taken = acme.run("org", "create", "Other", "--slug", "acme", "--json")
+    assert (taken.exit_code, taken.stdout) == (1, "")
+    assert taken.stderr == "This slug is taken. Choose another one.\n"
+    absent = acme.run("org", "show", "--org", "nobody")
+    assert (absent.exit_code, absent.stdout) == (1, "")
+    assert len(absent.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("org", "create", "Acme"),
+        ("org", "show"),
+        ("key", "create", "--org", "acme", "--role", "emperor", "--name", "n"),
+        ("key", "create", "--org", "acme", "--role", "user", "--name", "n", "--expires-days", "0"),
+        ("key", "create", "--org", "acme", "--role", "user", "--name", "n", "--environment", "moon"),
+        ("credentials", "set", "--org", "acme", "--environment", "sandbox", "--shortcode", "174379"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(terminal: Terminal, words: tuple[str, ...]) -> None:
+    assert terminal.run(*words).exit_code == 2
+
+
+def test_a_wrong_setting_is_refused_before_anything_is_touched(terminal: Terminal) -> None:
+    outcome = terminal.run("org", "list", DATABSE_URL="sqlite+aiosqlite:///x.db")
+    assert outcome.exit_code == 1
+    assert "MPESA_MCP_DATABSE_URL" in outcome.stderr
+    assert not terminal.data_dir.exists()
+
+
+def test_a_key_is_printed_when_it_is_made_and_never_again(acme: Terminal) -> None:
+    made = acme.ask("key", "create", "--org", "acme", "--role", "manager", "--name", "assistant")
+    assert {"key", "key_id", "prefix", "role", "environment"} <= set(made)
+    assert (made["role"], made["environment"]) == ("manager", "simulator")
+    assert made["key"].startswith(made["prefix"])
+    for words in (("key", "list"), ("key", "revoke", made["key_id"])):
+        for shape in ((), ("--json",)):
+            outcome = acme.run(*words, "--org", "acme", *shape)
+            assert outcome.exit_code == 0
+            assert made["key"] not in outcome.stdout + outcome.stderr
+
+
+def test_a_list_of_keys_says_which_still_work(acme: Terminal) -> None:
+    options = ("--org", "acme", "--role", "user", "--tools", "stk_push, get_payment", "--expires-days", "30")
+    made = acme.ask("key", "create", "--name", "till", *options)
+    [listed] = acme.ask("key", "list", "--org", "acme")
+    assert "key" not in listed
+    assert (listed["key_id"], listed["usable"], listed["tools"]) == (made["key_id"], True, ["get_payment", "stk_push"])
+    assert listed["expires_at"] == made["expires_at"] is not None
+    acme.ask("key", "revoke", "--org", "acme", made["prefix"])
+    [listed] = acme.ask("key", "list", "--org", "acme")
+    assert listed["usable"] is False
+    assert listed["revoked_at"] is not None
+
+
+def test_a_key_is_for_the_only_environment_with_credentials_unless_it_is_named(acme: Terminal) -> None:
+    acme.set_credentials("sandbox", "174379", KEYS)
+    create = ("key", "create", "--org", "acme", "--role", "user", "--name", "n")
+    assert acme.ask(*create)["environment"] == "sandbox"
+    assert acme.ask(*create, "--environment", "simulator")["key"].startswith("mpk_sim_")
+    acme.set_credentials("simulator", "174379", KEYS)
+    several = acme.run(*create)
+    assert several.exit_code == 1
+    assert "--environment" in several.stderr
+
+
+def test_an_unknown_tool_is_refused(acme: Terminal) -> None:
+    outcome = acme.run("key", "create", "--org", "acme", "--role", "user", "--name", "n", "--tools", "stk_psuh")
+    assert outcome.exit_code == 1
+    assert "stk_push" in outcome.stderr
+    assert acme.ask("key", "list", "--org", "acme") == []
+
+
+def test_the_audit_names_the_user_of_the_operating_system(acme: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "somebody-else")
+    assert getpass.getuser() == "somebody-else"
+    acme.ask("key", "create", "--org", "acme", "--role", "user", "--name", "n")
+    connection = sqlite3.connect(acme.data_dir / "mpesa-mcp.db")
+    actors = {actor for (actor,) in connection.execute("SELECT actor FROM audit_entries")}
+    connection.close()
+    assert actors == {f"operator:{pwd.getpwuid(os.getuid()).pw_name}"}
+
+
+def test_tables_for_people_name_what_they_list(acme: Terminal) -> None:
+    acme.ask("org", "create", "[bold]Brackets[/bold]", "--slug", "brackets")
+    listed = acme.run("org", "list")
+    assert "[bold]Brackets[/bold]" in listed.stdout
+    assert "acme" in listed.stdout
+    assert acme.run("key", "list", "--org", "acme").stdout == "none\n"

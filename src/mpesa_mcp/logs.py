@@ -52,8 +52,8 @@ def configure_logs(level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers[:] = [stderr]
     root.setLevel(level)
-    # The HTTP client logs full addresses, and the server its own access lines: ours say what is needed.
-    for chatty in ("httpx2", "httpcore2", "uvicorn.access", "aiosqlite", "mcp"):
+    # The HTTP client logs full addresses, the server its access lines, both unredacted paths: ours say what is needed.
+    for chatty in ("alembic", "httpx2", "httpcore2", "uvicorn", "aiosqlite", "mcp"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

@@ -18,7 +18,8 @@ from mpesa_mcp.identity.api_keys import authenticate
 from mpesa_mcp.identity.principal import Principal, Unauthenticated
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.settings import Settings
-from mpesa_mcp.store.migrate import RevisionState, revision_state
+from mpesa_mcp.store.engine import StoreUnavailable
+from mpesa_mcp.store.migrate import RevisionState, state_of
 from mpesa_mcp.tools.caller import Caller, CallerSource
 from mpesa_mcp.tools.catalogue import all_tools
 from mpesa_mcp.tools.server import ToolServer
@@ -84,7 +85,7 @@ def create_web(core: Core, *, with_callbacks: bool = True) -> Starlette:
         async with server.session_manager.run():  # a mounted application's own lifespan never runs
             yield
 
-    routes: list[BaseRoute] = [Route("/healthz", _healthz), Route("/readyz", _readyz(settings))]
+    routes: list[BaseRoute] = [Route("/healthz", _healthz), Route("/readyz", _readyz(core))]
     if with_callbacks:
         routes += callback_routes(core.store, settings, core.clock)
     return Starlette(lifespan=lifespan, routes=[*routes, Mount("/", app=inner)])
@@ -130,9 +131,12 @@ async def _healthz(_request: Request) -> Response:
     return JSONResponse({"ok": True})
 
 
-def _readyz(settings: Settings) -> Callable[[Request], Awaitable[Response]]:
+def _readyz(core: Core) -> Callable[[Request], Awaitable[Response]]:
     async def readyz(_request: Request) -> Response:
-        state = await revision_state(settings.effective_database_url)
+        try:
+            state = state_of(await core.store.revision())
+        except StoreUnavailable:
+            state = RevisionState.UNREACHABLE
         ready = state is RevisionState.CURRENT
         return JSONResponse({"ready": ready, "database": state.value}, 200 if ready else 503)
 

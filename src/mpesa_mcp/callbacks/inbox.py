@@ -18,6 +18,7 @@ from mpesa_mcp.callbacks.matching import Asked, b2c_disagreements, reversal_disa
 from mpesa_mcp.callbacks.models import Callback, CallbackStatus, Channel
 from mpesa_mcp.daraja.codes import Meaning, Verdict, b2c_meaning, reversal_meaning, stk_meaning
 from mpesa_mcp.daraja.results import (
+    SUCCESS,
     B2cOutcome,
     Malformed,
     ReversalOutcome,
@@ -164,21 +165,22 @@ def _read(payment: Payment, attempt: Attempt, body: bytes) -> Said:
                 disagreements=stk_disagreements(asked, push),
                 is_complete=push.amount is not None and push.receipt is not None,
                 receipt=push.receipt,
-                untrusted_text=clean_foreign_text(push.result_desc),
+                untrusted_text=_prose(push.result_code, push.result_desc),
                 merchant_request_id=push.merchant_request_id,
                 checkout_request_id=push.checkout_request_id,
             )
         case PaymentKind.B2C:
             result = read_result(body)
             paid = B2cOutcome.of(result)
-            name = paid.receiver.raw if paid.receiver else result.result_desc
             return Said(
                 meaning=b2c_meaning(result.result_code) if result.is_final else _ANNOUNCED,
                 code=result.result_code,
                 disagreements=b2c_disagreements(asked, result, paid),
                 is_complete=paid.amount is not None and paid.receipt is not None,
                 receipt=paid.receipt,
-                untrusted_text=clean_foreign_text(name),
+                untrusted_text=clean_foreign_text(paid.receiver.name)
+                if paid.receiver
+                else _prose(result.result_code, result.result_desc),
                 conversation_id=result.conversation_id,
             )
         case PaymentKind.REVERSAL:
@@ -190,9 +192,14 @@ def _read(payment: Payment, attempt: Attempt, body: bytes) -> Said:
                 disagreements=reversal_disagreements(asked, result, given_back),
                 is_complete=given_back.amount is not None and given_back.receipt is not None,
                 receipt=given_back.receipt,
-                untrusted_text=clean_foreign_text(result.result_desc),
+                untrusted_text=_prose(result.result_code, result.result_desc),
                 conversation_id=result.conversation_id,
             )
+
+
+def _prose(code: str, text: str) -> str | None:
+    """Their words about a failure; about a success they say nothing that our own do not."""
+    return None if code == SUCCESS else clean_foreign_text(text)
 
 
 # ResultType 1: more is to come (daraja/api.md §0).

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from sqlalchemy import Connection, event, make_url
+from sqlalchemy import Connection, column, event, make_url, select, table
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
@@ -94,6 +94,14 @@ class Store:
         with _spoken():
             async with AsyncSession(self._reader, expire_on_commit=False) as session:
                 yield session
+
+    async def revision(self) -> str | None:
+        """The migration the database is at. Raises StoreUnavailable."""
+        version = table("alembic_version", column("version_num"))
+        with _spoken():
+            async with self._reader.connect() as connection:
+                found: str | None = (await connection.execute(select(version.c.version_num))).scalars().first()
+        return found
 
     async def close(self) -> None:
         await self.wakeups.close()

@@ -4,6 +4,7 @@
 """
 
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 
 import anyio
@@ -53,11 +54,21 @@ async def revision_state(url: str) -> RevisionState:
         return RevisionState.UNREACHABLE
     finally:
         await engine.dispose()
-    script = ScriptDirectory(str(_SCRIPTS))
-    if found == script.get_current_head():
+    return state_of(found)
+
+
+def state_of(revision: str | None) -> RevisionState:
+    """Where a database at this revision stands; None is one without any tables of ours."""
+    known = _revisions()
+    if revision == known[0]:
         return RevisionState.CURRENT
-    known = {revision.revision for revision in script.walk_revisions()}
-    return RevisionState.BEHIND if found is None or found in known else RevisionState.NEWER
+    return RevisionState.BEHIND if revision is None or revision in known else RevisionState.NEWER
+
+
+@cache
+def _revisions() -> tuple[str, ...]:
+    """All revisions of this program, newest first."""
+    return tuple(script.revision for script in ScriptDirectory(str(_SCRIPTS)).walk_revisions())
 
 
 def _upgrade(connection: Connection) -> None:

@@ -165,11 +165,20 @@ async def transaction_report(
 
 
 def _line(name: str, tallied: Tallied) -> str:
-    return (
-        f"{name}: {tallied.count} payments, {tallied.succeeded} succeeded, {tallied.failed} failed, "
-        f"{tallied.unknown} unknown, {tallied.in_progress} in progress; collected KES {grouped(tallied.collected)}, "
-        f"paid out KES {grouped(tallied.paid_out)}, reversed KES {grouped(tallied.reversed)}."
-    )
+    counts = [f"{tallied.succeeded} succeeded", f"{tallied.failed} failed", f"{tallied.unknown} unknown"]
+    if tallied.in_progress:
+        counts.append(f"{tallied.in_progress} in progress")
+    moved = [
+        f"{word} KES {grouped(amount)}"
+        for word, amount in (
+            ("collected", tallied.collected),
+            ("paid out", tallied.paid_out),
+            ("reversed", tallied.reversed),
+        )
+        if amount != "0.00"
+    ]
+    payments = "1 payment" if tallied.count == 1 else f"{tallied.count} payments"
+    return f"{name}: {payments} ({', '.join(counts)}); {', '.join(moved) or 'no money moved'}."
 
 
 def _tallied(tally: "Tally") -> dict[str, Any]:

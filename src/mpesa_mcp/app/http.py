@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -11,7 +12,6 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from mpesa_mcp.errors import InputError
-from mpesa_mcp.settings import Settings
 
 # How long open requests may finish when a server stops; a stream of an MCP client would otherwise hold it for ever.
 _GRACE_SECONDS = 5
@@ -47,11 +47,6 @@ def port_of(opened: socket.socket) -> int:
     return int(opened.getsockname()[1])
 
 
-def create_server(app: ASGIApp, settings: Settings) -> uvicorn.Server:
-    """A server that logs nothing of its own about requests: paths of callbacks are secrets."""
-    return uvicorn.Server(_config(app, settings.trusted_proxies))
-
-
 class _ServerWithinProgram(uvicorn.Server):
     """A server beside other work: signals belong to the program, not to one of its servers."""
 
@@ -60,7 +55,7 @@ class _ServerWithinProgram(uvicorn.Server):
         yield
 
 
-def _config(app: ASGIApp, trusted_proxies: str = "") -> uvicorn.Config:
+def _config(app: ASGIApp, trusted_proxies: str) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         log_config=None,
@@ -74,9 +69,13 @@ def _config(app: ASGIApp, trusted_proxies: str = "") -> uvicorn.Config:
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, opened: socket.socket) -> AsyncIterator[int]:
-    """Serves the application beside the block, on a socket from `listen`; gives the port."""
-    server = _ServerWithinProgram(_config(app))
+async def serving(app: ASGIApp, opened: socket.socket, *, trusted_proxies: str = "") -> AsyncIterator[int]:
+    """Serves the application beside the block, on a socket from `listen`; gives the port.
+
+    Nothing about single requests is logged here: paths of callbacks are secrets. `trusted_proxies` are the addresses
+    whose X-Forwarded-For is believed.
+    """
+    server = _ServerWithinProgram(_config(app, trusted_proxies))
     task = asyncio.get_running_loop().create_task(server.serve(sockets=[opened]))
     try:
         while not server.started:
@@ -90,3 +89,12 @@ async def serving(app: ASGIApp, opened: socket.socket) -> AsyncIterator[int]:
         with anyio.CancelScope(shield=True):
             await asyncio.gather(task, return_exceptions=True)
         opened.close()
+
+
+async def until_stopped() -> None:
+    """Returns when the program is asked to stop, by Ctrl-C or SIGTERM."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(each, stopped.set)
+    await stopped.wait()

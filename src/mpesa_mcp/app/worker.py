@@ -34,28 +34,40 @@ _WORK: tuple[tuple[DueTable, Claiming, Doing, int], ...] = (
 )
 _POLL_SECONDS = 1.0
 _AFTER_A_FAULT_SECONDS = 1.0
+# How long calls under way may finish when a process stops.
+_GRACE_SECONDS = 10.0
 
 
 @asynccontextmanager
 async def working(core: Core) -> AsyncIterator[None]:
-    """Runs the worker beside the block; stops it when the block ends. What was under way is left to its lease."""
-    task = asyncio.get_running_loop().create_task(work(core))
+    """Runs the worker beside the block. When the block ends nothing new is taken, and what is under way may finish.
+
+    What does not finish in time is left to its lease: it is asked about later, never sent again.
+    """
+    stopping = asyncio.Event()
+    task = asyncio.get_running_loop().create_task(work(core, stopping))
     try:
         yield
     finally:
-        task.cancel()
+        stopping.set()
+        core.store.wakeups.notify(DueTable)
         with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(_GRACE_SECONDS):
+                await asyncio.wait([task])
+            task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
 
-async def work(core: Core) -> None:
-    """Dispatch, inbox and reconciliation, until cancelled. Any number of processes may do this on one database."""
+async def work(core: Core, stopping: asyncio.Event) -> None:
+    """Dispatch, inbox and reconciliation, until `stopping` is set. Any number of processes may do this at once."""
     async with anyio.create_task_group() as group:
         for queue, claim, do, at_once in _WORK:
-            group.start_soon(_keep_doing, core, queue, claim, do, at_once)
+            group.start_soon(_keep_doing, core, stopping, queue, claim, do, at_once)
 
 
-async def _keep_doing(core: Core, queue: DueTable, claim: Claiming, do: Doing, at_once: int) -> None:
+async def _keep_doing(
+    core: Core, stopping: asyncio.Event, queue: DueTable, claim: Claiming, do: Doing, at_once: int
+) -> None:
     """Takes due rows and works on up to `at_once` of them; sleeps until a commit or the slow poll."""
     free = anyio.Semaphore(at_once)
     # A simulator run that divides its intervals must be looked at as much more often.
@@ -71,9 +83,11 @@ async def _keep_doing(core: Core, queue: DueTable, claim: Claiming, do: Doing, a
             free.release()
 
     async with anyio.create_task_group() as group:
-        while True:
+        while not stopping.is_set():
             async with free:
                 token = core.store.wakeups.token(queue)
+            if stopping.is_set():
+                return
             try:
                 taken = await claim(core, free.value)
             except Exception:

@@ -29,6 +29,7 @@ def demo(keep: Annotated[bool, typer.Option("--keep", help=KEEP)] = False, as_js
 
 
 async def _demo(*, keep: bool, as_json: bool) -> bool:
+    from mpesa_mcp.app.http import until_stopped
     from mpesa_mcp.app.local import local_platform
 
     if not as_json:
@@ -44,7 +45,7 @@ async def _demo(*, keep: bool, as_json: bool) -> bool:
             )
         if keep:
             _print_configuration(platform)
-            await asyncio.Event().wait()
+            await until_stopped()
     return ok
 
 

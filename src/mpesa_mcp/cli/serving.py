@@ -1,7 +1,6 @@
 """The commands that stay up: serve, stdio, callbacks, worker, simulator."""
 
 import asyncio
-import signal
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,20 +25,21 @@ def serve(
         from contextlib import AsyncExitStack
 
         from mpesa_mcp.app.core import open_core
-        from mpesa_mcp.app.http import create_server, listen
+        from mpesa_mcp.app.http import listen, serving, until_stopped
         from mpesa_mcp.app.web import create_web, mcp_url
         from mpesa_mcp.app.worker import working
 
         if port is not None:
             settings = settings.model_copy(update={"port": port})
         async with AsyncExitStack() as stack:
-            opened = stack.enter_context(listen(settings.host, settings.port))
+            opened = listen(settings.host, settings.port)
             core = await stack.enter_async_context(open_core(settings))
             if not no_worker:
                 await stack.enter_async_context(working(core))
-            say(f"Serving MCP at {mcp_url(settings)} (stop with Ctrl-C).")
             web = create_web(core, with_callbacks=not no_callbacks)
-            await create_server(web, settings).serve(sockets=[opened])
+            await stack.enter_async_context(serving(web, opened, trusted_proxies=settings.trusted_proxies))
+            say(f"Serving MCP at {mcp_url(settings)} (stop with Ctrl-C).")
+            await until_stopped()
 
     _run(act)
 
@@ -79,7 +79,7 @@ def callbacks() -> None:
     """Receive Safaricom's callbacks, and nothing else: the only part that must face the internet."""
 
     async def act(settings: "Settings") -> None:
-        from mpesa_mcp.app.http import create_server, listen
+        from mpesa_mcp.app.http import listen, serving, until_stopped
         from mpesa_mcp.callbacks.sidecar import create_sidecar
         from mpesa_mcp.store.engine import open_store
         from mpesa_mcp.store.migrate import upgrade
@@ -89,9 +89,11 @@ def callbacks() -> None:
             await upgrade(settings.owner_database_url)
         opened = listen(settings.host, settings.callback_port)
         store = open_store(settings.effective_database_url)
+        sidecar = create_sidecar(store, settings, SystemClock())
         try:
-            say(f"Receiving callbacks on port {settings.callback_port} (stop with Ctrl-C).")
-            await create_server(create_sidecar(store, settings, SystemClock()), settings).serve(sockets=[opened])
+            async with serving(sidecar, opened, trusted_proxies=settings.trusted_proxies):
+                say(f"Receiving callbacks on port {settings.callback_port} (stop with Ctrl-C).")
+                await until_stopped()
         finally:
             await store.close()
 
@@ -103,11 +105,12 @@ def worker() -> None:
 
     async def act(settings: "Settings") -> None:
         from mpesa_mcp.app.core import open_core
+        from mpesa_mcp.app.http import until_stopped
         from mpesa_mcp.app.worker import working
 
         async with open_core(settings) as core, working(core):
             say("Working (stop with Ctrl-C).")
-            await _until_stopped()
+            await until_stopped()
 
     _run(act)
 
@@ -120,16 +123,16 @@ def simulator(
     """Run a Daraja on this machine, for trying things without Safaricom."""
 
     async def act() -> None:
-        from mpesa_mcp.app.http import create_server, listen
-        from mpesa_mcp.settings import Settings
+        from mpesa_mcp.app.http import listen, serving, until_stopped
         from mpesa_mcp.simulator.app import create_simulator
         from mpesa_mcp.values.ids import random_bytes
 
         chosen = int.from_bytes(random_bytes(4)) if seed is None else seed
         opened = listen("127.0.0.1", port or 8766)
         app = create_simulator(seed=chosen, delay_ms=delay_ms)
-        say(f"Daraja simulator at http://127.0.0.1:{port}, phones at http://127.0.0.1:{port}/phone, seed {chosen}.")
-        await create_server(app, Settings()).serve(sockets=[opened])
+        async with serving(app, opened):
+            say(f"Daraja simulator at http://127.0.0.1:{port}, phones at http://127.0.0.1:{port}/phone, seed {chosen}.")
+            await until_stopped()
 
     with refusals():
         _log_to_stderr("WARNING")
@@ -156,11 +159,3 @@ def _log_to_stderr(level: str) -> None:
     from mpesa_mcp.logs import configure_logs
 
     configure_logs(level)
-
-
-async def _until_stopped() -> None:
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for each in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(each, stopped.set)
-    await stopped.wait()

@@ -5,10 +5,9 @@ latest. With `demo` there is a simulator and a throw-away organization too.
 """
 
 import asyncio
+import logging
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
-
-import structlog
 
 from mpesa_mcp.errors import DeniedError, InternalFault, MpesaMcpError
 from mpesa_mcp.identity.principal import Unauthenticated
@@ -21,7 +20,7 @@ from mpesa_mcp.values import Environment, Secret
 if TYPE_CHECKING:
     from mpesa_mcp.payments.core import Core
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)
 
 
 class ProductionNotLocal(DeniedError):
@@ -68,6 +67,9 @@ class Desktop:
         return await asyncio.shield(self._opened)
 
     async def _live(self) -> None:
+        from mpesa_mcp.logs import configure_logs
+
+        configure_logs(self._settings.log_level)
         try:
             async with AsyncExitStack() as stack:
                 self._opened.set_result(await (self._start_demo(stack) if self._demo else self._start(stack)))
@@ -99,7 +101,7 @@ class Desktop:
             opened = listen(self._settings.host, port)
         except PortTaken:
             # Another process on the same data receives the callbacks; they come through the database.
-            log.info("callback_port_taken", port=port)
+            log.info("callback_port_taken", extra={"port": port})
         else:
             sidecar = create_sidecar(core.store, self._settings, core.clock)
             await stack.enter_async_context(serving(sidecar, opened))

@@ -1,7 +1,7 @@
 """The commands that stay up: serve, stdio, callbacks, worker, simulator."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,7 +33,8 @@ def serve(
             settings = settings.model_copy(update={"port": port})
         async with AsyncExitStack() as stack:
             opened = listen(settings.host, settings.port)
-            core = await stack.enter_async_context(open_core(settings))
+            callback_port = settings.callback_port if no_callbacks else settings.port
+            core = await stack.enter_async_context(open_core(settings, local_callback_port=callback_port))
             if not no_worker:
                 await stack.enter_async_context(working(core))
             web = create_web(core, with_callbacks=not no_callbacks)
@@ -72,7 +73,8 @@ def stdio(
             )
         await run_stdio(settings, demo=demo, local_production=local_production)
 
-    _run(act)
+    # The handshake first: the SDK logs its own warnings to stderr until then.
+    _run(act, logs_later=True)
 
 
 def callbacks() -> None:
@@ -139,20 +141,15 @@ def simulator(
         asyncio.run(act())
 
 
-def _run(act: Callable[["Settings"], Awaitable[None]]) -> None:
+def _run(act: Callable[["Settings"], Coroutine[None, None, None]], *, logs_later: bool = False) -> None:
     """Loads the settings, sends logs to stderr, and runs until stopped; refusals are one line and exit code 1."""
     from mpesa_mcp.settings import load_settings
 
-    async def main(settings: "Settings") -> None:
-        await act(settings)
-
     with refusals():
         settings = load_settings()
-        _log_to_stderr(settings.log_level)
-        try:
-            asyncio.run(main(settings))
-        except KeyboardInterrupt:
-            return
+        if not logs_later:
+            _log_to_stderr(settings.log_level)
+        asyncio.run(act(settings))
 
 
 def _log_to_stderr(level: str) -> None:

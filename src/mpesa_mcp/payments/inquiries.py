@@ -29,6 +29,8 @@ from mpesa_mcp.store.crossings import Claim, DueTable, claim_due
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Environment, Role, new_id
 
+# How long a question under way answers the next caller too; after that its answer may be lost.
+_SAME_QUESTION = timedelta(seconds=60)
 OPEN = [InquiryStatus.QUEUED, InquiryStatus.SENDING, InquiryStatus.PENDING]
 _OPERATIONS = {InquiryKind.BALANCE: Operation.BALANCE, InquiryKind.STATUS: Operation.TRANSACTION_STATUS}
 
@@ -48,7 +50,7 @@ async def ask_balance(core: Core, principal: Principal, *, max_age: timedelta) -
         )
         known = await session.first(
             asked.where(
-                (col(Inquiry.status).in_(OPEN))
+                (col(Inquiry.status).in_(OPEN) & (col(Inquiry.created_at) >= now - _SAME_QUESTION))
                 | ((col(Inquiry.status) == InquiryStatus.ANSWERED) & (col(Inquiry.updated_at) >= now - max_age))
             ).order_by(col(Inquiry.created_at).desc())
         )

@@ -192,10 +192,11 @@ async def _note(
     code: str | None,
     receipt: str | None,
 ) -> None:
-    """Records an event that changes no status; a success already known may still bring its receipt."""
+    """Records an event that changes no status; a success already known, or disputed, may still bring its receipt."""
     status = PaymentStatus(payment.status)
     note = None
-    if event is PaymentEvent.SUCCESS and status.moved and receipt and payment.receipt is None:
+    told_of_success = status.moved or status is PaymentStatus.DISPUTED
+    if event is PaymentEvent.SUCCESS and told_of_success and receipt and payment.receipt is None:
         await session.change(
             update(Payment)
             .where(col(Payment.id) == payment.id, col(Payment.receipt).is_(None))

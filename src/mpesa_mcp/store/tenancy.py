@@ -12,8 +12,6 @@ from typing import Any, TypeVar
 
 from sqlalchemy import (
     CTE,
-    Alias,
-    Column,
     CompoundSelect,
     CursorResult,
     Delete,
@@ -21,7 +19,6 @@ from sqlalchemy import (
     Insert,
     Select,
     Subquery,
-    Table,
     Update,
     event,
     inspect,
@@ -32,6 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ColumnClause, ColumnElement, TextClause
+from sqlalchemy.sql.operators import custom_op
 from sqlalchemy.sql.selectable import TextualSelect
 
 from mpesa_mcp.errors import InternalFault
@@ -165,24 +163,29 @@ def _bind_statement(state: ORMExecuteState) -> None:
         return
     if not isinstance(statement, Select | Update | Delete):
         raise OrganizationBreach(f"a {type(statement).__name__} cannot be bound to an organization")
-    if isinstance(statement, Update) and _sets_organization(statement):
-        raise OrganizationBreach("an update of the organization itself")
     tables = _named_tables(statement)
     if not all(issubclass(table, OrganizationTable) for table in tables):
         raise OrganizationBreach("a table that belongs to no organization")
     state.statement = statement.options(
         *(
-            with_loader_criteria(table, inspect(table).c.organization_id == organization_id, include_aliases=True)
+            # A function of the entity: a fixed expression would name the table even where an alias of it is joined.
+            with_loader_criteria(table, lambda entity: entity.organization_id == organization_id, include_aliases=True)
             for table in tables
         )
     )
 
 
+@event.listens_for(PlatformSession, "before_attach")
+def _attach_platform_rows_only(_session: Session, row: object) -> None:
+    if not isinstance(row, PlatformTable):
+        raise OrganizationBreach("an organization's row in a platform session")
+
+
 @event.listens_for(PlatformSession, "do_orm_execute")
 def _platform_tables_only(state: ORMExecuteState) -> None:
-    if isinstance(state.statement, Insert):
-        return
-    if not all(issubclass(table, PlatformTable) for table in _named_tables(state.statement)):
+    statement = state.statement
+    tables = {_mapped_class(statement.table)} if isinstance(statement, Insert) else _named_tables(statement)
+    if not all(issubclass(table, PlatformTable) for table in tables):
         raise OrganizationBreach("an organization's table in a platform session")
 
 
@@ -194,20 +197,41 @@ def _named_tables(statement: Any) -> set[type]:
     """
     found: set[type] = set()
     for element in visitors.iterate(statement):
-        if isinstance(element, TextClause | TextualSelect | CompoundSelect):
-            raise OrganizationBreach("SQL text or a set operation cannot be bound to an organization")
-        if isinstance(element, ColumnClause) and element.is_literal and element.name != "*":
-            raise OrganizationBreach("SQL text cannot be bound to an organization")
-        if isinstance(element, Column) and isinstance(element.table, Table | Alias):
+        _refuse_text(element)
+        # A column of a table, be it the ORM's, Core's or one made up by name; not of a subquery, visited itself.
+        if isinstance(element, ColumnClause) and not isinstance(element.table, Subquery | CTE | None):
             found.add(_mapped_class(element))
         if isinstance(element, Select):
             joined = (join[0] for join in element._setup_joins)
             for source in (*element._raw_columns, *element._from_obj, *joined):
                 if isinstance(source, FromClause) and not isinstance(source, Subquery | CTE | ColumnElement):
                     found.add(_mapped_class(source))
+            # Some expressions (a window, a filtered aggregate) hide their entity, and Core would run the statement.
+            if not _is_orm(element) and element.get_final_froms():
+                raise OrganizationBreach("a Core select cannot be bound to an organization")
         if isinstance(element, Update | Delete):
             found.add(_mapped_class(element.table))
+        if isinstance(element, Update) and _sets_organization(element):
+            raise OrganizationBreach("an update of the organization itself")
+        if isinstance(element, Insert):
+            raise OrganizationBreach("a raw insert")
     return found
+
+
+def _refuse_text(element: Any) -> None:
+    """Raises OrganizationBreach for SQL text in any of its disguises, and for set operations."""
+    if isinstance(element, TextClause | TextualSelect | CompoundSelect):
+        raise OrganizationBreach("SQL text or a set operation cannot be bound to an organization")
+    if isinstance(element, ColumnClause) and element.is_literal and element.name != "*":
+        raise OrganizationBreach("SQL text cannot be bound to an organization")
+    if isinstance(getattr(element, "operator", None), custom_op):
+        raise OrganizationBreach("an operator of SQL text cannot be bound to an organization")
+    if any(getattr(element, place, None) for place in ("_prefixes", "_suffixes", "_hints", "_statement_hints")):
+        raise OrganizationBreach("a prefix, suffix or hint of SQL text cannot be bound to an organization")
+
+
+def _is_orm(statement: Select[Any]) -> bool:
+    return statement._propagate_attrs.get("compile_state_plugin") == "orm"
 
 
 def _mapped_class(element: Any) -> type:

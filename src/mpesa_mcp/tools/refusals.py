@@ -4,7 +4,8 @@
 What the model sent is never repeated: it may hold a number, a key, or somebody's instructions.
 """
 
-import structlog
+import logging
+
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, TextContent
@@ -12,7 +13,8 @@ from pydantic import ValidationError
 
 from mpesa_mcp.errors import Advice, InputError, InternalFault, MpesaMcpError
 
-log = structlog.get_logger(__name__)
+# The standard logger: the redacting chain takes its records too, and it is there before anything heavy is loaded.
+log = logging.getLogger(__name__)
 
 
 def refusal_of(problem: ToolError, tool: Tool | None) -> CallToolResult:
@@ -22,7 +24,7 @@ def refusal_of(problem: ToolError, tool: Tool | None) -> CallToolResult:
         return _bad_arguments(cause, tool)
     if isinstance(cause, MpesaMcpError):
         return refused(cause)
-    log.error("tool_failed", tool=tool.name if tool else None, exc_info=cause or problem)
+    log.error("tool_failed", extra={"tool": tool.name if tool else None}, exc_info=cause or problem)
     return refused(InternalFault("Something went wrong on our side. Read the payment before trying again."))
 
 
@@ -32,7 +34,7 @@ def refused(error: MpesaMcpError) -> CallToolResult:
         if value := getattr(error, name, None):
             described[name] = value
     if isinstance(error, InternalFault):
-        log.error("call_failed", code=error.code, exc_info=error)
+        log.error("call_failed", extra={"code": error.code}, exc_info=error)
     return CallToolResult(
         is_error=True,
         content=[TextContent(type="text", text=error.message)],

@@ -9,6 +9,7 @@ from mcp.server.auth.settings import AuthSettings
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
+from mcp.shared.exceptions import MCPError
 from mcp.types import CallToolResult, InputRequiredResult, ToolAnnotations
 from mcp.types import Tool as ListedTool
 
@@ -94,7 +95,10 @@ class ToolServer(MCPServer[Any]):
 
     async def list_tools(self) -> list[ListedTool]:
         """Only what the caller may use."""
-        caller = await self._callers()
+        try:
+            caller = await self._callers()
+        except MpesaMcpError as error:
+            raise MCPError(error.http_status, error.message) from error
         return [tool for tool in await super().list_tools() if self._offered[tool.name].is_open_to(caller.principal)]
 
     async def call_tool(

@@ -75,10 +75,15 @@ def _redacted(value: Any) -> Any:
         case str():
             return redact_text(value)
         case dict():
-            return {k: "…" if _SECRET_NAMES.search(str(k)) else _redacted(v) for k, v in value.items()}
-        case list() | tuple():
+            return {
+                redact_text(str(k)): "…" if _SECRET_NAMES.search(str(k)) else _redacted(v) for k, v in value.items()
+            }
+        case list() | tuple() | set() | frozenset():
             return [_redacted(item) for item in value]
-        case bool() | int() | float() | None:
+        case int() if not isinstance(value, bool):
+            # Daraja writes phone numbers as numbers, too.
+            return value if redact_text(text := str(value)) == text else redact_text(text)
+        case bool() | float() | None:
             return value
         case _:
             return redact_text(str(value))

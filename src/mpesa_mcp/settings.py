@@ -59,11 +59,12 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _addresses_fit(self) -> "Settings":
+        addresses = {"BASE_URL": self.base_url, "PUBLIC_URL": self.public_url, "SIMULATOR_URL": self.simulator_url}
+        for name, url in addresses.items():
+            if url is not None and not _is_http_url(url):
+                raise ValueError(f"{name}: an address such as https://pay.example, without a query or fragment")
         if not is_loopback(self.simulator_url):
             raise ValueError("SIMULATOR_URL: the simulator is reached on this machine only (127.0.0.1)")
-        for name, url in (("BASE_URL", self.base_url), ("PUBLIC_URL", self.public_url)):
-            if url is not None and not _is_http_url(url):
-                raise ValueError(f"{name}: an address such as https://pay.example, without a path's last slash")
         if self.public_url and not is_loopback(self.public_url):
             if not self.public_url.startswith("https://"):
                 raise ValueError("PUBLIC_URL: Safaricom calls https only (http is for loopback and the simulator)")
@@ -71,6 +72,8 @@ class Settings(BaseModel):
                 raise ValueError(f"PUBLIC_URL: Safaricom refuses addresses that contain the word {word}")
         if self.is_production and "simulator_url" in self.model_fields_set:
             raise ValueError("SIMULATOR_URL: there is no simulator when ENVIRONMENT is production")
+        if self.is_production and self.reconcile_speed != 1:
+            raise ValueError("RECONCILE_SPEED: there is no simulator when ENVIRONMENT is production")
         return self
 
     @property

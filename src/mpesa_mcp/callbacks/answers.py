@@ -7,6 +7,8 @@ was one that Daraja acknowledged.
 from datetime import datetime
 from typing import Any
 
+from sqlmodel import col, select
+
 from mpesa_mcp.callbacks.matching import Asked, status_disagreements
 from mpesa_mcp.callbacks.models import Callback, CallbackStatus, Channel
 from mpesa_mcp.daraja.codes import Meaning, Verdict, balance_meaning, status_meaning
@@ -39,15 +41,20 @@ async def answer_of(core: Core, session: OrganizationSession, callback: Callback
             attempt.conversation_id != result.conversation_id
         ):
             return CallbackStatus.MISMATCHED, "disagrees in: conversation_id"
-        if InquiryKind(inquiry.kind) is InquiryKind.BALANCE:
-            return await _balance(session, inquiry, result, core.clock.now())
-        return await _status(core, session, inquiry, attempt, result)
+        is_balance = InquiryKind(inquiry.kind) is InquiryKind.BALANCE
+        meaning = balance_meaning(result.result_code) if is_balance else status_meaning(result.result_code)
+        if not result.is_final or meaning.verdict is Verdict.PENDING:
+            return CallbackStatus.APPLIED, "more is to come"
+        if is_balance:
+            return await _balance(session, inquiry, result, meaning, core.clock.now())
+        return await _status(core, session, inquiry, attempt, result, meaning)
     except Malformed as malformed:
         return CallbackStatus.MALFORMED, str(malformed)
 
 
-async def _balance(session: OrganizationSession, inquiry: Inquiry, result: Result, now: datetime) -> Applied:
-    meaning = balance_meaning(result.result_code)
+async def _balance(
+    session: OrganizationSession, inquiry: Inquiry, result: Result, meaning: Meaning, now: datetime
+) -> Applied:
     accounts = BalanceOutcome.of(result).accounts if result.succeeded else ()
     if result.succeeded and not accounts:
         raise Malformed("a balance without accounts")
@@ -67,21 +74,21 @@ async def _balance(session: OrganizationSession, inquiry: Inquiry, result: Resul
 
 
 async def _status(
-    core: Core, session: OrganizationSession, inquiry: Inquiry, attempt: Attempt, result: Result
+    core: Core, session: OrganizationSession, inquiry: Inquiry, attempt: Attempt, result: Result, meaning: Meaning
 ) -> Applied:
     now = core.clock.now()
     outcome = StatusOutcome.of(result)
+    payment = await session.get(Payment, inquiry.payment_id) if inquiry.payment_id is not None else None
+    if differing := await _disagreements(session, inquiry, payment, outcome):
+        disagreement = f"disagrees in: {', '.join(differing)}"
+        if payment is not None:
+            record_history(session, payment.id, now, event="status_mismatch", source="question", note=disagreement)
+        return CallbackStatus.MISMATCHED, disagreement
     answer = _answer(outcome) if result.succeeded else None
-    closed = await _close(session, inquiry, result, status_meaning(result.result_code), now, answer=answer)
+    closed = await _close(session, inquiry, result, meaning, now, answer=answer)
     note = None if closed else "came again"
-    if inquiry.payment_id is None or not result.succeeded or attempt.reply != "accepted":
+    if payment is None or not result.succeeded or attempt.reply != "accepted":
         return CallbackStatus.APPLIED, note
-    payment = await session.get(Payment, inquiry.payment_id)
-    assert payment is not None
-    if differing := status_disagreements(_asked(payment), outcome):
-        note = f"disagrees in: {', '.join(differing)}"
-        record_history(session, payment.id, now, event="status_mismatch", source="question", note=note)
-        return CallbackStatus.MISMATCHED, note
     if outcome.verdict in {Verdict.SUCCEEDED, Verdict.FAILED}:
         await apply_evidence(core, session, payment.id, _evidence(payment, outcome))
     return CallbackStatus.APPLIED, note
@@ -107,7 +114,25 @@ async def _close(
     )
 
 
-def _asked(payment: Payment) -> Asked:
+async def _disagreements(
+    session: OrganizationSession, inquiry: Inquiry, payment: Payment | None, outcome: StatusOutcome
+) -> list[str]:
+    """What speaks of another movement than the one asked about: its receipt, or any field of our payment."""
+    if payment is not None:
+        return status_disagreements(_asked(payment, await _conversation_id(session, inquiry, payment)), outcome)
+    return ["receipt"] if None not in {inquiry.receipt, outcome.receipt} and inquiry.receipt != outcome.receipt else []
+
+
+async def _conversation_id(session: OrganizationSession, inquiry: Inquiry, payment: Payment) -> str | None:
+    """The id Daraja gave the payment; of a reversal without a reply, the id a callback named and we asked by."""
+    named = select(Attempt.conversation_id).where(
+        Attempt.payment_id == payment.id, col(Attempt.conversation_id).is_not(None)
+    )
+    is_reversal = PaymentKind(payment.kind) is PaymentKind.REVERSAL
+    return await session.first(named) or (inquiry.original_conversation_id if is_reversal else None)
+
+
+def _asked(payment: Payment, conversation_id: str | None) -> Asked:
     """What is known of the payment a question was about; the answer's own ids are not those of the question."""
     return Asked(
         kind=PaymentKind(payment.kind),
@@ -118,7 +143,7 @@ def _asked(payment: Payment) -> Asked:
         originator_conversation_id=payment.originator_conversation_id,
         merchant_request_id=None,
         checkout_request_id=None,
-        conversation_id=None,
+        conversation_id=conversation_id,
     )
 
 

@@ -7,7 +7,7 @@ success without amount or receipt) becomes a hint, and our own question decides.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import structlog
 from sqlalchemy import update
@@ -29,9 +29,9 @@ from mpesa_mcp.errors import Advice
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.history import record_history
 from mpesa_mcp.payments.models import Attempt, Hint, Payment
-from mpesa_mcp.payments.outcomes import Evidence, apply_evidence
+from mpesa_mcp.payments.outcomes import Evidence, apply_evidence, move, receipt_is_taken
 from mpesa_mcp.payments.reconciliation import ask_now
-from mpesa_mcp.payments.states import PaymentKind
+from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus
 from mpesa_mcp.store.crossings import Claim, DueTable, claim_due
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Kes, clean_foreign_text, new_id
@@ -112,28 +112,29 @@ async def _apply(
         note = f"disagrees in: {', '.join(disagreements)}"
         record_history(session, payment.id, core.clock.now(), event="callback_mismatch", source="callback", note=note)
         return CallbackStatus.MISMATCHED, note
-    if not _may_count(attempt, said):
-        _keep_hint(session, payment, attempt, said, core.clock.now())
-        record_history(
-            session,
-            payment.id,
-            core.clock.now(),
-            event="callback_unconfirmed",
-            source="callback",
-            code=said.code,
-            note="kept until our own question confirms it",
-        )
-        await ask_now(core, session, payment)
+    if not _may_count(payment, attempt, said):
+        await _keep_hint(core, session, payment, attempt, said)
         return CallbackStatus.UNCONFIRMED, None
     await apply_evidence(core, session, payment.id, _evidence(said))
     return CallbackStatus.APPLIED, None
 
 
-def _may_count(attempt: Attempt, said: Said) -> bool:
-    """Whether the callback alone settles: our own accepted reply named its ids, and a success says what moved."""
-    if attempt.reply != "accepted":
-        return said.meaning.verdict not in {Verdict.SUCCEEDED, Verdict.FAILED}
-    return said.meaning.verdict is not Verdict.SUCCEEDED or said.is_complete
+def _may_count(payment: Payment, attempt: Attempt, said: Said) -> bool:
+    """Whether the callback alone is evidence: our own accepted reply named its ids, and a success says what moved."""
+    verdict = said.meaning.verdict
+    if verdict not in {Verdict.SUCCEEDED, Verdict.FAILED}:
+        return True
+    if verdict is Verdict.SUCCEEDED and PaymentStatus(payment.status) is PaymentStatus.FAILED:
+        # It can only contradict, and then a person looks; for that it need not be believed.
+        return True
+    if attempt.reply != "accepted" and not _names_adopted_id(attempt, said):
+        return False
+    return verdict is Verdict.FAILED or said.is_complete
+
+
+def _names_adopted_id(attempt: Attempt, said: Said) -> bool:
+    """Whether it names the id that our own question confirmed after our reply was lost."""
+    return attempt.checkout_request_id is not None and attempt.checkout_request_id == said.checkout_request_id
 
 
 def _evidence(said: Said) -> Evidence:
@@ -224,9 +225,7 @@ def _asked(payment: Payment, attempt: Attempt) -> Asked:
 async def _taken_elsewhere(session: OrganizationSession, payment: Payment, attempt: Attempt, said: Said) -> list[str]:
     """Ids and receipts in the body that belong to another payment: a replay, or a forgery put together from parts."""
     taken = []
-    if said.receipt and await session.first(
-        select(Payment.id).where(Payment.receipt == said.receipt, Payment.id != payment.id)
-    ):
+    if said.receipt and await receipt_is_taken(session, said.receipt, payment.id):
         taken.append("receipt")
     for name in ("checkout_request_id", "conversation_id", "merchant_request_id"):
         value = getattr(said, name)
@@ -237,7 +236,9 @@ async def _taken_elsewhere(session: OrganizationSession, payment: Payment, attem
     return taken
 
 
-def _keep_hint(session: OrganizationSession, payment: Payment, attempt: Attempt, said: Said, now: datetime) -> None:
+async def _keep_hint(core: Core, session: OrganizationSession, payment: Payment, attempt: Attempt, said: Said) -> None:
+    """Keeps what cannot be relied on alone, and has the payment asked about at once."""
+    now = core.clock.now()
     session.add(
         Hint(
             organization_id=session.organization_id,
@@ -253,6 +254,21 @@ def _keep_hint(session: OrganizationSession, payment: Payment, attempt: Attempt,
             received_at=now,
         )
     )
+    note = "kept until our own question confirms it"
+    record_history(session, payment.id, now, event="callback_unconfirmed", source="callback", code=said.code, note=note)
+    if PaymentStatus(payment.status) is PaymentStatus.QUEUED:
+        # An earlier send was taken for not sent, and now there is a result of it: it must not be sent again.
+        await move(
+            core,
+            session,
+            payment,
+            PaymentEvent.UNCLEAR,
+            source="callback",
+            reason="Safaricom reported a result for a send that was taken for not sent; it is being asked about.",
+            next_action_at=now,
+        )
+    else:
+        await ask_now(core, session, payment)
 
 
 async def _set(session: OrganizationSession, callback: Callback, **values: object) -> None:

@@ -5,6 +5,7 @@ that is committed. It decides nothing. An unknown token, whatever the method, si
 """
 
 import ipaddress
+import re
 
 import anyio
 import structlog
@@ -24,7 +25,9 @@ from mpesa_mcp.values import Clock, new_id, sha256_hex
 log = structlog.get_logger(__name__)
 
 MAX_BODY_BYTES = 64 * 1024
-_BODY_SECONDS = 10.0
+BODY_SECONDS = 10.0
+# Two segments of lower-case hex. Whatever else a stranger puts there, NUL included, does not reach the database.
+_OURS = re.compile(r"([0-9a-f]{32,64})/([0-9a-f]{32,64})(/timeout)?")
 # The portal's list of addresses that callbacks come from (daraja/security.md §3).
 SAFARICOM_ADDRESSES = frozenset(
     {
@@ -47,10 +50,11 @@ SAFARICOM_ADDRESSES = frozenset(
 class Sidecar:
     """The ASGI endpoint behind `/cb/{organization}/{token}` and `.../timeout`."""
 
-    def __init__(self, store: Store, settings: Settings, clock: Clock) -> None:
+    def __init__(self, store: Store, settings: Settings, clock: Clock, *, body_seconds: float = BODY_SECONDS) -> None:
         self._store = store
         self._settings = settings
         self._clock = clock
+        self._body_seconds = body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -73,7 +77,7 @@ class Sidecar:
             return _not_found()
         organization_id, attempt_id = found
         try:
-            with anyio.fail_after(_BODY_SECONDS):
+            with anyio.fail_after(self._body_seconds):
                 body = await _read_capped(request)
         except TimeoutError:
             log.warning("callback_too_slow", attempt_id=attempt_id)
@@ -110,31 +114,31 @@ class Sidecar:
         return True
 
 
-def create_sidecar(store: Store, settings: Settings, clock: Clock) -> Starlette:
+def create_sidecar(store: Store, settings: Settings, clock: Clock, *, body_seconds: float = BODY_SECONDS) -> Starlette:
     """The sidecar as an application of its own; `serve` mounts the same endpoint."""
 
     async def healthz(_request: Request) -> Response:
         return JSONResponse({"ok": True})
 
-    return Starlette(routes=[Route("/healthz", healthz), *callback_routes(store, settings, clock)])
+    return Starlette(
+        routes=[Route("/healthz", healthz), *callback_routes(store, settings, clock, body_seconds=body_seconds)]
+    )
 
 
-def callback_routes(store: Store, settings: Settings, clock: Clock) -> list[Route]:
+def callback_routes(
+    store: Store, settings: Settings, clock: Clock, *, body_seconds: float = BODY_SECONDS
+) -> list[Route]:
     """Everything under /cb, so that no other route's 404 differs."""
-    sidecar = Sidecar(store, settings, clock)
+    sidecar = Sidecar(store, settings, clock, body_seconds=body_seconds)
     return [Route("/cb", sidecar), Route("/cb/{rest:path}", sidecar)]
 
 
 def _segments(request: Request) -> tuple[str, str, Channel | None]:
-    """(organization's id, token, channel); channel None for a path of another shape."""
-    parts = str(request.path_params.get("rest", "")).split("/")
-    match parts:
-        case [callback_id, token]:
-            return callback_id, token, Channel.RESULT
-        case [callback_id, token, "timeout"]:
-            return callback_id, token, Channel.TIMEOUT
-        case _:
-            return "", "", None
+    """(organization's id, token, channel); channel None for a path of another shape, which is looked up as nothing."""
+    match = _OURS.fullmatch(str(request.path_params.get("rest", "")))
+    if match is None:
+        return "", "", None
+    return match[1], match[2], Channel.TIMEOUT if match[3] else Channel.RESULT
 
 
 async def _read_capped(request: Request) -> bytes | None:

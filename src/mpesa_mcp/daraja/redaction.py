@@ -73,8 +73,10 @@ def _redact_strings(text: str) -> str:
 
 def _rewritten(match: re.Match[str], value: str) -> str:
     scrubbed = _scrub(value)
-    # Only a changed string is written anew; the others keep their escapes.
-    return match.group() if scrubbed == value else json.dumps(scrubbed, ensure_ascii=False)
+    if scrubbed == value:
+        return match.group()  # only a changed string is written anew; the others keep their escapes
+    # Half a surrogate pair, harmless as an escape, could not be stored as a character.
+    return json.dumps(scrubbed.encode("utf-8", "replace").decode(), ensure_ascii=False)
 
 
 def _decoded(match: re.Match[str]) -> str:

@@ -77,15 +77,25 @@ class AccessTokens:
         async with self._turns.setdefault(app_id, asyncio.Lock()):
             with anyio.move_on_after(_LEASE.total_seconds() + 5):
                 while True:
-                    stored = await self._stored(app_id, key)
-                    if (good := self._fresh(stored)) and good.token != refused:
-                        self._held[app_id] = good
-                        return good.token
+                    if good := await self._usable(app_id, key, refused):
+                        return good
                     fence = await self._take_lease(app_id)
                     if fence is not None:
+                        # Another process may have finished since the look; fetching again would kill its token.
+                        if good := await self._usable(app_id, key, refused):
+                            await self._change(app_id, fence, lease_until=None)
+                            return good
                         return await self._fetch(app_id, key, fence, fetch)
                     await anyio.sleep(_LOOK_EVERY_SECONDS)
         raise DarajaUnreachable("token_not_shared")
+
+    async def _usable(self, app_id: str, key: SealingKey, refused: Secret | None) -> Secret | None:
+        """The stored token, unless it is about to end or is the one that was refused."""
+        stored = self._fresh(await self._stored(app_id, key))
+        if stored is None or stored.token == refused:
+            return None
+        self._held[app_id] = stored
+        return stored.token
 
     async def _fetch(self, app_id: str, key: SealingKey, fence: int, fetch: Fetch) -> Secret:
         try:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import anyio
 
+from mpesa_mcp.credentials.shortcodes import ShortcodeUnavailable
 from mpesa_mcp.daraja.conclusions import Conclusion, NotSent, Operation, Unknown
-from mpesa_mcp.errors import MpesaMcpError
+from mpesa_mcp.errors import MpesaMcpError, NotFoundError
 from mpesa_mcp.identity.organizations import get_organization
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.models import Attempt
@@ -66,4 +67,7 @@ async def within_deadline(call: Awaitable[Conclusion]) -> Conclusion:
 
 def not_prepared(problem: MpesaMcpError) -> NotSent:
     """What a call comes to that could not even be put together: credentials missing or not to be opened."""
+    if isinstance(problem, NotFoundError):
+        reason = "The shortcode this was to go through has been removed, so nothing was sent. Ask a person."
+        return NotSent(ShortcodeUnavailable.code, reason, None)
     return NotSent(problem.code, problem.message, None)

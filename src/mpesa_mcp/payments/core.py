@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mpesa_mcp.errors import ProviderError
+from mpesa_mcp.errors import Advice, ProviderError
 from mpesa_mcp.settings import Settings, is_private
 from mpesa_mcp.values import Clock, Environment, Secret
 
@@ -21,6 +21,7 @@ class CallbacksUnreachable(ProviderError):
     """Safaricom could not tell the result: there is no address it can reach. Nothing was sent."""
 
     code = "public_url_missing"
+    advice = Advice.ASK_A_PERSON
 
     def __init__(self) -> None:
         super().__init__(

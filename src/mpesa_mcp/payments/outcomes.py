@@ -116,6 +116,12 @@ async def apply_evidence(core: Core, session: OrganizationSession, payment_id: s
     payment = await session.get(Payment, payment_id)
     assert payment is not None
     values: dict[str, Any] = {"code": evidence.code, "reason": evidence.reason}
+    if evidence.receipt and await receipt_is_taken(session, evidence.receipt, payment.id):
+        # One receipt is one movement: this one is accounted for elsewhere.
+        record_history(
+            session, payment.id, core.clock.now(), event="receipt_taken", source=evidence.source, code=evidence.code
+        )
+        return
     if evidence.receipt:
         values["receipt"] = evidence.receipt
     if evidence.untrusted_text:
@@ -124,6 +130,12 @@ async def apply_evidence(core: Core, session: OrganizationSession, payment_id: s
         # Asked about at once: whoever said "unclear" may have ended the waiting.
         values["next_action_at"] = core.clock.now()
     await move(core, session, payment, _EVENT_OF[evidence.verdict], source=evidence.source, **values)
+
+
+async def receipt_is_taken(session: OrganizationSession, receipt: str, payment_id: str) -> bool:
+    """Whether another payment of the organization has this receipt."""
+    other = select(Payment.id).where(Payment.receipt == receipt, Payment.id != payment_id)
+    return await session.first(other) is not None
 
 
 async def move(

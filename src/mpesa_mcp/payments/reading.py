@@ -60,7 +60,7 @@ async def list_payments(
     async with core.store.reading(principal.organization_id) as session:
         if page.cursor is not None:
             last = await session.get(Payment, page.cursor)
-            if last is None:
+            if last is None or last.environment != principal.environment:
                 raise InputError("cursor must be the next_cursor of an earlier page.", field="cursor")
             older = (col(Payment.created_at) == last.created_at) & (col(Payment.id) < last.id)
             statement = statement.where(or_(col(Payment.created_at) < last.created_at, older))

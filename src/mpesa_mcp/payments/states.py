@@ -96,8 +96,8 @@ _NEXT: dict[tuple[PaymentStatus, PaymentEvent], PaymentStatus] = {
     (_S.QUEUED, _E.ATTEMPT_COMMITTED): _S.SENDING,
     (_S.QUEUED, _E.WITHDRAWN): _S.EXPIRED,
     (_S.QUEUED, _E.TOO_OLD): _S.EXPIRED,
-    # A send that was "proven" not to have happened and then reports success must not be sent again.
-    (_S.QUEUED, _E.SUCCESS): _S.SUCCEEDED,
+    # A send that was "proven" not to have happened and then is called back about must not be sent again.
+    (_S.QUEUED, _E.UNCLEAR): _S.UNKNOWN,
     (_S.SENDING, _E.ACCEPTED): _S.PENDING,
     (_S.SENDING, _E.REFUSED): _S.FAILED,
     (_S.SENDING, _E.UNCLEAR): _S.UNKNOWN,

@@ -1,7 +1,7 @@
 """Engines and sessions. One Store a process; transactions are short and never span a network call.
 
 SQLite: write-ahead log, every commit reaches the disk (synchronous FULL), foreign keys on, writers start with
-BEGIN IMMEDIATE and take turns on one connection, readers have their own.
+BEGIN IMMEDIATE and take turns on one connection, readers have their own, which cannot write (query_only).
 """
 
 import os
@@ -15,6 +15,7 @@ import anyio
 from sqlalchemy import Connection, column, event, make_url, select, table
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from mpesa_mcp.errors import InternalFault
@@ -57,7 +58,7 @@ class Store:
 
     @asynccontextmanager
     async def reading(self, organization_id: str) -> AsyncIterator[OrganizationSession]:
-        """One read-only view of an organization; what is written in it is thrown away."""
+        """One read-only view of an organization; writing in it fails."""
         with _spoken():
             async with self._open(self._reader, BoundSession, organization_id) as session:
                 yield OrganizationSession(session, organization_id)
@@ -122,7 +123,9 @@ class _spoken:  # noqa: N801 - reads as a word at its uses
         return None
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, OperationalError | sqlite3.OperationalError | ConnectionError | TimeoutError):
+        if isinstance(
+            error, OperationalError | sqlite3.OperationalError | PoolTimeout | ConnectionError | TimeoutError
+        ):
             raise StoreUnavailable from error
 
 
@@ -132,13 +135,13 @@ def open_store(url: str) -> Store:
         path = Path(make_url(url).database or "")
         create_private_file(path)
         writer = _sqlite_engine(url, begin="BEGIN IMMEDIATE", connections=1)
-        reader = _sqlite_engine(url, begin="BEGIN", connections=_READERS)
+        reader = _sqlite_engine(url, begin="BEGIN", connections=_READERS, query_only=True)
         return Store(writer, reader, Wakeups.of_sqlite(path))
     engine = create_async_engine(url, pool_pre_ping=True)
     return Store(engine, engine, Wakeups())
 
 
-def _sqlite_engine(url: str, *, begin: str, connections: int) -> AsyncEngine:
+def _sqlite_engine(url: str, *, begin: str, connections: int, query_only: bool = False) -> AsyncEngine:
     engine = create_async_engine(url, pool_size=connections, max_overflow=0, pool_timeout=30)
 
     @event.listens_for(engine.sync_engine, "connect")
@@ -151,6 +154,7 @@ def _sqlite_engine(url: str, *, begin: str, connections: int) -> AsyncEngine:
             "synchronous=FULL",
             "foreign_keys=ON",
             f"busy_timeout={_BUSY_TIMEOUT_MS}",
+            f"query_only={'ON' if query_only else 'OFF'}",
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()

@@ -3,11 +3,12 @@
 Promise: through an OrganizationSession only rows of its organization are read, changed, added or deleted.
 How: the organization is a criterion on every ORM statement, nested ones included; objects of another organization
 are refused when they are attached; whatever cannot be given the criterion (text, Core tables, set operations, raw
-inserts) is refused before it reaches the database. The identity map cannot leak, because the organization is part of
-every primary key. On PostgreSQL row-level security stands behind this as a second lock.
+inserts, changes by means of a second table) is refused before it reaches the database. The identity map cannot leak,
+because the organization is part of every primary key. On PostgreSQL row-level security stands behind this as a second
+lock.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import (
@@ -17,8 +18,10 @@ from sqlalchemy import (
     Delete,
     FromClause,
     Insert,
+    Join,
     Select,
     Subquery,
+    Table,
     Update,
     event,
     inspect,
@@ -163,6 +166,8 @@ def _bind_statement(state: ORMExecuteState) -> None:
         return
     if not isinstance(statement, Select | Update | Delete):
         raise OrganizationBreach(f"a {type(statement).__name__} cannot be bound to an organization")
+    if state.parameters and not isinstance(statement, Select):
+        raise OrganizationBreach("a change whose values are not in the statement")
     tables = _named_tables(statement)
     if not all(issubclass(table, OrganizationTable) for table in tables):
         raise OrganizationBreach("a table that belongs to no organization")
@@ -204,13 +209,14 @@ def _named_tables(statement: Any) -> set[type]:
         if isinstance(element, Select):
             joined = (join[0] for join in element._setup_joins)
             for source in (*element._raw_columns, *element._from_obj, *joined):
-                if isinstance(source, FromClause) and not isinstance(source, Subquery | CTE | ColumnElement):
-                    found.add(_mapped_class(source))
+                found.update(_mapped_class(part) for part in _parts(source))
             # Some expressions (a window, a filtered aggregate) hide their entity, and Core would run the statement.
             if not _is_orm(element) and element.get_final_froms():
                 raise OrganizationBreach("a Core select cannot be bound to an organization")
         if isinstance(element, Update | Delete):
             found.add(_mapped_class(element.table))
+            if not _is_of_one_table(element):
+                raise OrganizationBreach("a change of an alias, or by means of a second table")
         if isinstance(element, Update) and _sets_organization(element):
             raise OrganizationBreach("an update of the organization itself")
         if isinstance(element, Insert):
@@ -234,12 +240,29 @@ def _is_orm(statement: Select[Any]) -> bool:
     return statement._propagate_attrs.get("compile_state_plugin") == "orm"
 
 
+def _parts(source: Any) -> Iterator[Any]:
+    """A source and, if it is a join, what it joins; subqueries left out, since they are visited themselves."""
+    if isinstance(source, FromClause) and not isinstance(source, Subquery | CTE | ColumnElement):
+        yield source
+    if isinstance(source, Join):
+        yield from _parts(source.left)
+        yield from _parts(source.right)
+
+
 def _mapped_class(element: Any) -> type:
     entity = element._annotations.get("parententity")
     if entity is None:
         raise OrganizationBreach("a Core table or column cannot be bound to an organization")
     mapped: type = entity.mapper.class_
     return mapped
+
+
+def _is_of_one_table(statement: Update | Delete) -> bool:
+    # The criterion of a change reaches its own table only. A subquery has no sources here: it is a select.
+    written = getattr(statement, "_values", None) or {}
+    clauses = (*statement._where_criteria, *written.values())
+    sources = (source for clause in clauses for source in clause._from_objects)
+    return isinstance(statement.table, Table) and all(source == statement.table for source in sources)
 
 
 def _sets_organization(statement: Update) -> bool:

@@ -1,6 +1,7 @@
 """The tool server: lists what the caller may use, calls it as the caller, and turns every failure into our words."""
 
 from dataclasses import dataclass
+from inspect import getdoc
 from typing import Any
 
 from mcp.server import MCPServer
@@ -53,6 +54,8 @@ def offer(
     tool = Tool.from_function(
         fn,
         title=title,
+        # Without the source's indentation: some versions of Python keep it, and models pay for it by the token.
+        description=getdoc(fn),
         annotations=ToolAnnotations(
             title=title,
             read_only_hint=read_only,

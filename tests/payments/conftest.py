@@ -1,0 +1,16 @@
+"""A shop with its fake Daraja, on the folder's frozen clock."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from mpesa_mcp.values import FrozenClock
+
+from .factories import Shop, open_shop
+
+
+@pytest.fixture
+async def shop(tmp_path: Path, clock: FrozenClock) -> AsyncIterator[Shop]:
+    async with open_shop(tmp_path / "data", clock) as opened:
+        yield opened

@@ -1,0 +1,1 @@
+"""The whole product, through the doors its users take."""

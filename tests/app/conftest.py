@@ -1,0 +1,36 @@
+"""One platform per module: a simulator, the server, the worker, an organization and its key."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from mpesa_mcp.app.local import LocalPlatform, local_platform
+
+from .factories import answers, free_port, prepared, started, variables
+
+
+@pytest.fixture(scope="package")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def platform() -> AsyncIterator[LocalPlatform]:
+    async with local_platform(delay_ms=30) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="package")
+async def simulator() -> AsyncIterator[str]:
+    port = free_port()
+    words = ("simulator", "--port", str(port), "--delay-ms", "30")
+    async with started(variables(), *words, says="Daraja simulator"):
+        url = f"http://127.0.0.1:{port}"
+        await answers(url)
+        yield url
+
+
+@pytest.fixture(scope="package")
+async def desktop(simulator: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variables of a desktop process whose data the command line made."""
+    return await prepared(tmp_path_factory.mktemp("desktop") / "data", simulator, callback_port=free_port())

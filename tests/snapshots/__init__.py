@@ -1,0 +1,1 @@
+"""What the server publishes, kept as files: a change is a reviewed difference."""

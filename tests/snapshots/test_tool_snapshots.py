@@ -1,0 +1,96 @@
+"""Every tool's definition, and one result of each, as files beside this one.
+
+A model reads these words: changing them is changing the product. After a wanted change, run with UPDATE_SNAPSHOTS=1
+and have the difference reviewed.
+"""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp.client import Client
+from mcp.types import CallToolResult
+
+from mpesa_mcp.tools.catalogue import all_tools
+from mpesa_mcp.values import SystemClock, eat_today
+
+pytestmark = pytest.mark.anyio
+
+HERE = Path(__file__).parent
+UPDATES = os.environ.get("UPDATE_SNAPSHOTS") == "1"
+NAMES = [offered.tool.name for offered in all_tools()]
+# What is another one at every run.
+VOLATILE = (
+    (re.compile(r"\b(pay|inq)_[0-9a-z]{26}\b"), r"\1_00000000000000000000000000"),
+    (re.compile(r"\d{4}-\d{2}-\d{2}T[\d:.]+(Z|[+-]\d{2}:\d{2})"), "2026-11-16T08:30:00Z"),
+    (re.compile(r"\b\d{4}-\d{2}-\d{2}\b(?!T)"), "2026-11-16"),
+    (re.compile(r"\b[A-Z]{3}[0-9A-Z]{7}\b"), "UKN7Z8CJ88"),
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_definition_is_the_reviewed_one(client: Client, name: str) -> None:
+    [tool] = [tool for tool in (await client.list_tools()).tools if tool.name == name]
+    _compare(HERE / "definitions" / f"{name}.json", tool.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+
+@pytest.fixture(scope="module")
+async def results(client: Client) -> dict[str, CallToolResult]:
+    """A short session that uses each tool once, and one refusal."""
+    made: dict[str, CallToolResult] = {}
+
+    async def use(tool: str, /, **arguments: Any) -> dict[str, Any]:
+        made[tool] = await client.call_tool(tool, arguments)
+        structure: dict[str, Any] | None = made[tool].structured_content
+        assert structure is not None
+        return structure
+
+    paid = await use("stk_push", phone="0700000001", amount=1500, reference="INV-1042", wait_seconds=20)
+    await use(
+        "b2c_payment",
+        phone="0700000002",
+        amount=2500,
+        idempotency_key="supplier-77",
+        remarks="Tomatoes",
+        wait_seconds=20,
+    )
+    await use("check_balance", wait_seconds=20)
+    await use("transaction_status", receipt=paid["receipt"], wait_seconds=20)
+    await use("reverse", receipt=paid["receipt"], reason="Twice", idempotency_key="refund-1042", wait_seconds=20)
+    await use("get_payment", id=paid["payment_id"])
+    await use("list_payments", limit=2)
+    today = eat_today(SystemClock()).isoformat()
+    await use("transaction_report", from_date=today, to_date=today, group_by="kind")
+    made["refusal"] = await client.call_tool("b2c_payment", {"phone": "0700000002", "amount": "5.0", "to": "me"})
+    return made
+
+
+@pytest.mark.parametrize("name", [*NAMES, "refusal"])
+async def test_a_result_reads_as_reviewed(results: dict[str, CallToolResult], name: str) -> None:
+    shown = results[name].model_dump(mode="json", by_alias=True, exclude={"meta"})
+    _compare(HERE / "results" / f"{name}.json", _settled(shown))
+
+
+def test_there_is_no_snapshot_of_a_tool_that_is_gone() -> None:
+    assert {each.stem for each in (HERE / "definitions").glob("*.json")} == set(NAMES)
+    assert {each.stem for each in (HERE / "results").glob("*.json")} == {*NAMES, "refusal"}
+
+
+def _settled(shown: dict[str, Any]) -> dict[str, Any]:
+    text = json.dumps(shown, ensure_ascii=False)
+    for pattern, replacement in VOLATILE:
+        text = pattern.sub(replacement, text)
+    settled: dict[str, Any] = json.loads(text)
+    return settled
+
+
+def _compare(path: Path, shown: dict[str, Any]) -> None:
+    written = json.dumps(shown, indent=2, ensure_ascii=False) + "\n"
+    if UPDATES:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(written, encoding="utf-8")
+    assert path.exists(), f"{path.name} is missing: run with UPDATE_SNAPSHOTS=1"
+    assert json.loads(written) == json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,1 @@
+"""The tools as a model sees them, through MCP clients."""

@@ -1,0 +1,27 @@
+"""One platform per module, and a client of it in each generation of the protocol."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from mcp.client import Client
+
+from mpesa_mcp.app.local import LocalPlatform, local_platform
+
+from .factories import connected
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def platform() -> AsyncIterator[LocalPlatform]:
+    async with local_platform(delay_ms=30) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+async def client(platform: LocalPlatform) -> AsyncIterator[Client]:
+    async with connected(platform) as opened:
+        yield opened

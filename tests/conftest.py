@@ -1,5 +1,7 @@
 """Fixtures every folder shares: a migrated database of its own, keys, a clock that stands still."""
 
+import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,9 +34,19 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path / "data", master_key=SecretStr(MASTER_KEY), reconcile_speed=100)
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database at the newest migration, to be copied: migrating takes longer than most tests."""
+    path = tmp_path_factory.mktemp("migrated") / "mpesa-mcp.db"
+    asyncio.run(upgrade(f"sqlite+aiosqlite:///{path}"))
+    return path
+
+
 @pytest.fixture
-async def store(settings: Settings) -> AsyncIterator[Store]:
-    await upgrade(settings.owner_database_url)
+async def store(settings: Settings, migrated: Path) -> AsyncIterator[Store]:
+    settings.data_dir.mkdir(mode=0o700)
+    assert settings.sqlite_path is not None
+    shutil.copy(migrated, settings.sqlite_path)
     opened = open_store(settings.effective_database_url)
     yield opened
     await opened.close()

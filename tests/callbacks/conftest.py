@@ -1,5 +1,6 @@
 """A core on a frozen clock, and a merchant in it."""
 
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from .factories import make_merchant
 
 
 @pytest.fixture
-async def core(tmp_path: Path, clock: FrozenClock) -> AsyncIterator[Core]:
+async def core(tmp_path: Path, migrated: Path, clock: FrozenClock) -> AsyncIterator[Core]:
+    (tmp_path / "data").mkdir(mode=0o700)
+    shutil.copy(migrated, tmp_path / "data" / migrated.name)
     async with open_core(Settings(data_dir=tmp_path / "data"), clock=clock) as opened:
         yield opened
 

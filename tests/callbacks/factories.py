@@ -60,7 +60,7 @@ class Sent:
 
 def accepted(number: int = 1) -> Accepted:
     """The reply to request `number`: every id in it ends in that number."""
-    return Accepted(f"merchant-{number}", f"ws_CO_{number}", f"originator-{number}", f"AG_{number}")
+    return Accepted(f"merchant-{number}", f"ws_CO_{number}_700000001", f"originator-{number}", f"AG_{number}")
 
 
 async def make_merchant(core: Core, slug: str = "acme") -> Principal:
@@ -97,10 +97,15 @@ async def send(
     core: Core, merchant: Principal, request: PaymentRequest | None = None, reply: Conclusion | None = None
 ) -> Sent:
     """What dispatch does, with a reply that the test chooses; without one the request is still on its way."""
-    payment_id = (await open_payment(core, merchant, request or a_push())).payment.payment_id
+    await open_payment(core, merchant, request or a_push())
+    return await send_again(core, merchant, reply)
+
+
+async def send_again(core: Core, merchant: Principal, reply: Conclusion | None = None) -> Sent:
+    """Sends the one payment that is due."""
     [claim] = await claim_queued(core, 1)
     async with core.store.session(merchant.organization_id) as session:
-        payment = await session.get(Payment, payment_id)
+        payment = await session.get(Payment, claim.id)
         assert payment is not None
         due = core.clock.now() + SEND_LEASE
         await move(core, session, payment, PaymentEvent.ATTEMPT_COMMITTED, source="dispatch", next_action_at=due)
@@ -109,9 +114,9 @@ async def send(
             session,
             operation=_OPERATIONS[PaymentKind(payment.kind)],
             environment=Environment(payment.environment),
-            payment_id=payment_id,
+            payment_id=claim.id,
         )
-    sent = Sent(payment_id, attempt.attempt_id, attempt.result_url.reveal().removeprefix(core.local_callbacks), claim)
+    sent = Sent(claim.id, attempt.attempt_id, attempt.result_url.reveal().removeprefix(core.local_callbacks), claim)
     if reply is not None:
         await conclude_send(core, sent.claim, sent.attempt_id, reply)
     return sent
@@ -196,7 +201,7 @@ def stk_body(number: int = 1, *, code: object = 0, **changed: object) -> dict[st
     """The callback of push `number`; `changed` replaces fields by their wire names, None takes them out."""
     callback: dict[str, Any] = {
         "MerchantRequestID": changed.pop("MerchantRequestID", f"merchant-{number}"),
-        "CheckoutRequestID": changed.pop("CheckoutRequestID", f"ws_CO_{number}"),
+        "CheckoutRequestID": changed.pop("CheckoutRequestID", f"ws_CO_{number}_700000001"),
         "ResultCode": code,
         "ResultDesc": "prose of theirs",
     }

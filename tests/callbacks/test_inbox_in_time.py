@@ -66,7 +66,7 @@ async def test_without_an_accepted_reply_a_callback_is_a_hint(
     assert (payment.status, payment.receipt, payment.next_action_at) == ("unknown", None, core.clock.now())
     assert (await attempt_of(core, merchant, sent)).checkout_request_id is None
     [hint] = await hints_of(core, merchant, sent)
-    assert (hint.checkout_request_id, hint.merchant_request_id) == ("ws_CO_1", "merchant-1")
+    assert (hint.checkout_request_id, hint.merchant_request_id) == ("ws_CO_1_700000001", "merchant-1")
 
 
 async def test_a_callback_about_a_send_that_was_not_sent_keeps_the_payment_from_the_next_send(

@@ -238,7 +238,7 @@ def stk_callback(
     """The callback of push number `number` of the fake."""
     callback: dict[str, Any] = {
         "MerchantRequestID": f"merchant-{number}",
-        "CheckoutRequestID": f"ws_CO_{number}",
+        "CheckoutRequestID": f"ws_CO_{number}_700000001",
         "ResultCode": code,
         "ResultDesc": "prose",
     }

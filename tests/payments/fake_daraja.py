@@ -84,7 +84,7 @@ def _accepted(call: Call, number: int) -> Mapping[str, object]:
         case "stk_push":
             return {
                 "MerchantRequestID": f"merchant-{number}",
-                "CheckoutRequestID": f"ws_CO_{number}",
+                "CheckoutRequestID": f"ws_CO_{number}_700000001",
                 "ResponseCode": "0",
             }
         case "stk_query":

@@ -122,7 +122,7 @@ async def test_a_reply_that_comes_after_the_lease_decides_nothing_but_brings_its
     await send_due(shop.core)
     assert await shop.status(payment_id) == "unknown"
     [attempt] = await shop.attempts(payment_id)
-    assert (attempt.reply, attempt.checkout_request_id) == ("accepted", "ws_CO_1")
+    assert (attempt.reply, attempt.checkout_request_id) == ("accepted", "ws_CO_1_700000001")
     assert await shop.events(payment_id) == [
         ("allowed", "queued"),
         ("attempt_committed", "sending"),

@@ -130,7 +130,12 @@ async def answer_query(shop: Shop, clock: FrozenClock, *, code: str, number: int
     shop.daraja.order(
         "stk_query",
         200,
-        {"ResponseCode": "0", "ResultCode": code, "CheckoutRequestID": f"ws_CO_{number}", "ResultDesc": "prose"},
+        {
+            "ResponseCode": "0",
+            "ResultCode": code,
+            "CheckoutRequestID": f"ws_CO_{number}_700000001",
+            "ResultDesc": "prose",
+        },
     )
     clock.advance(timedelta(seconds=15))
     await ask_due(shop.core)

@@ -129,7 +129,7 @@ async def test_a_payment_is_found_by_each_of_its_ids(shop: Shop) -> None:
         (push.upper(), push),
         ("SKE0000AA1", push),
         ("ske0000aa1", push),
-        ("ws_CO_1", push),
+        ("ws_CO_1_700000001", push),
         ("order-7", push),
         ("SKE0000BB1", payout),
         ("AG_b2c_1", payout),

@@ -42,7 +42,7 @@ def url_of(shop: Shop, operation: str, number: int = 1) -> str:
     return url
 
 
-def order_query_answer(shop: Shop, code: str, checkout: str = "ws_CO_1") -> None:
+def order_query_answer(shop: Shop, code: str, checkout: str = "ws_CO_1_700000001") -> None:
     answer = {"ResponseCode": "0", "ResultCode": code, "CheckoutRequestID": checkout, "ResultDesc": "prose"}
     shop.daraja.order("stk_query", 200, answer)
 
@@ -56,7 +56,7 @@ async def test_a_silent_push_is_asked_about_by_its_checkout_id_from_the_fifteent
     clock.advance(timedelta(seconds=1))
     order_query_answer(shop, "1032")
     assert await ask_due(shop.core) == 1
-    assert [call.body["CheckoutRequestID"] for call in shop.daraja.of("stk_query")] == ["ws_CO_1"]
+    assert [call.body["CheckoutRequestID"] for call in shop.daraja.of("stk_query")] == ["ws_CO_1_700000001"]
     row = await shop.row(payment_id)
     assert (row.status, row.result_code) == ("failed", "1032")
 
@@ -209,7 +209,7 @@ async def test_a_callback_for_an_unclear_reply_settles_only_after_our_own_questi
     row = await shop.row(payment_id)
     assert (row.status, row.receipt) == ("succeeded", "SKE0000AA1")
     [attempt] = await shop.attempts(payment_id)
-    assert (attempt.checkout_request_id, attempt.merchant_request_id) == ("ws_CO_1", "merchant-1")
+    assert (attempt.checkout_request_id, attempt.merchant_request_id) == ("ws_CO_1_700000001", "merchant-1")
     assert len(shop.daraja.of("stk_push")) == 1
 
 

@@ -36,6 +36,8 @@ TABLE = {
     ("succeeded", "reversed"): "reversed",
     ("succeeded", "failure"): "disputed",
     ("failed", "success"): "disputed",
+    ("succeeded", "contradiction"): "disputed",
+    ("failed", "contradiction"): "disputed",
 }
 FINAL = {"succeeded", "failed", "declined", "expired", "reversed"}
 
@@ -65,6 +67,8 @@ def test_a_final_status_is_left_only_by_a_contradiction_or_a_reversal() -> None:
         ("succeeded", "reversed", "reversed"),
         ("succeeded", "failure", "disputed"),
         ("failed", "success", "disputed"),
+        ("succeeded", "contradiction", "disputed"),
+        ("failed", "contradiction", "disputed"),
     }
 
 

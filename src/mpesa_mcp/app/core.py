@@ -8,11 +8,12 @@ import anyio
 from mpesa_mcp.daraja.client import DarajaClient, create_http_client
 from mpesa_mcp.daraja.credential import Certificates
 from mpesa_mcp.daraja.tokens import AccessTokens
+from mpesa_mcp.errors import InternalFault
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.settings import Settings, SettingsError
-from mpesa_mcp.store.engine import open_store
+from mpesa_mcp.store.engine import StoreUnavailable, open_store
 from mpesa_mcp.store.keyring import Keyring, load_master_key
-from mpesa_mcp.store.migrate import upgrade
+from mpesa_mcp.store.migrate import RevisionState, revision_state, upgrade
 from mpesa_mcp.values import Clock, SystemClock
 
 
@@ -28,8 +29,7 @@ async def open_core(
     clock = clock or SystemClock()
     master_key = load_master_key(settings)
     certificate = await _production_certificate(settings)
-    if settings.database_url is None:
-        await upgrade(settings.owner_database_url)
+    await _require_tables(settings)
     store = open_store(settings.effective_database_url)
     http = create_http_client()
     try:
@@ -47,6 +47,28 @@ async def open_core(
         with anyio.CancelScope(shield=True):
             await http.aclose()
             await store.close()
+
+
+class DatabaseNotReady(InternalFault):
+    """The database is at another migration than this program."""
+
+    code = "database_not_ready"
+
+
+async def _require_tables(settings: Settings) -> None:
+    """Migrates the embedded default; any other database is migrated by its operator. Raises DatabaseNotReady."""
+    state = await revision_state(settings.effective_database_url)
+    match state:
+        case RevisionState.NEWER:
+            raise DatabaseNotReady("The database was made by a newer version of mpesa-mcp. Update this program.")
+        case RevisionState.BEHIND if settings.database_url is None:
+            await upgrade(settings.owner_database_url)
+        case RevisionState.BEHIND:
+            raise DatabaseNotReady("The database lacks tables of this version. Run: mpesa-mcp db upgrade.")
+        case RevisionState.UNREACHABLE:
+            raise StoreUnavailable
+        case RevisionState.CURRENT:
+            return
 
 
 async def _production_certificate(settings: Settings) -> bytes | None:

@@ -24,6 +24,19 @@ from mpesa_mcp.payments.states import PaymentKind
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Kes, clean_foreign_text
 
+# The accounts an organization can have (daraja/api.md §9, quirk 36). Any other name is text somebody chose.
+_ACCOUNTS = {
+    name.lower(): name
+    for name in (
+        "Working Account",
+        "Float Account",
+        "Utility Account",
+        "Charges Paid Account",
+        "Merchant Account",
+        "Organization Settlement Account",
+    )
+}
+_MOST_ACCOUNTS = 20
 Applied = tuple[CallbackStatus, str | None]
 
 
@@ -37,9 +50,8 @@ async def answer_of(core: Core, session: OrganizationSession, callback: Callback
         return CallbackStatus.APPLIED, "a queue timeout"
     try:
         result = read_result(callback.body.encode())
-        if None not in {attempt.conversation_id, result.conversation_id} and (
-            attempt.conversation_id != result.conversation_id
-        ):
+        if attempt.conversation_id is None or attempt.conversation_id != result.conversation_id:
+            # A question costs nothing: what cannot be told from a forgery is asked again.
             return CallbackStatus.MISMATCHED, "disagrees in: conversation_id"
         is_balance = InquiryKind(inquiry.kind) is InquiryKind.BALANCE
         meaning = balance_meaning(result.result_code) if is_balance else status_meaning(result.result_code)
@@ -56,13 +68,13 @@ async def _balance(
     session: OrganizationSession, inquiry: Inquiry, result: Result, meaning: Meaning, now: datetime
 ) -> Applied:
     accounts = BalanceOutcome.of(result).accounts if result.succeeded else ()
-    if result.succeeded and not accounts:
-        raise Malformed("a balance without accounts")
+    if result.succeeded and not 0 < len(accounts) <= _MOST_ACCOUNTS:
+        raise Malformed("a balance without accounts, or with too many")
     closed = await _close(session, inquiry, result, meaning, now, answer=None)
     if closed:
         for account in accounts:
             columns = {
-                "account": (clean_foreign_text(account.name) or "")[:80],
+                "account": _account_name(account.name),
                 "currency": account.currency,
                 "current_cents": account.current.cents,
                 "available_cents": account.available.cents,
@@ -89,8 +101,8 @@ async def _status(
     note = None if closed else "came again"
     if payment is None or not result.succeeded or attempt.reply != "accepted":
         return CallbackStatus.APPLIED, note
-    if outcome.verdict in {Verdict.SUCCEEDED, Verdict.FAILED}:
-        await apply_evidence(core, session, payment.id, _evidence(payment, outcome))
+    if outcome.verdict in {Verdict.SUCCEEDED, Verdict.FAILED} and _is_about(payment, inquiry, outcome):
+        await apply_evidence(core, session, payment.id, _evidence(outcome))
     return CallbackStatus.APPLIED, note
 
 
@@ -147,7 +159,14 @@ def _asked(payment: Payment, conversation_id: str | None) -> Asked:
     )
 
 
-def _evidence(payment: Payment, outcome: StatusOutcome) -> Evidence:
+def _is_about(payment: Payment, inquiry: Inquiry, outcome: StatusOutcome) -> bool:
+    """Whether the answer says enough to be about this payment: the amount, and an id of the movement."""
+    ids = {payment.receipt or inquiry.receipt, payment.originator_conversation_id, inquiry.original_conversation_id}
+    said = {outcome.receipt, outcome.originator_conversation_id, outcome.conversation_id}
+    return outcome.amount is not None and bool((ids & said) - {None})
+
+
+def _evidence(outcome: StatusOutcome) -> Evidence:
     moved = outcome.verdict is Verdict.SUCCEEDED
     return Evidence(
         verdict=outcome.verdict,
@@ -156,6 +175,10 @@ def _evidence(payment: Payment, outcome: StatusOutcome) -> Evidence:
         reason="Safaricom says it was completed." if moved else "Safaricom says it was not carried out.",
         receipt=outcome.receipt if moved else None,
     )
+
+
+def _account_name(name: str) -> str:
+    return _ACCOUNTS.get(" ".join(name.lower().split()), "Other Account")
 
 
 def _answer(outcome: StatusOutcome) -> dict[str, Any]:

@@ -6,55 +6,32 @@ success without amount or receipt) becomes a hint, and our own question decides.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
 from sqlalchemy import update
-from sqlmodel import col, select
+from sqlmodel import col
 
 from mpesa_mcp.callbacks.answers import answer_of
-from mpesa_mcp.callbacks.matching import Asked, b2c_disagreements, reversal_disagreements, stk_disagreements
 from mpesa_mcp.callbacks.models import Callback, CallbackStatus, Channel
-from mpesa_mcp.daraja.codes import Meaning, Verdict, b2c_meaning, reversal_meaning, stk_meaning
-from mpesa_mcp.daraja.results import (
-    SUCCESS,
-    B2cOutcome,
-    Malformed,
-    ReversalOutcome,
-    read_result,
-    read_stk_callback,
-)
-from mpesa_mcp.errors import Advice
+from mpesa_mcp.callbacks.statements import Statement, read_statement
+from mpesa_mcp.daraja.codes import Verdict
+from mpesa_mcp.daraja.results import Malformed
 from mpesa_mcp.payments.core import Core
+from mpesa_mcp.payments.hints import belongs_elsewhere, is_of_phone, keep_hint
 from mpesa_mcp.payments.history import record_history
 from mpesa_mcp.payments.models import Attempt, Hint, Payment
 from mpesa_mcp.payments.outcomes import Evidence, apply_evidence, move, receipt_is_taken
 from mpesa_mcp.payments.reconciliation import ask_now
-from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus
+from mpesa_mcp.payments.states import PaymentEvent, PaymentStatus
 from mpesa_mcp.store.crossings import Claim, DueTable, claim_due
 from mpesa_mcp.store.tenancy import OrganizationSession
-from mpesa_mcp.values import Kes, clean_foreign_text, new_id
+from mpesa_mcp.values import new_id
 
 log = structlog.get_logger(__name__)
 
 _LEASE = timedelta(seconds=30)
 _REPLY_LOOK_EVERY = timedelta(milliseconds=200)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
-    """One payment callback, read: its meaning, its ids, and which fields disagree with what we asked for."""
-
-    meaning: Meaning
-    code: str
-    disagreements: list[str]
-    is_complete: bool
-    receipt: str | None
-    untrusted_text: str | None
-    merchant_request_id: str | None = None
-    checkout_request_id: str | None = None
-    conversation_id: str | None = None
 
 
 async def claim_stored(core: Core, limit: int) -> Sequence[Claim]:
@@ -100,44 +77,55 @@ async def _apply(
         # Whatever its shape (quirk 28), it says only that nobody knows.
         await _apply_timeout(core, session, payment)
         return CallbackStatus.APPLIED, "a queue timeout"
+    now = core.clock.now()
     try:
-        said = _read(payment, attempt, callback.body.encode())
+        said = read_statement(payment, attempt, callback.body.encode())
     except Malformed as malformed:
-        record_history(
-            session, payment.id, core.clock.now(), event="callback_malformed", source="callback", note=str(malformed)
-        )
+        record_history(session, payment.id, now, event="callback_malformed", source="callback", note=str(malformed))
         return CallbackStatus.MALFORMED, str(malformed)
-    disagreements = [*said.disagreements, *await _taken_elsewhere(session, payment, attempt, said)]
-    if disagreements:
+    if disagreements := [*said.disagreements, *await _taken_elsewhere(session, payment, attempt, said)]:
         note = f"disagrees in: {', '.join(disagreements)}"
-        record_history(session, payment.id, core.clock.now(), event="callback_mismatch", source="callback", note=note)
+        record_history(session, payment.id, now, event="callback_mismatch", source="callback", note=note)
+        if _is_second_movement(payment, attempt, said, disagreements):
+            reason = "Safaricom reported a second movement, for a send that was taken for not sent."
+            await move(core, session, payment, PaymentEvent.CONTRADICTION, source="callback", reason=reason)
         return CallbackStatus.MISMATCHED, note
-    if not _may_count(payment, attempt, said):
-        await _keep_hint(core, session, payment, attempt, said)
-        return CallbackStatus.UNCONFIRMED, None
-    await apply_evidence(core, session, payment.id, _evidence(said))
-    return CallbackStatus.APPLIED, None
+    if _is_evidence(said):
+        await apply_evidence(core, session, payment.id, _evidence(said))
+        return CallbackStatus.APPLIED, None
+    if said.meaning.verdict is Verdict.SUCCEEDED and PaymentStatus(payment.status) is PaymentStatus.FAILED:
+        # It need not be believed to contradict: nobody may pay again before a person has looked.
+        await move(core, session, payment, PaymentEvent.CONTRADICTION, source="callback", reason=_CONTRADICTED)
+        return CallbackStatus.UNCONFIRMED, "contradicts what was concluded"
+    await _keep(core, session, payment, attempt, said)
+    return CallbackStatus.UNCONFIRMED, None
 
 
-def _may_count(payment: Payment, attempt: Attempt, said: Said) -> bool:
-    """Whether the callback alone is evidence: our own accepted reply named its ids, and a success says what moved."""
-    verdict = said.meaning.verdict
-    if verdict not in {Verdict.SUCCEEDED, Verdict.FAILED}:
-        return True
-    if verdict is Verdict.SUCCEEDED and PaymentStatus(payment.status) is PaymentStatus.FAILED:
-        # It can only contradict, and then a person looks; for that it need not be believed.
-        return True
-    if attempt.reply != "accepted" and not _names_adopted_id(attempt, said):
-        return False
-    return verdict is Verdict.FAILED or said.is_complete
+_CONTRADICTED = "Safaricom reported a success after this had failed; which of the two is true a person must find out."
 
 
-def _names_adopted_id(attempt: Attempt, said: Said) -> bool:
-    """Whether it names the id that our own question confirmed after our reply was lost."""
-    return attempt.checkout_request_id is not None and attempt.checkout_request_id == said.checkout_request_id
+def _is_evidence(said: Statement) -> bool:
+    """Whether the callback alone counts: it names an id Daraja gave us, and a success says what moved."""
+    match said.meaning.verdict:
+        case Verdict.SUCCEEDED:
+            return said.names_our_id and said.is_complete
+        case Verdict.FAILED:
+            return said.names_our_id
+        case Verdict.PENDING | Verdict.UNKNOWN:
+            return True  # it concludes nothing
 
 
-def _evidence(said: Said) -> Evidence:
+def _is_second_movement(payment: Payment, attempt: Attempt, said: Statement, disagreements: list[str]) -> bool:
+    """A whole success with another receipt, for an earlier send of a payment that has succeeded since."""
+    return (
+        disagreements == ["receipt"]
+        and said.meaning.verdict is Verdict.SUCCEEDED
+        and attempt.reply == "notsent"
+        and PaymentStatus(payment.status) is PaymentStatus.SUCCEEDED
+    )
+
+
+def _evidence(said: Statement) -> Evidence:
     return Evidence(
         verdict=said.meaning.verdict,
         source="callback",
@@ -154,106 +142,41 @@ async def _apply_timeout(core: Core, session: OrganizationSession, payment: Paym
     await apply_evidence(core, session, payment.id, evidence)
 
 
-def _read(payment: Payment, attempt: Attempt, body: bytes) -> Said:
-    """Reads the body as this attempt's operation answers. Raises Malformed."""
-    asked = _asked(payment, attempt)
-    match asked.kind:
-        case PaymentKind.STK_PUSH:
-            push = read_stk_callback(body)
-            return Said(
-                meaning=stk_meaning(push.result_code),
-                code=push.result_code,
-                disagreements=stk_disagreements(asked, push),
-                is_complete=push.amount is not None and push.receipt is not None,
-                receipt=push.receipt,
-                untrusted_text=_prose(push.result_code, push.result_desc),
-                merchant_request_id=push.merchant_request_id,
-                checkout_request_id=push.checkout_request_id,
-            )
-        case PaymentKind.B2C:
-            result = read_result(body)
-            paid = B2cOutcome.of(result)
-            return Said(
-                meaning=b2c_meaning(result.result_code) if result.is_final else _ANNOUNCED,
-                code=result.result_code,
-                disagreements=b2c_disagreements(asked, result, paid),
-                is_complete=paid.amount is not None and paid.receipt is not None,
-                receipt=paid.receipt,
-                untrusted_text=clean_foreign_text(paid.receiver.name)
-                if paid.receiver
-                else _prose(result.result_code, result.result_desc),
-                conversation_id=result.conversation_id,
-            )
-        case PaymentKind.REVERSAL:
-            result = read_result(body)
-            given_back = ReversalOutcome.of(result)
-            return Said(
-                meaning=reversal_meaning(result.result_code) if result.is_final else _ANNOUNCED,
-                code=result.result_code,
-                disagreements=reversal_disagreements(asked, result, given_back),
-                is_complete=given_back.amount is not None and given_back.receipt is not None,
-                receipt=given_back.receipt,
-                untrusted_text=_prose(result.result_code, result.result_desc),
-                conversation_id=result.conversation_id,
-            )
-
-
-def _prose(code: str, text: str) -> str | None:
-    """Their words about a failure; about a success they say nothing that our own do not."""
-    return None if code == SUCCESS else clean_foreign_text(text)
-
-
-# ResultType 1: more is to come (daraja/api.md §0).
-_ANNOUNCED = Meaning(Verdict.PENDING, "Safaricom announced that more is to come.", Advice.WAIT)
-
-
-def _asked(payment: Payment, attempt: Attempt) -> Asked:
-    """What is known about the payment, with the ids of the attempt whose path was called."""
-    return Asked(
-        kind=PaymentKind(payment.kind),
-        amount=Kes(payment.amount_cents),
-        phone=payment.phone,
-        receipt=payment.receipt,
-        reverses_receipt=payment.reverses_receipt,
-        originator_conversation_id=payment.originator_conversation_id,
-        merchant_request_id=attempt.merchant_request_id,
-        checkout_request_id=attempt.checkout_request_id,
-        conversation_id=attempt.conversation_id,
-    )
-
-
-async def _taken_elsewhere(session: OrganizationSession, payment: Payment, attempt: Attempt, said: Said) -> list[str]:
+async def _taken_elsewhere(
+    session: OrganizationSession, payment: Payment, attempt: Attempt, said: Statement
+) -> list[str]:
     """Ids and receipts in the body that belong to another payment: a replay, or a forgery put together from parts."""
     taken = []
     if said.receipt and await receipt_is_taken(session, said.receipt, payment.id):
         taken.append("receipt")
     for name in ("checkout_request_id", "conversation_id", "merchant_request_id"):
         value = getattr(said, name)
-        if value and await session.first(
-            select(Attempt.id).where(col(getattr(Attempt, name)) == value, Attempt.id != attempt.id)
-        ):
+        if value and await belongs_elsewhere(session, name, value, payment_id=payment.id):
             taken.append(name)
+    named = said.checkout_request_id
+    if named and attempt.checkout_request_id is None and not is_of_phone(named, payment.phone):
+        taken.append("checkout_request_id")
     return taken
 
 
-async def _keep_hint(core: Core, session: OrganizationSession, payment: Payment, attempt: Attempt, said: Said) -> None:
+async def _keep(core: Core, session: OrganizationSession, payment: Payment, attempt: Attempt, said: Statement) -> None:
     """Keeps what cannot be relied on alone, and has the payment asked about at once."""
     now = core.clock.now()
-    session.add(
-        Hint(
-            organization_id=session.organization_id,
-            id=new_id("hnt"),
-            payment_id=payment.id,
-            attempt_id=attempt.id,
-            result_code=said.code,
-            merchant_request_id=said.merchant_request_id,
-            checkout_request_id=said.checkout_request_id,
-            conversation_id=said.conversation_id,
-            receipt=said.receipt,
-            untrusted_text=said.untrusted_text,
-            received_at=now,
-        )
+    hint = Hint(
+        organization_id=session.organization_id,
+        id=new_id("hnt"),
+        payment_id=payment.id,
+        attempt_id=attempt.id,
+        result_code=said.code,
+        merchant_request_id=said.merchant_request_id,
+        checkout_request_id=said.checkout_request_id,
+        conversation_id=said.conversation_id,
+        receipt=said.receipt,
+        untrusted_text=said.untrusted_text,
+        received_at=now,
     )
+    if not await keep_hint(session, hint):
+        return
     note = "kept until our own question confirms it"
     record_history(session, payment.id, now, event="callback_unconfirmed", source="callback", code=said.code, note=note)
     if PaymentStatus(payment.status) is PaymentStatus.QUEUED:

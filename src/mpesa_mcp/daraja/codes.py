@@ -61,6 +61,17 @@ def transaction_status_verdict(word: str | None) -> Verdict:
     return _STATUS_WORDS.get(" ".join((word or "").lower().split()), Verdict.UNKNOWN)
 
 
+def listed_status_word(word: str | None) -> str | None:
+    """The word as the table spells it; one that is not there may be any text."""
+    known = " ".join((word or "").lower().split())
+    return known.title() if known in _STATUS_WORDS else None
+
+
+def is_listed(code: str) -> bool:
+    """Whether the code is in any of the tables; one that is not may be any text."""
+    return any(code.strip() in table for table in (_STK, _B2C, _REVERSAL, _BALANCE, _STATUS))
+
+
 def is_ours(code: str) -> bool:
     """Whether a payout failed for a reason on our side, so that the next payout would fail alike."""
     return code.strip() in _OURS

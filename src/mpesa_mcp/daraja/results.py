@@ -5,7 +5,6 @@ key twice, two different amounts are Malformed, never success. Nothing here says
 gives a code its meaning, and the payment compares every field with what it asked for.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,7 +12,7 @@ from enum import StrEnum
 from typing import Self
 
 from mpesa_mcp.daraja.bodies import Malformed, as_id, code_at, id_at, object_at, read_object, text_at
-from mpesa_mcp.daraja.codes import Verdict, transaction_status_verdict
+from mpesa_mcp.daraja.codes import Verdict, listed_status_word, transaction_status_verdict
 from mpesa_mcp.daraja.parameters import Parameters, Party, read_money, read_phone, read_receipt, read_time
 from mpesa_mcp.daraja.redaction import redact
 from mpesa_mcp.values import Kes
@@ -272,7 +271,7 @@ class StatusOutcome:
         # The official sample names DebitPartyName twice; the second is the receiver (quirk 30).
         credit = said.only("CreditPartyName") or (debit[1] if len(debit) > 1 else None)
         return cls(
-            transaction_status=word if word is not None and _STATUS_WORD.fullmatch(word) else None,
+            transaction_status=listed_status_word(word),
             verdict=transaction_status_verdict(word) if result.succeeded else Verdict.UNKNOWN,
             receipt=read_receipt(said.only("ReceiptNo")) if result.succeeded else None,
             amount=read_money(said.only("Amount")),
@@ -287,7 +286,6 @@ class StatusOutcome:
         )
 
 
-_STATUS_WORD = re.compile(r"[A-Za-z ]{1,40}")
 _ACCOUNT_FIELDS = 6
 
 

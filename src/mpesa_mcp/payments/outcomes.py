@@ -111,8 +111,11 @@ def _after_send(
             }
 
 
-async def apply_evidence(core: Core, session: OrganizationSession, payment_id: str, evidence: Evidence) -> None:
-    """Moves the payment as the evidence says, in the caller's transaction; repeated evidence is a recorded no-op."""
+async def apply_evidence(core: Core, session: OrganizationSession, payment_id: str, evidence: Evidence) -> bool:
+    """Moves the payment as the evidence says, in the caller's transaction; repeated evidence is a recorded no-op.
+
+    False when the evidence cannot be this payment's, because another one has its receipt.
+    """
     payment = await session.get(Payment, payment_id)
     assert payment is not None
     values: dict[str, Any] = {"code": evidence.code, "reason": evidence.reason}
@@ -121,7 +124,7 @@ async def apply_evidence(core: Core, session: OrganizationSession, payment_id: s
         record_history(
             session, payment.id, core.clock.now(), event="receipt_taken", source=evidence.source, code=evidence.code
         )
-        return
+        return False
     if evidence.receipt:
         values["receipt"] = evidence.receipt
     if evidence.untrusted_text:
@@ -130,6 +133,7 @@ async def apply_evidence(core: Core, session: OrganizationSession, payment_id: s
         # Asked about at once: whoever said "unclear" may have ended the waiting.
         values["next_action_at"] = core.clock.now()
     await move(core, session, payment, _EVENT_OF[evidence.verdict], source=evidence.source, **values)
+    return True
 
 
 async def receipt_is_taken(session: OrganizationSession, receipt: str, payment_id: str) -> bool:
@@ -168,8 +172,9 @@ async def move(
         changes["next_action_at"] = None if after.is_settled else next_action_at
         if after.is_settled:
             changes["settled_at"] = now
+        changes["reason"] = reason
         if after is not PaymentStatus.REVERSED:
-            changes |= {"result_code": code, "reason": reason}
+            changes["result_code"] = code
         if receipt and event is PaymentEvent.SUCCESS:
             changes["receipt"] = receipt
         if untrusted_text:
@@ -186,7 +191,7 @@ async def move(
             )
             audit.record(session, core.clock, actor="system", action=f"payment.{after}", subject=payment.id)
             if after is PaymentStatus.SUCCEEDED and payment.reverses_payment_id:
-                await _mark_reversed(core, session, payment.reverses_payment_id)
+                await _mark_reversed(core, session, payment)
             return after
         again = await session.get(Payment, payment.id)
         assert again is not None
@@ -218,7 +223,8 @@ async def _note(
     record_history(session, payment.id, now, event=event, before=status, source=source, code=code, note=note)
 
 
-async def _mark_reversed(core: Core, session: OrganizationSession, payment_id: str) -> None:
-    received = await session.first(select(Payment).where(Payment.id == payment_id))
+async def _mark_reversed(core: Core, session: OrganizationSession, reversal: Payment) -> None:
+    received = await session.first(select(Payment).where(Payment.id == reversal.reverses_payment_id))
     assert received is not None
-    await move(core, session, received, PaymentEvent.REVERSED, source="reversal")
+    reason = f"It was given back by {reversal.id}."
+    await move(core, session, received, PaymentEvent.REVERSED, source="reversal", reason=reason)

@@ -18,6 +18,7 @@ from mpesa_mcp.daraja.operations import StkQuery
 from mpesa_mcp.daraja.stk_answers import Decided
 from mpesa_mcp.errors import MpesaMcpError
 from mpesa_mcp.payments.core import Core
+from mpesa_mcp.payments.hints import belongs_elsewhere, hints_of
 from mpesa_mcp.payments.inquiries import OPEN, add_status_inquiry
 from mpesa_mcp.payments.models import Attempt, Hint, Inquiry, Payment
 from mpesa_mcp.payments.outcomes import Evidence, apply_evidence, move
@@ -31,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """An id Daraja may know the payment under; `hint` when only an unconfirmed callback named it."""
+    """An id Daraja may know the payment under; `hint` is the unconfirmed callback that named it, if one did."""
 
     checkout_request_id: str
     attempt_id: str
@@ -80,13 +81,23 @@ async def ask_about(core: Core, claim: Claim) -> None:
 async def ask_now(core: Core, session: OrganizationSession, payment: Payment) -> None:
     """Has an unsettled payment asked about at once: a callback named it, and only our own question can confirm that.
 
-    The fence grows, so that a question already under way does not put the next one off.
+    Such a question does not count among the scheduled ones, so callbacks cannot use those up. The fence grows, so that
+    a question already under way does not put this one off.
     """
+    if PaymentKind(payment.kind) is not PaymentKind.STK_PUSH:
+        if PaymentStatus(payment.status) in {PaymentStatus.PENDING, PaymentStatus.UNKNOWN}:
+            await _add_inquiry(core, session, payment)
+        return
     now = core.clock.now()
     await session.change(
         update(Payment)
         .where(col(Payment.id) == payment.id, col(Payment.status).in_([PaymentStatus.PENDING, PaymentStatus.UNKNOWN]))
-        .values(next_action_at=now, lease_until=None, fence=col(Payment.fence) + 1)
+        .values(
+            next_action_at=now,
+            lease_until=None,
+            fence=col(Payment.fence) + 1,
+            ask_count=col(Payment.ask_count) - 1,
+        )
     )
 
 
@@ -114,8 +125,9 @@ async def _ask_stk(core: Core, payment: Payment, questions: Sequence[Question]) 
         # An answer tells no receipt; the callback that named this checkout may have.
         confirmed = question.hint if meaning.verdict is Verdict.SUCCEEDED else None
         async with core.store.session(payment.organization_id) as session:
-            await _adopt(session, question)
-            await apply_evidence(
+            if not await _adopt(session, question, payment.id):
+                continue
+            applied = await apply_evidence(
                 core,
                 session,
                 payment.id,
@@ -128,7 +140,8 @@ async def _ask_stk(core: Core, payment: Payment, questions: Sequence[Question]) 
                     untrusted_text=confirmed.untrusted_text if confirmed else None,
                 ),
             )
-        return True
+        if applied:
+            return True
     return False
 
 
@@ -136,21 +149,29 @@ async def _questions(session: OrganizationSession, payment_id: str) -> Sequence[
     attempts = await session.all(
         select(Attempt).where(Attempt.payment_id == payment_id).order_by(col(Attempt.id).desc())
     )
-    known = [Question(a.checkout_request_id, a.id, None) for a in attempts if a.checkout_request_id]
-    hints = await session.all(select(Hint).where(Hint.payment_id == payment_id).order_by(col(Hint.id)))
-    asked = {question.checkout_request_id for question in known}
-    return [
-        *known,
-        *(
-            Question(hint.checkout_request_id, hint.attempt_id, hint)
-            for hint in hints
-            if hint.checkout_request_id and hint.checkout_request_id not in asked
-        ),
+    hints = await hints_of(session, payment_id)
+    questions = [
+        # A callback that named the attempt's own id, but not what moved, may still have named the receipt.
+        Question(known, attempt.id, next((hint for hint in hints if hint.checkout_request_id == known), None))
+        for attempt in attempts
+        if (known := attempt.checkout_request_id)
     ]
+    asked = {question.checkout_request_id for question in questions}
+    for hint in hints:
+        if hint.checkout_request_id and hint.checkout_request_id not in asked:
+            asked.add(hint.checkout_request_id)
+            questions.append(Question(hint.checkout_request_id, hint.attempt_id, hint))
+    return questions
 
 
-async def _adopt(session: OrganizationSession, question: Question) -> None:
-    """Our own answer confirmed the id that a callback named: from here on it is the attempt's."""
+async def _adopt(session: OrganizationSession, question: Question, payment_id: str) -> bool:
+    """Our own answer confirmed the id that a callback named: from here on it is the attempt's.
+
+    False when the id has turned out to be another payment's.
+    """
+    name = "checkout_request_id"
+    if await belongs_elsewhere(session, name, question.checkout_request_id, payment_id=payment_id):
+        return False
     if question.hint is not None:
         await session.change(
             update(Attempt)
@@ -160,6 +181,7 @@ async def _adopt(session: OrganizationSession, question: Question) -> None:
                 merchant_request_id=question.hint.merchant_request_id,
             )
         )
+    return True
 
 
 async def _add_inquiry(core: Core, session: OrganizationSession, payment: Payment) -> None:

@@ -84,6 +84,7 @@ class PaymentEvent(StrEnum):
     SUCCESS = "success"
     FAILURE = "failure"
     REVERSED = "reversed"
+    CONTRADICTION = "contradiction"
     RESOLVED_SUCCEEDED = "resolved_succeeded"
     RESOLVED_FAILED = "resolved_failed"
 
@@ -113,6 +114,7 @@ _NEXT: dict[tuple[PaymentStatus, PaymentEvent], PaymentStatus] = {
     (_S.SUCCEEDED, _E.REVERSED): _S.REVERSED,
     (_S.SUCCEEDED, _E.FAILURE): _S.DISPUTED,
     (_S.FAILED, _E.SUCCESS): _S.DISPUTED,
+    **{(status, _E.CONTRADICTION): _S.DISPUTED for status in (_S.SUCCEEDED, _S.FAILED)},
 }
 
 

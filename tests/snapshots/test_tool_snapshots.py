@@ -26,7 +26,8 @@ NAMES = [offered.tool.name for offered in all_tools()]
 VOLATILE = (
     (re.compile(r"\b(pay|inq)_[0-9a-z]{26}\b"), r"\1_00000000000000000000000000"),
     (re.compile(r"\d{4}-\d{2}-\d{2}T[\d:.]+(Z|[+-]\d{2}:\d{2})"), "2026-11-16T08:30:00Z"),
-    (re.compile(r"\b\d{4}-\d{2}-\d{2}\b(?!T)"), "2026-11-16"),
+    (re.compile(r"\d{4}-\d{2}-\d{2} \d{2}:\d{2} EAT"), "2026-11-16 11:30 EAT"),
+    (re.compile(r"\b\d{4}-\d{2}-\d{2}\b(?![T ]\d)"), "2026-11-16"),
     (re.compile(r"\b[A-Z]{3}[0-9A-Z]{7}\b"), "UKN7Z8CJ88"),
 )
 

@@ -7,8 +7,11 @@ import anyio
 import httpx2
 import pytest
 from mcp.types import CallToolResult
+from sqlmodel import select
 
 from mpesa_mcp.app.local import LocalPlatform, local_platform
+from mpesa_mcp.payments.models import Attempt
+from mpesa_mcp.values import sha256_hex
 
 from .factories import TLS, asked_of_simulator, call, connected, phone, text_of
 
@@ -27,7 +30,7 @@ async def slow() -> AsyncIterator[LocalPlatform]:
 
 
 async def test_words_of_outsiders_are_shown_apart_visible_and_capped(slow: LocalPlatform) -> None:
-    """Both payouts hear of a queue timeout first, which tells the callback's path; then a forger names the payee."""
+    """Both payouts hear of a queue timeout, which tells the path; a forger who knows the ids then names the payee."""
     paid, failed = phone("93", group=1), phone("93", group=2)
     async with connected(slow) as client:
         payments = {
@@ -44,8 +47,9 @@ async def test_words_of_outsiders_are_shown_apart_visible_and_capped(slow: Local
         }
         async with httpx2.AsyncClient(verify=TLS) as forger:
             for url in await _callback_urls(slow, count=2):
-                await forger.post(url, json=_success(paid))
-                await forger.post(url, json=_failure())
+                conversation = await _conversation_behind(slow, url)
+                await forger.post(url, json=_success(paid, conversation))
+                await forger.post(url, json=_failure(conversation))
         said = []
         for payment in payments.values():
             settled = await client.call_tool("get_payment", {"id": payment["payment_id"], "wait_seconds": 20})
@@ -71,27 +75,39 @@ async def _callback_urls(platform: LocalPlatform, *, count: int) -> set[str]:
                 return urls
 
 
-def _success(number: str) -> dict[str, Any]:
+async def _conversation_behind(platform: LocalPlatform, url: str) -> str:
+    """The ConversationID of the attempt whose path this is."""
+    token = sha256_hex(url.rpartition("/")[2])
+    async with platform.core.store.reading(platform.organization.organization_id) as session:
+        found: str | None = await session.first(
+            select(Attempt.conversation_id).where(Attempt.callback_token_sha256 == token)
+        )
+    assert found is not None
+    return found
+
+
+def _success(number: str, conversation: str) -> dict[str, Any]:
     """Names the payee of one of the two payouts; the other one's path does not take it."""
     parameters = {
         "TransactionAmount": 40,
         "TransactionReceipt": "UKN0000001",
         "ReceiverPartyPublicName": f"{number} - {TYPED}",
     }
-    return _result("0", "The service request is processed successfully.", "UKN0000001", parameters)
+    return _result("0", "The service request is processed successfully.", "UKN0000001", parameters, conversation)
 
 
-def _failure() -> dict[str, Any]:
-    return _result("2040", TYPED, "UKN0000000", {})
+def _failure(conversation: str) -> dict[str, Any]:
+    return _result("2040", TYPED, "UKN0000000", {}, conversation)
 
 
-def _result(code: str, words: str, receipt: str, parameters: dict[str, Any]) -> dict[str, Any]:
+def _result(code: str, words: str, receipt: str, parameters: dict[str, Any], conversation: str) -> dict[str, Any]:
     return {
         "Result": {
             "ResultType": 0,
             "ResultCode": code,
             "ResultDesc": words,
             "OriginatorConversationID": "any",
+            "ConversationID": conversation,
             "TransactionID": receipt,
             "ResultParameters": {
                 "ResultParameter": [{"Key": key, "Value": value} for key, value in parameters.items()]

@@ -1,8 +1,12 @@
 """A bridge for desktop clients: MCP over stdio here, the server's own `/mcp` there.
 
-Tools, results and refusals pass through unchanged; there is no database and no master key on the desktop.
+Tools, results and refusals pass through unchanged; there is no database and no master key on the desktop. Each request
+makes its own connection to the server, so one that was away and came back is used again.
 """
 
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
@@ -10,12 +14,16 @@ from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.server.lowlevel.server import Server
 from mcp.server.stdio import stdio_server
+from mcp.shared.exceptions import MCPError
 from mcp.types import CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams
 
 from mpesa_mcp import __version__
 from mpesa_mcp.errors import InputError, ProviderError
 from mpesa_mcp.settings import Settings, is_loopback
+from mpesa_mcp.tools.refusals import refused
 from mpesa_mcp.tools.server import INSTRUCTIONS
+
+log = logging.getLogger(__name__)
 
 
 class ServerUnreachable(ProviderError):
@@ -24,7 +32,10 @@ class ServerUnreachable(ProviderError):
     code = "server_unreachable"
 
     def __init__(self) -> None:
-        super().__init__("The server at --url cannot be reached, or does not accept MPESA_MCP_API_KEY.")
+        super().__init__(
+            "The server at --url does not answer, or does not accept MPESA_MCP_API_KEY. A payment asked for before may "
+            "have been made: read it with get_payment before asking again."
+        )
 
 
 async def run_bridge(settings: Settings, url: str) -> None:
@@ -38,22 +49,29 @@ async def run_bridge(settings: Settings, url: str) -> None:
     timeout = httpx2.Timeout(10, read=120)
     async with (
         httpx2.AsyncClient(headers=headers, timeout=timeout, follow_redirects=False) as http,
-        Client(streamable_http_client(endpoint, http_client=http)) as remote,
         stdio_server() as (read, write),
     ):
-        server = _relay(remote)
+        server = _relay(endpoint, http)
         await server.run(read, write, server.create_initialization_options())
 
 
-def _relay(remote: Client) -> Server[Any]:
+def _relay(endpoint: str, http: httpx2.AsyncClient) -> Server[Any]:
     async def list_tools(_ctx: Any, _params: PaginatedRequestParams | None) -> ListToolsResult:
-        return await remote.list_tools()
+        try:
+            async with _connected(endpoint, http) as remote:
+                return await remote.list_tools()
+        except ServerUnreachable as away:
+            raise MCPError(away.http_status, away.message) from away
 
     async def call_tool(ctx: Any, params: CallToolRequestParams) -> CallToolResult:
         async def tell(progress: float, total: float | None, message: str | None) -> None:
             await ctx.session.report_progress(progress, total, message)
 
-        return await remote.call_tool(params.name, params.arguments or {}, progress_callback=tell)
+        try:
+            async with _connected(endpoint, http) as remote:
+                return await remote.call_tool(params.name, params.arguments or {}, progress_callback=tell)
+        except ServerUnreachable as away:
+            return refused(away)
 
     return Server(
         name="mpesa-mcp",
@@ -63,3 +81,15 @@ def _relay(remote: Client) -> Server[Any]:
         on_list_tools=list_tools,
         on_call_tool=call_tool,
     )
+
+
+@asynccontextmanager
+async def _connected(endpoint: str, http: httpx2.AsyncClient) -> AsyncIterator[Client]:
+    """A connection for one request. Raises ServerUnreachable, whatever kept it from being made or broke it."""
+    try:
+        async with Client(streamable_http_client(endpoint, http_client=http)) as remote:
+            yield remote
+    except Exception as broken:
+        # The client wraps what happened in groups, and says no more than that the connection is gone.
+        log.warning("server_unreachable", extra={"kind": type(broken).__name__})
+        raise ServerUnreachable from broken

@@ -33,6 +33,7 @@ _WORK: tuple[tuple[DueTable, Claiming, Doing, int], ...] = (
     (DueTable.INQUIRIES, claim_stale_inquiries, expire_inquiry, 8),
 )
 _POLL_SECONDS = 1.0
+_QUICKEST_POLL_SECONDS = 0.1
 _AFTER_A_FAULT_SECONDS = 1.0
 # How long calls under way may finish when a process stops.
 _GRACE_SECONDS = 10.0
@@ -71,7 +72,7 @@ async def _keep_doing(
     """Takes due rows and works on up to `at_once` of them; sleeps until a commit or the slow poll."""
     free = anyio.Semaphore(at_once)
     # A simulator run that divides its intervals must be looked at as much more often.
-    poll = max(0.05, _POLL_SECONDS / core.settings.reconcile_speed)
+    poll = max(_QUICKEST_POLL_SECONDS, _POLL_SECONDS / core.settings.reconcile_speed)
 
     async def one(item: Claim) -> None:
         try:

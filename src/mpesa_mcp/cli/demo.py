@@ -33,7 +33,8 @@ async def _demo(*, keep: bool, as_json: bool) -> bool:
     from mpesa_mcp.app.local import local_platform
 
     if not as_json:
-        typer.echo("Starting a Daraja simulator, the server, and an MCP client ...")
+        typer.echo("Starting the server, an MCP client, and a simulator of Daraja (Safaricom's M-PESA API) ...")
+        typer.echo("The simulated organization begins with KES 10,000,000 in its Utility Account.")
     async with local_platform() as platform:
         session = AgentSession(platform, quiet=as_json)
         ok = await session.run()

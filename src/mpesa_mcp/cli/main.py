@@ -1,8 +1,20 @@
 """The command tree and its entry point."""
 
+import os
+import sys
+from typing import Annotated
+
 import typer
 
+from mpesa_mcp import __version__
 from mpesa_mcp.cli import credentials, database, demo, doctor, keys, organizations, payments, serving
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
 
 app = typer.Typer(
     name="mpesa-mcp",
@@ -26,5 +38,19 @@ app.add_typer(database.commands, name="db")
 app.add_typer(doctor.commands)
 
 
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Lets AI assistants operate M-PESA for many organizations. Start with: mpesa-mcp demo"""
+
+
 def main() -> None:
-    app()
+    try:
+        app()
+    except* BrokenPipeError:
+        # Whoever read our output has seen enough (`... | head`); nothing more can be written, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from mpesa_mcp.errors import InternalFault, MpesaMcpError
+from mpesa_mcp.values import EAT
 
 if TYPE_CHECKING:
     from mpesa_mcp.payments.core import Core
@@ -60,6 +61,7 @@ def emit(value: Document | Sequence[Document], *, as_json: bool, columns: Sequen
     """Prints a result: one document as lines, several as a table of `columns`, either as JSON."""
     if as_json:
         typer.echo(json.dumps(value, default=_plain))
+        sys.stdout.flush()
     elif isinstance(value, Mapping):
         width = max((len(name) for name in value), default=0)
         for name, content in value.items():
@@ -126,7 +128,7 @@ def _words(content: object) -> str:
         case bool():
             return "yes" if content else "no"
         case datetime():
-            return _moment(content)
+            return content.astimezone(EAT).strftime("%Y-%m-%d %H:%M:%S EAT")
         case frozenset() | set():
             return _words(sorted(content))
         case list() | tuple():

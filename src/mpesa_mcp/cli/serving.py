@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mpesa_mcp.cli.output import refusals, say
+from mpesa_mcp.cli.output import JsonOption, emit, refusals, say
 
 if TYPE_CHECKING:
     from mpesa_mcp.settings import Settings
@@ -18,6 +18,7 @@ def serve(
     port: PortOption = None,
     no_worker: Annotated[bool, typer.Option("--no-worker", help="Another process runs the worker.")] = False,
     no_callbacks: Annotated[bool, typer.Option("--no-callbacks", help="Another process receives callbacks.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Serve MCP over HTTP at /mcp, Safaricom's callbacks at /cb, and the worker."""
 
@@ -39,7 +40,9 @@ def serve(
                 await stack.enter_async_context(working(core))
             web = create_web(core, with_callbacks=not no_callbacks)
             await stack.enter_async_context(serving(web, opened, trusted_proxies=settings.trusted_proxies))
-            say(f"Serving MCP at {mcp_url(settings)} (stop with Ctrl-C).")
+            _announce(f"Serving MCP at {mcp_url(settings)} (stop with Ctrl-C).", as_json, url=mcp_url(settings))
+            if settings.public_url is None:
+                say("MPESA_MCP_PUBLIC_URL is not set: only the simulator can call back.")
             await until_stopped()
 
     _run(act)
@@ -77,7 +80,7 @@ def stdio(
     _run(act, logs_later=True)
 
 
-def callbacks() -> None:
+def callbacks(as_json: JsonOption = False) -> None:
     """Receive Safaricom's callbacks, and nothing else: the only part that must face the internet."""
 
     async def act(settings: "Settings") -> None:
@@ -94,7 +97,8 @@ def callbacks() -> None:
         sidecar = create_sidecar(store, settings, SystemClock())
         try:
             async with serving(sidecar, opened, trusted_proxies=settings.trusted_proxies):
-                say(f"Receiving callbacks on port {settings.callback_port} (stop with Ctrl-C).")
+                port = settings.callback_port
+                _announce(f"Receiving callbacks on port {port} (stop with Ctrl-C).", as_json, port=port)
                 await until_stopped()
         finally:
             await store.close()
@@ -102,7 +106,7 @@ def callbacks() -> None:
     _run(act)
 
 
-def worker() -> None:
+def worker(as_json: JsonOption = False) -> None:
     """Send, apply callbacks and reconcile, without listening to anybody."""
 
     async def act(settings: "Settings") -> None:
@@ -111,7 +115,7 @@ def worker() -> None:
         from mpesa_mcp.app.worker import working
 
         async with open_core(settings) as core, working(core):
-            say("Working (stop with Ctrl-C).")
+            _announce("Working (stop with Ctrl-C).", as_json, working=True)
             await until_stopped()
 
     _run(act)
@@ -121,11 +125,12 @@ def simulator(
     port: PortOption = 8766,
     delay_ms: Annotated[int, typer.Option("--delay-ms", min=0, max=600_000, help="Base delay of callbacks.")] = 300,
     seed: Annotated[int | None, typer.Option("--seed", help="Same seed, same run; by default a new one.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Run a Daraja on this machine, for trying things without Safaricom."""
 
     async def act() -> None:
-        from mpesa_mcp.app.http import listen, serving, until_stopped
+        from mpesa_mcp.app.http import listen, port_of, serving, until_stopped
         from mpesa_mcp.simulator.app import create_simulator
         from mpesa_mcp.values.ids import random_bytes
 
@@ -133,7 +138,10 @@ def simulator(
         opened = listen("127.0.0.1", port or 8766)
         app = create_simulator(seed=chosen, delay_ms=delay_ms)
         async with serving(app, opened):
-            say(f"Daraja simulator at http://127.0.0.1:{port}, phones at http://127.0.0.1:{port}/phone, seed {chosen}.")
+            url = f"http://127.0.0.1:{port_of(opened)}"
+            _announce(
+                f"Daraja simulator at {url}, phones at {url}/phone, seed {chosen}.", as_json, url=url, seed=chosen
+            )
             await until_stopped()
 
     with refusals():
@@ -150,6 +158,14 @@ def _run(act: Callable[["Settings"], Coroutine[None, None, None]], *, logs_later
         if not logs_later:
             _log_to_stderr(settings.log_level)
         asyncio.run(act(settings))
+
+
+def _announce(message: str, as_json: bool, **document: object) -> None:
+    """Says that the process is up: to a person on stderr, to a program as one JSON value on stdout."""
+    if as_json:
+        emit(document, as_json=True)
+    else:
+        say(message)
 
 
 def _log_to_stderr(level: str) -> None:

@@ -7,6 +7,7 @@ saw the first, so both belong to one attempt (daraja/codes.md §6).
 
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Final, Protocol
 
@@ -38,7 +39,7 @@ from mpesa_mcp.daraja.operations import (
 from mpesa_mcp.daraja.stk_answers import Decided, Nothing, StillPending, StkQueryAnswer, read_stk_answer
 from mpesa_mcp.daraja.transport import DEADLINE_SECONDS, Reply, create_http_client, exchange
 from mpesa_mcp.errors import InputError, ProviderError
-from mpesa_mcp.values import Clock, Secret
+from mpesa_mcp.values import Clock, Environment, Secret
 
 __all__ = [
     "AccessTokenSource",
@@ -142,6 +143,8 @@ class DarajaClient:
         except ProviderError as failed:
             code = failed.cause if isinstance(failed, DarajaUnreachable) else failed.code
             self._log(app, Operation.OAUTH, started, reply, type(failed).__name__, code)
+            if isinstance(failed, DarajaUnreachable):
+                failed.message = _told(app, failed.message)
             raise
         self._log(app, Operation.OAUTH, started, reply, "Fetched", None)
         return token
@@ -154,7 +157,7 @@ class DarajaClient:
         except CertificateMissing as missing:
             return Refused(missing.code, missing.message)
         except DarajaUnreachable as unreachable:
-            return NotSent(unreachable.cause, unreachable.message, None)
+            return NotSent(unreachable.cause, _told(app, unreachable.message), None)
         try:
             credential = security_credential(request.initiator.password, key)
         except InputError as unusable:
@@ -190,7 +193,9 @@ class DarajaClient:
             return Refused(refused.code, refused.message)
         except DarajaUnreachable as unreachable:
             # Without a token nothing was sent; and what was refused for its token was not submitted either.
-            return NotSent(unreachable.cause, unreachable.message, unreachable.retry_after_seconds)
+            return NotSent(unreachable.cause, _told(app, unreachable.message), unreachable.retry_after_seconds)
+        if isinstance(reply, NotSent):
+            return replace(reply, reason=_told(app, reply.reason))
         return reply
 
     async def _post(self, app: DarajaApp, path: str, content: bytes, token: Secret) -> Reply | NotSent | Unknown:
@@ -223,6 +228,13 @@ class DarajaClient:
             code=code,
             ms=round((self._clock.now() - started_at).total_seconds() * 1000),
         )
+
+
+def _told(app: DarajaApp, reason: str) -> str:
+    """Why nothing could be sent; for the simulator, what to do about it."""
+    if app.environment is Environment.SIMULATOR:
+        return f"The simulator at {app.base_url} could not be reached; nothing was sent. Start: mpesa-mcp simulator."
+    return reason
 
 
 def _code_of(answer: Conclusion | StkQueryAnswer) -> str | None:

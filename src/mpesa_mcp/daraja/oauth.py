@@ -49,9 +49,7 @@ class DarajaUnreachable(ProviderError):
     advice = Advice.WAIT
 
     def __init__(self, cause: str, *, retry_after_seconds: float | None = None) -> None:
-        super().__init__(
-            "Safaricom could not be reached or gave no usable answer; nothing was submitted. Wait a little."
-        )
+        super().__init__("Safaricom could not be reached or gave no usable answer; nothing was submitted.")
         self.cause = cause
         self.retry_after_seconds = retry_after_seconds
 

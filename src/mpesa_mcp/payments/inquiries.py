@@ -54,7 +54,7 @@ async def ask_balance(core: Core, principal: Principal, *, max_age: timedelta) -
                 | ((col(Inquiry.status) == InquiryStatus.ANSWERED) & (col(Inquiry.updated_at) >= now - max_age))
             ).order_by(col(Inquiry.created_at).desc())
         )
-        if known is not None:
+        if known is not None and not await _moved_since(session, known):
             return inquiry_record(known)
         core.require_callbacks(principal.environment)
         inquiry = _new(
@@ -70,6 +70,14 @@ async def ask_balance(core: Core, principal: Principal, *, max_age: timedelta) -
         session.wake(DueTable.INQUIRIES)
         audit.record(session, core.clock, actor=principal.actor, action="balance.asked", subject=inquiry.id)
         return inquiry_record(inquiry)
+
+
+async def _moved_since(session: OrganizationSession, balance: Inquiry) -> bool:
+    """Whether a payment of this shortcode was settled after Safaricom was asked: then the balance is another."""
+    settled = select(Payment.id).where(
+        Payment.shortcode_id == balance.shortcode_id, col(Payment.settled_at) >= balance.created_at
+    )
+    return await session.first(settled) is not None
 
 
 async def ask_status(core: Core, principal: Principal, receipt: str) -> InquiryRecord:
@@ -251,7 +259,12 @@ def _after(inquiry: Inquiry, conclusion: Conclusion, now: datetime) -> dict[str,
         case NotSent() if inquiry.not_sent_count + 1 < NOT_SENT_TRIES:
             tried = inquiry.not_sent_count + 1
             again = now + resend_after(tried, conclusion.retry_after_seconds)
-            return {"status": InquiryStatus.QUEUED, "next_action_at": again, "not_sent_count": tried}
+            return {
+                "status": InquiryStatus.QUEUED,
+                "next_action_at": again,
+                "not_sent_count": tried,
+                "reason": conclusion.reason,
+            }
         case NotSent() | Refused():
             return {
                 "status": InquiryStatus.FAILED,

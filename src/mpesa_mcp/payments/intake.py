@@ -58,6 +58,17 @@ class ReversalExists(ConflictError):
         self.payment_id = payment_id
 
 
+class NotReversible(NotFoundError):
+    """No succeeded incoming payment of this organization and environment has the receipt. One text for every cause."""
+
+    def __init__(self) -> None:
+        super().__init__("payment")
+        self.message = (
+            "No payment that can be reversed has this receipt. Only a collection made here can be, once, and whole; "
+            "read the receipt with get_payment to see what it is."
+        )
+
+
 class _Raced(Exception):
     """Another caller was faster; look again."""
 
@@ -173,7 +184,7 @@ async def _reversible(session: OrganizationSession, environment: Environment, re
         )
     )
     if received is None:
-        raise NotFoundError("received payment with this receipt")
+        raise NotReversible
     under_way = await session.first(
         select(Payment.id).where(
             Payment.reverses_payment_id == received.id,

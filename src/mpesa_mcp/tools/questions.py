@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from mpesa_mcp.payments.records import InquiryRecord, InquiryStatus
 from mpesa_mcp.tools.arguments import MaxAgeSeconds, Receipt, WaitSeconds
 from mpesa_mcp.tools.caller import Caller, current_caller, progress_to
-from mpesa_mcp.tools.results import UNTRUSTED, answer, grouped, utc_text
+from mpesa_mcp.tools.results import UNTRUSTED, answer, eat_text, grouped, utc_text
 from mpesa_mcp.values import Kes, Msisdn
 
 Me = Annotated[Caller, Resolve(current_caller)]
@@ -97,7 +97,12 @@ async def check_balance(
         as_of=utc_text(inquiry.updated_at) if accounts else None,
         **_common(inquiry, "check_balance"),
     )
-    return answer(structure, f"{said}." if said else _unanswered(structure.reason, structure.next_step))
+    return answer(
+        structure,
+        f"As of {eat_text(inquiry.updated_at)}: {said}."
+        if said
+        else _unanswered(structure.reason, structure.next_step),
+    )
 
 
 async def transaction_status(
@@ -128,7 +133,7 @@ async def transaction_status(
         amount=str(Kes(cents)) if cents is not None else None,
         debit_party=_masked(said.get("debit_number")),
         credit_party=_masked(said.get("credit_number")),
-        finalised_at=said.get("finalised_at"),
+        finalised_at=(said.get("finalised_at") or "").replace("+00:00", "Z") or None,
         untrusted_text=said.get("names"),
         **_common(inquiry, "transaction_status"),
     )

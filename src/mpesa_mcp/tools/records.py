@@ -24,12 +24,15 @@ from mpesa_mcp.tools.arguments import (
     WaitSeconds,
 )
 from mpesa_mcp.tools.caller import Caller, current_caller, given, progress_to
-from mpesa_mcp.tools.results import PaymentResult, answer, grouped, payment_answer, payment_result
+from mpesa_mcp.tools.results import PaymentResult, answer, eat_text, grouped, payment_answer, payment_result
 from mpesa_mcp.values import Kes, Msisdn
 
 if TYPE_CHECKING:
+    from mpesa_mcp.payments.records import PaymentRecord
     from mpesa_mcp.payments.reports import Tally
 
+# M-PESA began in 2007; no report reaches further than a century from then.
+_YEARS = range(2000, 2101)
 Me = Annotated[Caller, Resolve(current_caller)]
 
 
@@ -117,11 +120,7 @@ async def list_payments(
         page=Page(limit=limit, cursor=given(cursor)),
     )
     structure = PaymentList(payments=[payment_result(each) for each in page.payments], next_cursor=page.next_cursor)
-    lines = [
-        f"{each.created_at} {each.kind} {each.status} KES {grouped(each.amount)} {each.phone} {each.reference} "
-        f"{each.payment_id}"
-        for each in structure.payments
-    ]
+    lines = [_listed(each) for each in page.payments]
     more = [f"More with cursor {page.next_cursor}."] if page.next_cursor else []
     return answer(structure, "\n".join([*lines, *more]) or "No payments match.")
 
@@ -162,6 +161,20 @@ async def transaction_report(
     )
     lines = [_line("Total", structure.totals), *(_line(each.group, each) for each in structure.groups)]
     return answer(structure, f"{from_date} to {to_date}, by {group_by}.\n" + "\n".join(lines))
+
+
+def _listed(payment: "PaymentRecord") -> str:
+    words = [
+        eat_text(payment.created_at),
+        payment.kind.value,
+        payment.status.value,
+        f"KES {grouped(str(payment.amount))}",
+        payment.phone.masked,
+        payment.reference,
+        f"receipt {payment.receipt}" if payment.receipt else "",
+        payment.payment_id,
+    ]
+    return " ".join(word for word in words if word)
 
 
 def _line(name: str, tallied: Tallied) -> str:
@@ -207,6 +220,9 @@ def _narrowed(kind: str, status: str, reference: str, phone: str) -> PaymentFilt
 
 def _day(name: str, text: str) -> date:
     try:
-        return date.fromisoformat(text)
+        day = date.fromisoformat(text)
     except ValueError:
         raise InputError(f"{name} must be a day that exists, written YYYY-MM-DD.", field=name) from None
+    if day.year not in _YEARS:
+        raise InputError(f"{name} must be a day of the years {_YEARS.start} to {_YEARS.stop - 1}.", field=name)
+    return day

@@ -17,6 +17,15 @@ from mpesa_mcp.errors import Advice, InputError, InternalFault, MpesaMcpError
 log = logging.getLogger(__name__)
 
 
+# What a refusal's structure looks like, for output schemas.
+REFUSAL_SCHEMA: dict[str, object] = {
+    "type": "object",
+    "description": "Why nothing was done; only in refusals.",
+    "properties": {"code": {"type": "string"}, "advice": {"type": "string"}, "message": {"type": "string"}},
+    "required": ["code", "advice", "message"],
+}
+
+
 def refusal_of(problem: ToolError, tool: Tool | None) -> CallToolResult:
     """What the model is told about a call that did not become a payment or an answer."""
     cause = problem.__cause__

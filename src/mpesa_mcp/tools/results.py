@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from mpesa_mcp.payments.records import PaymentRecord
 from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
+from mpesa_mcp.values import EAT
 
 Status = Literal[
     "awaiting_approval",
@@ -110,7 +111,7 @@ def payment_sentence(payment: PaymentRecord, *, replayed: bool = False) -> str:
         said.insert(0, "This request was made before; nothing was sent again.")
     if payment.receipt:
         said.append(f"Receipt {payment.receipt}.")
-    if payment.reason and not payment.status.moved:
+    if payment.reason and payment.status is not PaymentStatus.SUCCEEDED:
         said.append(payment.reason)
     if step := _next_step(payment):
         said.append(step)
@@ -128,9 +129,16 @@ def utc_text(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
+def eat_text(at: datetime) -> str:
+    """A moment as people in Nairobi write it."""
+    return at.astimezone(EAT).strftime("%Y-%m-%d %H:%M EAT")
+
+
 def _next_step(payment: PaymentRecord) -> str | None:
     look = f"Call get_payment with id {payment.payment_id}"
     match payment.status:
+        case PaymentStatus.SUCCEEDED if payment.receipt is None:
+            return "Safaricom did not tell the receipt, so it cannot be reversed here until the receipt is known."
         case PaymentStatus.SUCCEEDED | PaymentStatus.REVERSED:
             return None
         case PaymentStatus.QUEUED | PaymentStatus.SENDING | PaymentStatus.PENDING:

@@ -18,7 +18,7 @@ from mpesa_mcp import __version__
 from mpesa_mcp.errors import MpesaMcpError
 from mpesa_mcp.identity.principal import NotAllowed, Principal
 from mpesa_mcp.tools.caller import Caller, CallerSource, calling
-from mpesa_mcp.tools.refusals import refusal_of, refused
+from mpesa_mcp.tools.refusals import REFUSAL_SCHEMA, refusal_of, refused
 from mpesa_mcp.values import Role
 
 INSTRUCTIONS = (
@@ -69,7 +69,17 @@ def offer(
     arguments.model_config["hide_input_in_errors"] = True
     arguments.model_rebuild(force=True)
     tool.parameters = arguments.model_json_schema(by_alias=True)
+    tool.fn_metadata.output_schema = _admitting_refusals(tool.fn_metadata.output_schema)
     return OfferedTool(tool, least_role)
+
+
+def _admitting_refusals(schema: dict[str, Any] | None) -> dict[str, Any]:
+    """The output schema of a result or a refusal: some clients hold refusals against the schema, too."""
+    assert schema is not None
+    schema = dict(schema)
+    schema["properties"] = schema["properties"] | {"error": REFUSAL_SCHEMA}
+    schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["error"]}]
+    return schema
 
 
 class ToolServer(MCPServer[Any]):
@@ -112,7 +122,7 @@ class ToolServer(MCPServer[Any]):
             caller = await self._callers()
             # A tool that does not exist and one that is not open to the caller are the same answer.
             if offered is None or not offered.is_open_to(caller.principal):
-                return refused(NotAllowed())
+                return refused(NotAllowed("There is no such tool for this key. List the tools to see what it may use."))
             return await self._call_as(caller, name, arguments, context)
         except ToolError as problem:
             return refusal_of(problem, offered.tool if offered else None)

@@ -9,7 +9,9 @@ from mpesa_mcp.errors import InputError
 # 07xx, 010x and 011x, and the 014x and 018x ranges opened in August 2026 (daraja/api.md §0). Numbers move between
 # networks, so a prefix does not tell whether a line is Safaricom's: Daraja answers that.
 _NATIONAL = re.compile(r"7\d{8}|1[0148]\d{7}")
-_LETTER = re.compile(r"[^\W\d_]")
+# Digits, and what people and address books put between them: spaces, dashes, dots, brackets, invisible marks of
+# writing direction. Anything else (letters, another script's digits, an extension) could mean another number.
+_TYPED = re.compile("[0-9+(). \\-\u00a0\u202f\u2009\u2010-\u2015\u200e\u200f\u202a-\u202e]+")
 
 ACCEPTED = (
     "phone must be a Kenyan mobile number such as 0712345678, 0110345678, +254712345678 or 254712345678 "
@@ -39,8 +41,7 @@ class Msisdn:
         import phonenumbers
 
         typed = text.strip()
-        # Letters would be read as a vanity number, and an extension dropped: both would pay somebody else.
-        if len(typed) > 30 or _LETTER.search(typed) or typed.count("+") > 1:
+        if len(typed) > 30 or not _TYPED.fullmatch(typed) or typed.count("+") > 1:
             raise InvalidMsisdn
         if typed.startswith("00254"):
             typed = "+" + typed[2:]

@@ -2,7 +2,7 @@
 
 An error carries a stable code, one sentence written for the caller (a model as often as a person), and advice on
 what to do next. It never carries a rejected value, a secret, SQL, a path or a provider's prose: those are logged
-with the request id instead. Subclasses live beside their use and state a fact.
+instead. Subclasses live beside their use and state a fact.
 
 Translation to MCP results happens in `tools/`, to HTTP in the application; nowhere else.
 """
@@ -38,7 +38,7 @@ class MpesaMcpError(Exception):
 class InputError(MpesaMcpError):
     """What the caller sent cannot be accepted; nothing was stored and nothing was sent.
 
-    `field` names the argument, `accepted` is part of the message.
+    `field` names the argument; the message says what is accepted.
     """
 
     code = "invalid_input"
@@ -88,7 +88,7 @@ class ProviderError(MpesaMcpError):
 
 
 class InternalFault(MpesaMcpError):
-    """A fault of ours or of our set-up; the log has the cause under the request id."""
+    """A fault of ours or of our set-up; the log has the cause."""
 
     code = "internal"
     advice = Advice.WAIT

@@ -11,11 +11,9 @@ from mpesa_mcp.daraja.codes import (
     Verdict,
     b2c_meaning,
     balance_meaning,
-    is_ours,
     reversal_meaning,
     status_meaning,
     stk_meaning,
-    stops_initiator,
     transaction_status_verdict,
 )
 from mpesa_mcp.errors import Advice
@@ -101,7 +99,6 @@ def test_only_zero_succeeds() -> None:
 
 def test_codes_compare_as_stripped_strings() -> None:
     assert stk_meaning(" 1032 ") is stk_meaning("1032")
-    assert is_ours(" 8006\n")
 
 
 def test_reasons_are_one_line_of_ours_and_never_repeat_the_code() -> None:
@@ -111,13 +108,6 @@ def test_reasons_are_one_line_of_ours_and_never_repeat_the_code() -> None:
             assert reason.endswith(".")
             assert "\n" not in reason
             assert len(code) < 2 or not re.search(rf"\b{code}\b", reason)
-
-
-@pytest.mark.parametrize("code", ["1", "21", "2001", "8006"])
-def test_a_failure_for_reasons_of_ours_is_told_apart(code: str) -> None:
-    assert is_ours(code)
-    assert not is_ours("2040")
-    assert stops_initiator(code) is (code in {"2001", "8006"})
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,6 @@ async def test_a_key_lives_as_long_as_its_payment(shop: Shop, clock: FrozenClock
         (a_payout(), a_payout(remarks="Bonus"), ["remarks"]),
         (a_payout(), a_payout(purpose=Purpose.SALARY), ["purpose"]),
         (a_payout(), a_payout(occasion="May"), ["occasion"]),
-        (a_payout(), a_payout(reference="INV-2"), ["reference"]),
         (a_payout(), a_payout(shillings=101, occasion="May"), ["amount", "occasion"]),
         (a_push(key="payout-1"), a_payout(), ["kind"]),
         (a_payout(), a_push(key="payout-1"), ["kind"]),

@@ -20,7 +20,7 @@ from mpesa_mcp.payments.models import Attempt, Inquiry, Payment
 from mpesa_mcp.payments.outcomes import Evidence, apply_evidence
 from mpesa_mcp.payments.records import InquiryStatus
 from mpesa_mcp.payments.requests import InquiryKind
-from mpesa_mcp.payments.states import PaymentKind
+from mpesa_mcp.payments.states import PaymentKind, Reply
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Kes, clean_foreign_text
 
@@ -99,7 +99,7 @@ async def _status(
     answer = _answer(outcome) if result.succeeded else None
     closed = await _close(session, inquiry, result, meaning, now, answer=answer)
     note = None if closed else "came again"
-    if payment is None or not result.succeeded or attempt.reply != "accepted":
+    if payment is None or not result.succeeded or attempt.reply != Reply.ACCEPTED:
         return CallbackStatus.APPLIED, note
     if outcome.verdict in {Verdict.SUCCEEDED, Verdict.FAILED} and _is_about(payment, inquiry, outcome):
         await apply_evidence(core, session, payment.id, _evidence(outcome))

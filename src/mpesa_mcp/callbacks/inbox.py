@@ -9,21 +9,21 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import structlog
-from sqlalchemy import update
-from sqlmodel import col
+from sqlalchemy import func, update
+from sqlmodel import col, select
 
 from mpesa_mcp.callbacks.answers import answer_of
 from mpesa_mcp.callbacks.models import Callback, CallbackStatus, Channel
 from mpesa_mcp.callbacks.statements import Statement, read_statement
 from mpesa_mcp.daraja.codes import Verdict
-from mpesa_mcp.daraja.results import Malformed
+from mpesa_mcp.daraja.results import Malformed, read_timeout
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.hints import belongs_elsewhere, is_of_phone, keep_hint
 from mpesa_mcp.payments.history import record_history
 from mpesa_mcp.payments.models import Attempt, Hint, Payment
 from mpesa_mcp.payments.outcomes import Evidence, apply_evidence, move, receipt_is_taken
 from mpesa_mcp.payments.reconciliation import ask_now
-from mpesa_mcp.payments.states import PaymentEvent, PaymentStatus
+from mpesa_mcp.payments.states import PaymentEvent, PaymentStatus, Reply
 from mpesa_mcp.store.crossings import Claim, DueTable, claim_due
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import new_id
@@ -76,7 +76,7 @@ async def _apply(
     if Channel(callback.channel) is Channel.TIMEOUT:
         # Whatever its shape (quirk 28), it says only that nobody knows.
         await _apply_timeout(core, session, payment)
-        return CallbackStatus.APPLIED, "a queue timeout"
+        return CallbackStatus.APPLIED, f"a queue timeout: {read_timeout(callback.body.encode()).shape}"
     now = core.clock.now()
     try:
         said = read_statement(payment, attempt, callback.body.encode())
@@ -86,8 +86,10 @@ async def _apply(
     if disagreements := [*said.disagreements, *await _taken_elsewhere(session, payment, attempt, said)]:
         note = f"disagrees in: {', '.join(disagreements)}"
         record_history(session, payment.id, now, event="callback_mismatch", source="callback", note=note)
-        if _is_second_movement(payment, attempt, said, disagreements):
-            reason = "Safaricom reported a second movement, for a send that was taken for not sent."
+        if disagreements == ["receipt"] and await _is_second_movement(session, payment, attempt, said):
+            reason = (
+                "Safaricom reported a second movement: a send that was taken for not sent was carried out after all."
+            )
             await move(core, session, payment, PaymentEvent.CONTRADICTION, source="callback", reason=reason)
         return CallbackStatus.MISMATCHED, note
     if _is_evidence(said):
@@ -115,14 +117,16 @@ def _is_evidence(said: Statement) -> bool:
             return True  # it concludes nothing
 
 
-def _is_second_movement(payment: Payment, attempt: Attempt, said: Statement, disagreements: list[str]) -> bool:
-    """A whole success with another receipt, for an earlier send of a payment that has succeeded since."""
-    return (
-        disagreements == ["receipt"]
-        and said.meaning.verdict is Verdict.SUCCEEDED
-        and attempt.reply == "notsent"
-        and PaymentStatus(payment.status) is PaymentStatus.SUCCEEDED
-    )
+async def _is_second_movement(
+    session: OrganizationSession, payment: Payment, attempt: Attempt, said: Statement
+) -> bool:
+    """A whole success with another receipt, for a payment that was sent twice and has succeeded already."""
+    if said.meaning.verdict is not Verdict.SUCCEEDED or PaymentStatus(payment.status) is not PaymentStatus.SUCCEEDED:
+        return False
+    if not said.names_our_id and attempt.reply != Reply.NOT_SENT:
+        return False
+    sent = select(func.count()).select_from(Attempt).where(Attempt.payment_id == payment.id)
+    return (await session.first(sent) or 0) > 1
 
 
 def _evidence(said: Statement) -> Evidence:

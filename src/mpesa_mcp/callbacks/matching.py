@@ -57,12 +57,11 @@ def reversal_disagreements(asked: Asked, result: Result, outcome: ReversalOutcom
 
 def status_disagreements(asked: Asked, outcome: StatusOutcome) -> list[str]:
     """A transaction status answer about our payment; its receipt must be the payment's own where one is known."""
-    originator = outcome.originator_conversation_id if asked.kind is PaymentKind.B2C else None
     customer = outcome.debit_party if asked.kind is PaymentKind.STK_PUSH else outcome.credit_party
     return _differing(
         amount=(asked.amount, outcome.amount),
         phone=(asked.phone, customer.phone if customer else None),
-        originator_conversation_id=(asked.originator_conversation_id, originator),
+        originator_conversation_id=(asked.originator_conversation_id, outcome.originator_conversation_id),
         conversation_id=(asked.conversation_id, outcome.conversation_id),
         receipt=(asked.receipt, outcome.receipt),
     )

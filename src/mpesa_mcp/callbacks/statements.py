@@ -1,4 +1,4 @@
-"""What one callback states about a payment: read, given its meaning, and compared with what we asked for. Pure."""
+"""What one callback states about a payment: read, given its meaning, and compared with what we asked for."""
 
 from dataclasses import dataclass
 

@@ -122,7 +122,7 @@ def worker(as_json: JsonOption = False) -> None:
 
 
 def simulator(
-    port: PortOption = 8766,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Where to listen.")] = 8766,
     delay_ms: Annotated[int, typer.Option("--delay-ms", min=0, max=600_000, help="Base delay of callbacks.")] = 300,
     seed: Annotated[int | None, typer.Option("--seed", help="Same seed, same run; by default a new one.")] = None,
     as_json: JsonOption = False,
@@ -135,7 +135,7 @@ def simulator(
         from mpesa_mcp.values.ids import random_bytes
 
         chosen = int.from_bytes(random_bytes(4)) if seed is None else seed
-        opened = listen("127.0.0.1", port or 8766)
+        opened = listen("127.0.0.1", port)
         app = create_simulator(seed=chosen, delay_ms=delay_ms)
         async with serving(app, opened):
             url = f"http://127.0.0.1:{port_of(opened)}"

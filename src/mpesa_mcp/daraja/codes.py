@@ -72,16 +72,6 @@ def is_listed(code: str) -> bool:
     return any(code.strip() in table for table in (_STK, _B2C, _REVERSAL, _BALANCE, _STATUS))
 
 
-def is_ours(code: str) -> bool:
-    """Whether a payout failed for a reason on our side, so that the next payout would fail alike."""
-    return code.strip() in _OURS
-
-
-def stops_initiator(code: str) -> bool:
-    """Whether Daraja refused the initiator itself: more tries lock it (quirk 41, daraja/security.md §4)."""
-    return code.strip() in {"2001", "8006"}
-
-
 def _succeeded(reason: str) -> Meaning:
     return Meaning(Verdict.SUCCEEDED, reason, Advice.DO_NOT_REPEAT)
 
@@ -119,7 +109,6 @@ _STATUS_WORDS: Final = {
     "pending authorized": Verdict.PENDING,
 }
 
-_OURS: Final = frozenset({"1", "11", "18", "20", "21", "2001", "2006", "2028", "8006"})
 
 _DISMISSED: Final = _failed("The customer dismissed the prompt or let it lapse.", _PERSON)
 _WRONG_PIN: Final = _failed("The customer entered a wrong PIN.", _PERSON)

@@ -28,7 +28,8 @@ class Operation(StrEnum):
 
     @property
     def moves_money(self) -> bool:
-        return self in {Operation.STK_PUSH, Operation.B2C, Operation.REVERSAL}
+        # What is not known to be a question moves money: a new operation is on the safe side until it says otherwise.
+        return self not in {Operation.OAUTH, Operation.STK_QUERY, Operation.BALANCE, Operation.TRANSACTION_STATUS}
 
 
 @dataclass(frozen=True, slots=True)

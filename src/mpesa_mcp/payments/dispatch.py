@@ -22,7 +22,7 @@ from mpesa_mcp.payments.history import record_history
 from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.payments.outcomes import conclude_send, move
 from mpesa_mcp.payments.schedule import QUEUE_LIFE, SEND_LEASE
-from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus
+from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, next_status
 from mpesa_mcp.store.crossings import Claim, DueTable, claim_due
 from mpesa_mcp.values import Environment, Kes, Msisdn
 
@@ -69,6 +69,7 @@ async def _commit_attempt(core: Core, claim: Claim, payment: Payment) -> NewAtte
             reason = "It waited too long to be sent and was given up; nothing was sent."
             await move(core, session, payment, PaymentEvent.TOO_OLD, source="dispatch", reason=reason)
             return None
+        sending = next_status(PaymentStatus.QUEUED, PaymentEvent.ATTEMPT_COMMITTED)
         taken = await session.change(
             update(Payment)
             .where(
@@ -77,7 +78,7 @@ async def _commit_attempt(core: Core, claim: Claim, payment: Payment) -> NewAtte
                 col(Payment.fence) == claim.fence,
             )
             # Due again when the lease ends: that is how a crash is noticed.
-            .values(status=PaymentStatus.SENDING, updated_at=now, next_action_at=now + SEND_LEASE)
+            .values(status=sending, updated_at=now, next_action_at=now + SEND_LEASE)
         )
         if not taken:
             return None
@@ -87,7 +88,7 @@ async def _commit_attempt(core: Core, claim: Claim, payment: Payment) -> NewAtte
             now,
             event=PaymentEvent.ATTEMPT_COMMITTED,
             before=PaymentStatus.QUEUED,
-            after=PaymentStatus.SENDING,
+            after=sending,
             source="dispatch",
         )
         return await add_attempt(

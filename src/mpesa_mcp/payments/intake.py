@@ -127,31 +127,22 @@ async def _draft(
     match request:
         case StkPushRequest():
             shortcode = await choose_shortcode(session, environment=environment, need=ShortcodeNeed.PASSKEY)
-            words: dict[str, Any] = {"reference": request.reference, "description": request.description}
-            phone, amount_cents = request.phone.digits, request.amount.cents
+            added: dict[str, Any] = {}
         case B2cRequest():
             core.require_callbacks(environment)
             shortcode = await choose_shortcode(session, environment=environment, need=ShortcodeNeed.INITIATOR)
-            words = {
-                "reference": request.reference,
-                "remarks": request.remarks,
-                "purpose": request.purpose.value,
-                "occasion": request.occasion,
-                # One id for the payment, reused by every attempt: Daraja itself refuses a second (quirk 26).
-                "originator_conversation_id": random_hex(128),
-            }
-            phone, amount_cents = request.phone.digits, request.amount.cents
+            # One id for the payment, reused by every attempt: Daraja itself refuses a second (quirk 26).
+            added = {"originator_conversation_id": random_hex(128)}
         case ReversalRequest():
             core.require_callbacks(environment)
             received = await _reversible(session, environment, request.receipt)
             shortcode = await require_shortcode(session, received.shortcode_id, need=ShortcodeNeed.INITIATOR)
-            words = {
+            added = {
+                "phone": received.phone,
+                "amount_cents": received.amount_cents,
                 "reference": received.reference,
-                "remarks": request.reason,
                 "reverses_payment_id": received.id,
-                "reverses_receipt": request.receipt,
             }
-            phone, amount_cents = received.phone, received.amount_cents
         case _:
             assert_never(request)
     return Payment(
@@ -162,14 +153,13 @@ async def _draft(
         environment=environment,
         shortcode_id=shortcode.shortcode_id,
         shortcode=shortcode.shortcode,
-        phone=phone,
-        amount_cents=amount_cents,
         idempotency_key=request.idempotency_key,
         created_by=principal.actor,
         created_at=now,
         updated_at=now,
         next_action_at=now,
-        **words,
+        **request.columns(),
+        **added,
     )
 
 
@@ -226,34 +216,16 @@ def _fingerprint(environment: Environment, request: StkPushRequest) -> str:
 
 def _require_same(stored: Payment, environment: Environment, request: PaymentRequest) -> None:
     """Raises IdempotencyConflict unless the stored payment is what is asked for now, field by field."""
-    asked: dict[str, tuple[object, object]] = {
-        "kind": (request.kind, stored.kind),
-        "environment": (environment, stored.environment),
-    }
-    match request:
-        case StkPushRequest():
-            asked |= {
-                "phone": (request.phone.digits, stored.phone),
-                "amount": (request.amount.cents, stored.amount_cents),
-                "reference": (request.reference, stored.reference),
-                "description": (request.description, stored.description),
-            }
-        case B2cRequest():
-            asked |= {
-                "phone": (request.phone.digits, stored.phone),
-                "amount": (request.amount.cents, stored.amount_cents),
-                "remarks": (request.remarks, stored.remarks),
-                "purpose": (request.purpose, stored.purpose),
-                "occasion": (request.occasion, stored.occasion),
-                "reference": (request.reference, stored.reference),
-            }
-        case ReversalRequest():
-            asked |= {
-                "receipt": (request.receipt, stored.reverses_receipt),
-                "reason": (request.reason, stored.remarks),
-            }
-        case _:
-            assert_never(request)
-    if differing := [name for name, (now, then) in asked.items() if now != then]:
-        # Another kind of payment has no fields in common worth naming.
-        raise IdempotencyConflict(["kind"] if "kind" in differing else differing)
+    if request.kind != stored.kind:
+        raise IdempotencyConflict(["kind"])  # another kind has no field in common worth naming
+    asked = request.columns() | {"environment": environment}
+    differing = [column for column, value in asked.items() if getattr(stored, column) != value]
+    if differing:
+        raise IdempotencyConflict([_argument(request, column) for column in differing])
+
+
+def _argument(request: PaymentRequest, column: str) -> str:
+    """What the caller calls the column."""
+    if column == "remarks" and isinstance(request, ReversalRequest):
+        return "reason"
+    return {"amount_cents": "amount", "reverses_receipt": "receipt"}.get(column, column)

@@ -1,4 +1,4 @@
-"""The tables of payments. Rows do not leave this folder except as records (`payments.records`)."""
+"""The tables of payments. The inbox shares them; everybody else gets records (`payments.records`)."""
 
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,8 @@ class Payment(OrganizationTable, Due, table=True):
         UniqueConstraint("organization_id", "receipt"),
         Index("ix_payments_created", "organization_id", "created_at", "id"),
         Index("ix_payments_due", "next_action_at"),
-        # One reversal under way, or done, for each payment; those that moved nothing do not count.
+        # One reversal under way, or done, for each payment. Those that moved nothing do not count; neither does a
+        # disputed one here, since a failed reversal may become that after another was begun. Intake refuses that case.
         Index(
             "uq_payments_reverses",
             "organization_id",
@@ -37,7 +38,7 @@ class Payment(OrganizationTable, Due, table=True):
     shortcode: str = Field(max_length=7)
     phone: str = Field(max_length=12)
     amount_cents: int = cents()
-    reference: str = Field(max_length=12)
+    reference: str = Field(default="", max_length=12)
     description: str = Field(default="", max_length=13)
     remarks: str = Field(default="", max_length=100)
     purpose: str = Field(default="", max_length=20)

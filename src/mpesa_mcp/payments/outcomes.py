@@ -18,7 +18,7 @@ from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.history import record_history
 from mpesa_mcp.payments.models import Attempt, Payment
 from mpesa_mcp.payments.schedule import NOT_SENT_TRIES, first_question_after, resend_after
-from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, next_status
+from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, Reply, next_status
 from mpesa_mcp.store.crossings import Claim, DueTable
 from mpesa_mcp.store.tenancy import OrganizationSession
 
@@ -69,14 +69,18 @@ async def record_reply(session: OrganizationSession, attempt_id: str, conclusion
     match conclusion:
         case Accepted():
             values: dict[str, Any] = {
-                "reply": "accepted",
+                "reply": Reply.ACCEPTED,
                 "merchant_request_id": conclusion.merchant_request_id,
                 "checkout_request_id": conclusion.checkout_request_id,
                 "conversation_id": conclusion.conversation_id,
                 "originator_conversation_id": conclusion.originator_conversation_id,
             }
-        case Refused() | NotSent() | Unknown():
-            values = {"reply": type(conclusion).__name__.lower(), "reply_code": conclusion.code}
+        case Refused():
+            values = {"reply": Reply.REFUSED, "reply_code": conclusion.code}
+        case NotSent():
+            values = {"reply": Reply.NOT_SENT, "reply_code": conclusion.code}
+        case Unknown():
+            values = {"reply": Reply.UNKNOWN, "reply_code": conclusion.code}
     await session.change(
         update(Attempt)
         .where(col(Attempt.id) == attempt_id, col(Attempt.replied_at).is_(None))

@@ -22,7 +22,7 @@ from mpesa_mcp.payments.hints import belongs_elsewhere, hints_of
 from mpesa_mcp.payments.inquiries import OPEN, add_status_inquiry
 from mpesa_mcp.payments.models import Attempt, Hint, Inquiry, Payment
 from mpesa_mcp.payments.outcomes import Evidence, apply_evidence, move
-from mpesa_mcp.payments.schedule import SEND_LEASE, is_silent_too_long, next_question_after
+from mpesa_mcp.payments.schedule import SEND_LEASE, asked_often_enough, next_question_after
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus
 from mpesa_mcp.store.crossings import Claim, DueTable, claim_due
 from mpesa_mcp.store.tenancy import OrganizationSession
@@ -81,8 +81,8 @@ async def ask_about(core: Core, claim: Claim) -> None:
 async def ask_now(core: Core, session: OrganizationSession, payment: Payment) -> None:
     """Has an unsettled payment asked about at once: a callback named it, and only our own question can confirm that.
 
-    Such a question does not count among the scheduled ones, so callbacks cannot use those up. The fence grows, so that
-    a question already under way does not put this one off.
+    A few hints are kept at most, so callbacks cannot use up the questions. The fence grows, so that a question already
+    under way does not put this one off.
     """
     if PaymentKind(payment.kind) is not PaymentKind.STK_PUSH:
         if PaymentStatus(payment.status) in {PaymentStatus.PENDING, PaymentStatus.UNKNOWN}:
@@ -96,7 +96,6 @@ async def ask_now(core: Core, session: OrganizationSession, payment: Payment) ->
             next_action_at=now,
             lease_until=None,
             fence=col(Payment.fence) + 1,
-            ask_count=col(Payment.ask_count) - 1,
         )
     )
 
@@ -219,7 +218,7 @@ async def _set_next(core: Core, session: OrganizationSession, claim: Claim, paym
         )
         .values(ask_count=asked, next_action_at=next_action_at, lease_until=None)
     )
-    if still_ours and is_silent_too_long(kind, asked):
+    if still_ours and asked_often_enough(kind, asked):
         current = await session.get(Payment, claim.id)
         assert current is not None
         if PaymentStatus(current.status) is PaymentStatus.PENDING:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from enum import StrEnum
+from typing import assert_never
 
 from sqlalchemy import ColumnElement, func
 from sqlmodel import col, select
@@ -55,6 +56,8 @@ class Tally:
                     self.paid_out += cents
                 case PaymentKind.REVERSAL:
                     self.reversed += cents
+                case _:
+                    assert_never(kind)
         elif status.nothing_moved:
             self.failed += count
         elif status in {PaymentStatus.UNKNOWN, PaymentStatus.DISPUTED}:

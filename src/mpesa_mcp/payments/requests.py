@@ -6,7 +6,7 @@ Light on purpose: no database and no web stack, so that the tools can speak thes
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mpesa_mcp.daraja.operations import Purpose
 from mpesa_mcp.errors import InputError
@@ -19,6 +19,10 @@ B2C_SHILLINGS = (10, 250_000)
 REFERENCE = re.compile(r"[A-Za-z0-9 -]{1,12}")
 IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,64}")
 RECEIPT = re.compile(r"[A-Z0-9]{8,12}")
+
+
+# What the caller chose, by the column it is stored in: written to the row, and compared with it when a key comes again.
+Columns = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,14 @@ class StkPushRequest:
         _check_text("description", self.description, 0, 13)
         _check_key(self.idempotency_key)
 
+    def columns(self) -> Columns:
+        return {
+            "phone": self.phone.digits,
+            "amount_cents": self.amount.cents,
+            "reference": self.reference,
+            "description": self.description,
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class B2cRequest:
@@ -56,15 +68,21 @@ class B2cRequest:
     idempotency_key: str
     purpose: Purpose = Purpose.BUSINESS
     occasion: str = ""
-    reference: str = ""
 
     def __post_init__(self) -> None:
         _check_amount(self.amount, B2C_SHILLINGS)
         _check_text("remarks", self.remarks, 2, 100)
         _check_text("occasion", self.occasion, 0, 100)
-        if self.reference:
-            _check_reference(self.reference)
         _check_key(self.idempotency_key)
+
+    def columns(self) -> Columns:
+        return {
+            "phone": self.phone.digits,
+            "amount_cents": self.amount.cents,
+            "remarks": self.remarks,
+            "purpose": self.purpose.value,
+            "occasion": self.occasion,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +102,9 @@ class ReversalRequest:
         _check_text("reason", self.reason, 2, 100)
         _check_key(self.idempotency_key)
 
+    def columns(self) -> Columns:
+        return {"reverses_receipt": self.receipt, "remarks": self.reason}
+
 
 PaymentRequest = StkPushRequest | B2cRequest | ReversalRequest
 
@@ -95,7 +116,7 @@ class InquiryKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentFilter:
-    """Which payments to list or to count. Days are Nairobi days, both included; empty fields do not filter."""
+    """Which payments to list or to count; a field that is None does not filter."""
 
     kind: PaymentKind | None = None
     status: str | None = None

@@ -49,7 +49,8 @@ def next_question_after(kind: PaymentKind, asked: int, speed: float) -> timedelt
     return steps[taken] * jitter(0.1) / speed if taken < len(steps) else None
 
 
-def is_silent_too_long(kind: PaymentKind, asked: int) -> bool:
+def asked_often_enough(kind: PaymentKind, asked: int) -> bool:
+    """Whether a pending payment that was asked about so often, in vain, is called unknown."""
     return asked >= _SILENT_AFTER[kind]
 
 

@@ -62,6 +62,15 @@ _FINAL = frozenset(
 )
 
 
+class Reply(StrEnum):
+    """What Daraja's own answer to an attempt came to, as it is stored."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    NOT_SENT = "notsent"
+    UNKNOWN = "unknown"
+
+
 class PaymentEvent(StrEnum):
     """What can happen to a payment."""
 

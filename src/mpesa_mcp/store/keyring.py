@@ -1,8 +1,8 @@
 """The master key and the keys it wraps.
 
 The master key comes from the environment or a file only its owner can read; in development the file is made once.
-It seals other keys and nothing else, so that rotating it re-wraps a few rows. Platform keys (API-key hashing, JWT
-signing, MCP request state, Daraja tokens) are random, kept wrapped in the store, the same in every process.
+It seals other keys and nothing else, so that rotating it re-wraps a few rows. Platform keys (API-key hashing,
+Daraja tokens) are random, kept wrapped in the store, the same in every process.
 """
 
 import base64
@@ -21,7 +21,6 @@ from mpesa_mcp.values.ids import random_bytes
 from mpesa_mcp.values.sealing import KEY_BYTES, SealingKey
 
 API_KEY_HASHING = "api_key_hashing"
-MCP_REQUEST_STATE = "mcp_request_state"
 DARAJA_TOKENS = "daraja_tokens"
 
 

@@ -3,6 +3,7 @@
 `upgrade` runs them with the owner's rights; `revision_state` says whether the database is where this program expects.
 """
 
+from contextlib import suppress
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from mpesa_mcp.store.engine import create_private_file
@@ -73,6 +74,9 @@ def _revisions() -> tuple[str, ...]:
 
 def _upgrade(connection: Connection) -> None:
     if connection.dialect.name == "sqlite":
+        # The write-ahead log belongs to the file from the start: switching to it later needs the file for oneself.
+        with suppress(OperationalError):  # another process is at it
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
         # One process migrates at a time; the driver alone would begin too late, after looking at the version.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     config = Config()

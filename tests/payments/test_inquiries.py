@@ -69,7 +69,7 @@ async def test_an_answered_balance_is_kept_account_by_account_in_cents(shop: Sho
     row = await inquiry(shop, inquiry_id)
     assert (row.status, row.result_code, row.next_action_at) == ("answered", "0", None)
     snapshots = await balances_of(shop.core, shop.principal.organization_id, inquiry_id)
-    assert [(s.account, s.currency, s.current_cents, s.available_cents) for s in snapshots] == [
+    assert [(s.account, s.currency, s.current.cents, s.available.cents) for s in snapshots] == [
         ("Working Account", "KES", 700_50, 600_00),
         ("Charges Paid Account", "KES", -15_40, -15_40),
     ]

@@ -9,10 +9,12 @@ from mcp.server.auth.provider import AccessToken
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
+from mpesa_mcp.app.http_errors import HttpErrors
 from mpesa_mcp.callbacks.sidecar import callback_routes
 from mpesa_mcp.identity.api_keys import authenticate
 from mpesa_mcp.identity.principal import Principal, Unauthenticated
@@ -79,6 +81,9 @@ def create_web(core: Core, *, with_callbacks: bool = True) -> Starlette:
         max_request_body_size=_MAX_BODY_BYTES,
         transport_security=_transport_security(settings),
     )
+
+    # Outermost but for the SDK's own last resort: what the key's verification raises is answered in our shape, too.
+    inner.user_middleware.insert(0, Middleware(HttpErrors))
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

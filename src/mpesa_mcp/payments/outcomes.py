@@ -21,6 +21,7 @@ from mpesa_mcp.payments.schedule import NOT_SENT_TRIES, first_question_after, re
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, Reply, next_status
 from mpesa_mcp.store.crossings import Claim, DueTable
 from mpesa_mcp.store.tenancy import OrganizationSession
+from mpesa_mcp.values import Environment
 
 _TRIES = 5
 
@@ -92,7 +93,7 @@ def _after_send(
     core: Core, payment: Payment, conclusion: Conclusion, now: datetime
 ) -> tuple[PaymentEvent, dict[str, Any]]:
     kind = PaymentKind(payment.kind)
-    ask_at = now + first_question_after(kind, core.settings.reconcile_speed)
+    ask_at = now + first_question_after(kind, core.reconcile_speed(Environment(payment.environment)))
     match conclusion:
         case Accepted():
             return PaymentEvent.ACCEPTED, {"next_action_at": ask_at}

@@ -13,7 +13,7 @@ from mpesa_mcp.errors import InputError, NotFoundError
 from mpesa_mcp.identity.principal import Principal
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.models import Attempt, BalanceSnapshot, Inquiry, Payment, PaymentHistory
-from mpesa_mcp.payments.records import HistoryLine, InquiryRecord, InquiryStatus, PaymentRecord
+from mpesa_mcp.payments.records import AccountBalance, HistoryLine, InquiryRecord, InquiryStatus, PaymentRecord
 from mpesa_mcp.payments.requests import InquiryKind, Page, PaymentFilter
 from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
 from mpesa_mcp.values import Environment, Kes, Msisdn, eat_day_bounds
@@ -102,12 +102,21 @@ async def history_of(core: Core, organization_id: str, payment_id: str) -> Seque
     ]
 
 
-async def balances_of(core: Core, organization_id: str, inquiry_id: str) -> Sequence[BalanceSnapshot]:
+async def balances_of(core: Core, organization_id: str, inquiry_id: str) -> Sequence[AccountBalance]:
     """The accounts that one balance answer told of."""
+    told = select(BalanceSnapshot).where(BalanceSnapshot.inquiry_id == inquiry_id).order_by(col(BalanceSnapshot.id))
     async with core.store.reading(organization_id) as session:
-        return await session.all(
-            select(BalanceSnapshot).where(BalanceSnapshot.inquiry_id == inquiry_id).order_by(col(BalanceSnapshot.id))
-        )
+        return [
+            AccountBalance(
+                account=row.account,
+                currency=row.currency,
+                current=Kes(row.current_cents),
+                available=Kes(row.available_cents),
+                reserved=Kes(row.reserved_cents),
+                uncleared=Kes(row.uncleared_cents),
+            )
+            for row in await session.all(told)
+        ]
 
 
 async def wait_until_settled(

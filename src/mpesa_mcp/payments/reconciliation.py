@@ -26,6 +26,7 @@ from mpesa_mcp.payments.schedule import SEND_LEASE, asked_often_enough, next_que
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus
 from mpesa_mcp.store.crossings import Claim, DueTable, claim_due
 from mpesa_mcp.store.tenancy import OrganizationSession
+from mpesa_mcp.values import Environment
 
 log = structlog.get_logger(__name__)
 
@@ -207,7 +208,7 @@ async def _set_next(core: Core, session: OrganizationSession, claim: Claim, paym
     """Counts the question and sets the time of the next; a pending payment that was silent too long is unknown."""
     kind = PaymentKind(payment.kind)
     asked = payment.ask_count + 1
-    wait = next_question_after(kind, asked, core.settings.reconcile_speed)
+    wait = next_question_after(kind, asked, core.reconcile_speed(Environment(payment.environment)))
     next_action_at = core.clock.now() + wait if wait is not None else None
     still_ours = await session.change(
         update(Payment)

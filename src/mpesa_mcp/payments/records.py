@@ -72,6 +72,18 @@ class InquiryRecord:
     updated_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountBalance:
+    """One account of a shortcode as Safaricom reported it."""
+
+    account: str
+    currency: str
+    current: Kes
+    available: Kes
+    reserved: Kes
+    uncleared: Kes
+
+
 @dataclass(frozen=True, slots=True)
 class HistoryLine:
     """One line of a payment's history; `after` None means that the event changed nothing."""

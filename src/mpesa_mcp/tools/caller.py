@@ -7,9 +7,9 @@ part of any input schema and no model can choose it.
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from mcp.server.mcpserver import Context
+from mcp.server.mcpserver import Context, Resolve
 
 from mpesa_mcp.identity.principal import Principal
 
@@ -32,6 +32,10 @@ calling: ContextVar[Caller] = ContextVar("calling")
 def current_caller() -> Caller:
     """The resolver behind every tool's `caller` parameter."""
     return calling.get()
+
+
+# What a tool declares to know who calls: filled by the server, absent from the input schema.
+Me = Annotated[Caller, Resolve(current_caller)]
 
 
 def progress_to(ctx: Context, seconds: float, waiting_for: str) -> Callable[[float], Awaitable[None]]:

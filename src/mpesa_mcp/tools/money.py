@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from mcp.server.mcpserver import Context, Resolve
+from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult
 
 from mpesa_mcp.daraja.operations import Purpose as PaymentPurpose
@@ -22,11 +22,10 @@ from mpesa_mcp.tools.arguments import (
     StkAmount,
     WaitSeconds,
 )
-from mpesa_mcp.tools.caller import Caller, current_caller, given, progress_to
+from mpesa_mcp.tools.caller import Caller, Me, given, progress_to
 from mpesa_mcp.tools.results import PaymentResult, payment_answer
 from mpesa_mcp.values import Kes, Msisdn
 
-Me = Annotated[Caller, Resolve(current_caller)]
 Answer = Annotated[CallToolResult, PaymentResult]
 
 

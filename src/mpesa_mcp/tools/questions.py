@@ -3,17 +3,15 @@
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from mcp.server.mcpserver import Context, Resolve
+from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult
 from pydantic import BaseModel, Field
 
 from mpesa_mcp.payments.records import InquiryRecord, InquiryStatus
 from mpesa_mcp.tools.arguments import MaxAgeSeconds, Receipt, WaitSeconds
-from mpesa_mcp.tools.caller import Caller, current_caller, progress_to
+from mpesa_mcp.tools.caller import Me, progress_to
 from mpesa_mcp.tools.results import UNTRUSTED, answer, eat_text, grouped, utc_text
-from mpesa_mcp.values import Kes, Msisdn
-
-Me = Annotated[Caller, Resolve(current_caller)]
+from mpesa_mcp.values import Environment, Kes, Msisdn
 
 
 class Account(BaseModel):
@@ -33,7 +31,7 @@ class BalanceResult(BaseModel):
     inquiry_id: str
     status: Literal["answered", "pending", "failed", "expired"]
     final: bool
-    environment: Literal["simulator", "sandbox", "production"]
+    environment: Environment
     shortcode: str
     accounts: list[Account]
     as_of: str | None = Field(description="When Safaricom said so.")
@@ -47,7 +45,7 @@ class StatusResult(BaseModel):
     inquiry_id: str
     status: Literal["answered", "pending", "failed", "expired"]
     final: bool
-    environment: Literal["simulator", "sandbox", "production"]
+    environment: Environment
     receipt: str
     transaction_status: str | None = Field(description="Safaricom's word: only Completed means that money moved.")
     amount: str | None
@@ -81,14 +79,14 @@ async def check_balance(
     )
     accounts = [
         Account(
-            name=row.account,
-            currency=row.currency,
-            current=str(Kes(row.current_cents)),
-            available=str(Kes(row.available_cents)),
-            reserved=str(Kes(row.reserved_cents)),
-            uncleared=str(Kes(row.uncleared_cents)),
+            name=held.account,
+            currency=held.currency,
+            current=str(held.current),
+            available=str(held.available),
+            reserved=str(held.reserved),
+            uncleared=str(held.uncleared),
         )
-        for row in await balances_of(me.core, me.principal.organization_id, inquiry.inquiry_id)
+        for held in await balances_of(me.core, me.principal.organization_id, inquiry.inquiry_id)
     ]
     said = "; ".join(f"{each.name} KES {grouped(each.available)} available" for each in accounts)
     structure = BalanceResult(
@@ -150,7 +148,7 @@ def _common(inquiry: InquiryRecord, tool: str) -> dict[str, Any]:
         "inquiry_id": inquiry.inquiry_id,
         "status": "pending" if waiting else inquiry.status.value,
         "final": inquiry.status.is_final,
-        "environment": inquiry.environment.value,
+        "environment": inquiry.environment,
         "reason": None if answered else inquiry.reason,
         "next_step": f"Safaricom has not answered yet. Call {tool} again in a minute." if waiting else None,
     }

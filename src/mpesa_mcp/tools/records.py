@@ -3,7 +3,7 @@
 from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any
 
-from mcp.server.mcpserver import Context, Resolve
+from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult
 from pydantic import BaseModel, Field
 
@@ -23,7 +23,7 @@ from mpesa_mcp.tools.arguments import (
     StatusFilter,
     WaitSeconds,
 )
-from mpesa_mcp.tools.caller import Caller, current_caller, given, progress_to
+from mpesa_mcp.tools.caller import Me, given, progress_to
 from mpesa_mcp.tools.results import PaymentResult, answer, eat_text, grouped, payment_answer, payment_result
 from mpesa_mcp.values import Kes, Msisdn
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 # M-PESA began in 2007; no report reaches further than a century from then.
 _YEARS = range(2000, 2101)
-Me = Annotated[Caller, Resolve(current_caller)]
 
 
 class PaymentList(BaseModel):

@@ -83,7 +83,7 @@ def test_a_refused_document_is_not_repeated_and_stores_nothing(acme: Terminal, t
 
 def test_a_missing_file_or_no_terminal_is_said(acme: Terminal, tmp_path: Path) -> None:
     missing = acme.run("credentials", "set", *place(), "--type", "paybill", "--file", str(tmp_path / "none.json"))
-    assert (missing.exit_code, missing.stderr) == (1, "The credentials file cannot be read.\n")
+    assert (missing.exit_code, missing.stderr) == (1, "There is no credentials file of this name.\n")
     silent = acme.run("credentials", "set", *place(), "--type", "paybill")
     assert silent.exit_code == 1
     assert "--file" in silent.stderr

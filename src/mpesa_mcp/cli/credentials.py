@@ -104,11 +104,10 @@ def check(
     async def act(core: "Core") -> list[Document]:
         from mpesa_mcp.credentials.check import check_shortcode
         from mpesa_mcp.credentials.shortcodes import open_shortcode
-        from mpesa_mcp.errors import NotFoundError
 
         organization_id, found = await _selected(core, org, environment, shortcode)
         if not found:
-            raise NotFoundError("shortcode")
+            raise InputError("There are no such credentials. Set them with: mpesa-mcp credentials set.")
         checked: list[Document] = []
         for record in found:
             opened = await open_shortcode(core.store, core.keyring, core.settings, organization_id, record.shortcode_id)
@@ -168,8 +167,10 @@ def _from_file(name: str) -> "GivenSecrets":
             with Path(name).open("rb") as file:
                 content = file.read(_MAX_DOCUMENT_BYTES + 1)
         text = content.decode("utf-8-sig")
+    except FileNotFoundError:
+        raise InputError("There is no credentials file of this name.", field="file") from None
     except (OSError, UnicodeDecodeError):
-        raise InputError("The credentials file cannot be read.", field="file") from None
+        raise InputError("The credentials file cannot be read: check its permissions.", field="file") from None
     if len(content) > _MAX_DOCUMENT_BYTES:
         raise InputError("The credentials file is too large to be one.", field="file")
     return read_document(text)

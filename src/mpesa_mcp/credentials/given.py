@@ -36,6 +36,9 @@ def read_document(text: str) -> GivenSecrets:
     allowed = [*SecretField, "till"]
     try:
         document = json.loads(text, object_pairs_hook=_without_repeats)
+    except json.JSONDecodeError as unreadable:
+        where = f"line {unreadable.lineno}, column {unreadable.colno}"
+        raise InputError(f"The credentials are not readable JSON: look at {where}.") from None
     except (ValueError, RecursionError):
         raise InputError(f"The credentials must be one JSON object with {', '.join(allowed)}.") from None
     if not isinstance(document, dict) or not set(document) <= set(allowed):

@@ -23,6 +23,7 @@ from mpesa_mcp.store.crossings import (
     find_key,
     find_organization,
     list_organizations,
+    next_due,
 )
 from mpesa_mcp.store.engine import Store, open_store
 from mpesa_mcp.values import FrozenClock, sha256_hex
@@ -71,7 +72,14 @@ def test_the_list_of_crossings_is_short_and_this() -> None:
         for name, thing in vars(crossings).items()
         if inspect.isfunction(thing) and thing.__module__ == crossings.__name__ and not name.startswith("_")
     }
-    assert public == {"find_organization", "list_organizations", "find_key", "find_callback_token", "claim_due"}
+    assert public == {
+        "find_organization",
+        "list_organizations",
+        "find_key",
+        "find_callback_token",
+        "claim_due",
+        "next_due",
+    }
 
 
 @pytest.mark.parametrize(
@@ -213,3 +221,12 @@ async def test_every_queue_is_a_table_with_the_columns_of_one(
     assert model.__tablename__ == due.value  # type: ignore[attr-defined] # a table
     assert {"status", "next_action_at", "lease_until", "fence"} <= set(model.model_fields)  # type: ignore[attr-defined] # a model
     assert await claim_due(store, due, statuses=["queued"], now=clock.now(), lease=LEASE, limit=1) == []
+
+
+async def test_the_next_due_moment_is_the_earliest_that_is_still_to_come(store: Store, clock: FrozenClock) -> None:
+    assert await next_due(store, DueTable.PAYMENTS, after=clock.now()) is None
+    async with store.session(OURS) as session:
+        session.add(a_payment(clock, "pay_now"), a_payment(clock, "pay_soon", due_in=30))
+    async with store.session(THEIRS) as session:
+        session.add(a_payment(clock, "pay_sooner", due_in=20))
+    assert await next_due(store, DueTable.PAYMENTS, after=clock.now()) == clock.now() + timedelta(seconds=20)

@@ -17,7 +17,8 @@ from mpesa_mcp.payments.inquiries import (
     send_inquiry,
 )
 from mpesa_mcp.payments.reconciliation import ask_about, claim_silent
-from mpesa_mcp.store.crossings import Claim, DueTable
+from mpesa_mcp.store.crossings import Claim, DueTable, next_due
+from mpesa_mcp.store.engine import StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +34,6 @@ _WORK: tuple[tuple[DueTable, Claiming, Doing, int], ...] = (
     (DueTable.INQUIRIES, claim_stale_inquiries, expire_inquiry, 8),
 )
 _POLL_SECONDS = 1.0
-_QUICKEST_POLL_SECONDS = 0.1
 _AFTER_A_FAULT_SECONDS = 1.0
 # How long calls under way may finish when a process stops.
 _GRACE_SECONDS = 10.0
@@ -71,8 +71,6 @@ async def _keep_doing(
 ) -> None:
     """Takes due rows and works on up to `at_once` of them; sleeps until a commit or the slow poll."""
     free = anyio.Semaphore(at_once)
-    # A simulator run that divides its intervals must be looked at as much more often.
-    poll = max(_QUICKEST_POLL_SECONDS, _POLL_SECONDS / core.settings.reconcile_speed)
 
     async def one(item: Claim) -> None:
         try:
@@ -99,4 +97,14 @@ async def _keep_doing(
                 await free.acquire()
                 group.start_soon(one, item)
             if not taken:
-                await core.store.wakeups.wait(token, poll)
+                await core.store.wakeups.wait(token, await _idle_seconds(core, queue))
+
+
+async def _idle_seconds(core: Core, queue: DueTable) -> float:
+    """Until the next row is due, and at most until the slow poll, which finds what nobody told of."""
+    now = core.clock.now()
+    try:
+        due_at = await next_due(core.store, queue, after=now)
+    except StoreUnavailable:
+        return _POLL_SECONDS
+    return min(_POLL_SECONDS, (due_at - now).total_seconds()) if due_at else _POLL_SECONDS

@@ -1,7 +1,8 @@
 """The only statements that look across organizations. They return organizations and ids, never contents.
 
 Each has a reason that cannot be known inside one organization: which one a key, a slug or a callback token belongs to,
-and which rows are due. A test lists them; on PostgreSQL the same list becomes SECURITY DEFINER functions.
+which rows are due, and when the next will be. A test lists them; on PostgreSQL the same list becomes SECURITY DEFINER
+functions.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from sqlalchemy import Select, and_, column, or_, select, table, tuple_, update
+from sqlalchemy import ColumnClause, Select, and_, column, func, or_, select, table, tuple_, update
 
 from mpesa_mcp.store.engine import Store
 from mpesa_mcp.store.tables import UtcDateTime
@@ -110,6 +111,15 @@ async def claim_due(
     )
     async with store.unbound() as session:
         return [Claim(*row) for row in (await session.execute(take)).all()]
+
+
+async def next_due(store: Store, due: DueTable, *, after: datetime) -> datetime | None:
+    """When the next row of this queue becomes due, later than `after`; says nothing of whose it is."""
+    when: ColumnClause[datetime] = column("next_action_at", UtcDateTime())
+    statement = select(func.min(when)).select_from(table(due.value, when)).where(when > after)
+    async with store.unbound_reading() as session:
+        found: datetime | None = (await session.execute(statement)).scalars().first()
+    return found
 
 
 async def _any(store: Store, statement: Select[str, str]) -> bool:

@@ -2,7 +2,8 @@
 
 A topic is the name of a queue or the id of a row. A session that commits wakes the topics it touched, in this process
 at once. On SQLite, commits of other processes are noticed by reading `PRAGMA data_version` (a number that changes with
-every foreign commit) a few times a second, and wake everybody.
+every commit of another connection) a few times a second, and wake everybody. It changes with our own commits too: while
+this process commits, it says nothing about the others, and whoever waits looks again by itself.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ class Wakeups:
         self._events: dict[str, asyncio.Event] = {}
         self._watch: asyncio.Task[None] | None = None
         self._path: Path | None = None
+        self._committed_here = False
 
     @classmethod
     def of_sqlite(cls, path: Path) -> "Wakeups":
@@ -31,6 +33,7 @@ class Wakeups:
 
     def notify(self, topics: Iterable[str]) -> None:
         """Wakes whoever waits for one of these; call after the commit."""
+        self._committed_here = True
         for topic in topics:
             if event := self._events.pop(topic, None):
                 event.set()
@@ -67,9 +70,11 @@ class Wakeups:
             while True:
                 await asyncio.sleep(_POLL_SECONDS)
                 now = _data_version(connection)
-                if now != seen:
-                    seen = now
+                ours, self._committed_here = self._committed_here, False
+                if now != seen and not ours:
                     self.notify(list(self._events))
+                    self._committed_here = False
+                seen = now
         finally:
             connection.close()
 

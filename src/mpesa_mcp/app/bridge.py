@@ -19,6 +19,7 @@ from mcp.types import CallToolRequestParams, CallToolResult, ListToolsResult, Pa
 
 from mpesa_mcp import __version__
 from mpesa_mcp.errors import InputError, ProviderError
+from mpesa_mcp.identity.principal import Unauthenticated
 from mpesa_mcp.settings import Settings, is_loopback
 from mpesa_mcp.tools.refusals import refused
 from mpesa_mcp.tools.server import INSTRUCTIONS
@@ -27,14 +28,14 @@ log = logging.getLogger(__name__)
 
 
 class ServerUnreachable(ProviderError):
-    """The server behind the bridge does not answer, or does not take the key."""
+    """The server behind the bridge does not answer, or stopped answering."""
 
     code = "server_unreachable"
 
     def __init__(self) -> None:
         super().__init__(
-            "The server at --url does not answer, or does not accept MPESA_MCP_API_KEY. A payment asked for before may "
-            "have been made: read it with get_payment before asking again."
+            "The server at --url does not answer. A payment that was being asked for may have been made: look with "
+            "list_payments before asking again."
         )
 
 
@@ -60,7 +61,7 @@ def _relay(endpoint: str, http: httpx2.AsyncClient) -> Server[Any]:
         try:
             async with _connected(endpoint, http) as remote:
                 return await remote.list_tools()
-        except ServerUnreachable as away:
+        except (ServerUnreachable, Unauthenticated) as away:
             raise MCPError(away.http_status, away.message) from away
 
     async def call_tool(ctx: Any, params: CallToolRequestParams) -> CallToolResult:
@@ -70,7 +71,7 @@ def _relay(endpoint: str, http: httpx2.AsyncClient) -> Server[Any]:
         try:
             async with _connected(endpoint, http) as remote:
                 return await remote.call_tool(params.name, params.arguments or {}, progress_callback=tell)
-        except ServerUnreachable as away:
+        except (ServerUnreachable, Unauthenticated) as away:
             return refused(away)
 
     return Server(
@@ -85,11 +86,20 @@ def _relay(endpoint: str, http: httpx2.AsyncClient) -> Server[Any]:
 
 @asynccontextmanager
 async def _connected(endpoint: str, http: httpx2.AsyncClient) -> AsyncIterator[Client]:
-    """A connection for one request. Raises ServerUnreachable, whatever kept it from being made or broke it."""
+    """A connection for one request. Raises Unauthenticated or ServerUnreachable, whatever broke it."""
     try:
         async with Client(streamable_http_client(endpoint, http_client=http)) as remote:
             yield remote
     except Exception as broken:
         # The client wraps what happened in groups, and says no more than that the connection is gone.
-        log.warning("server_unreachable", extra={"kind": type(broken).__name__})
+        log.warning("server_unreachable", extra={"kind": type(broken).__name__, "endpoint": endpoint})
+        if await _refuses_key(endpoint, http):
+            raise Unauthenticated from broken
         raise ServerUnreachable from broken
+
+
+async def _refuses_key(endpoint: str, http: httpx2.AsyncClient) -> bool:
+    try:
+        return (await http.post(endpoint, json={})).status_code == 401
+    except httpx2.HTTPError:
+        return False

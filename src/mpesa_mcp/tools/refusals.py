@@ -11,7 +11,7 @@ from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, TextContent
 from pydantic import ValidationError
 
-from mpesa_mcp.errors import Advice, InputError, InternalFault, MpesaMcpError
+from mpesa_mcp.errors import Advice, ConflictError, InputError, InternalFault, MpesaMcpError, NotFoundError
 
 # The standard logger: the redacting chain takes its records too, and it is there before anything heavy is loaded.
 log = logging.getLogger(__name__)
@@ -44,9 +44,12 @@ def refused(error: MpesaMcpError) -> CallToolResult:
             described[name] = value
     if isinstance(error, InternalFault):
         log.error("call_failed", extra={"code": error.code}, exc_info=error)
+    text = error.message
+    if isinstance(error, InputError | ConflictError | NotFoundError) and "othing was" not in text:
+        text += " Nothing was sent."
     return CallToolResult(
         is_error=True,
-        content=[TextContent(type="text", text=error.message)],
+        content=[TextContent(type="text", text=text)],
         structured_content={"error": described},
     )
 

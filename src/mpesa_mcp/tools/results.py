@@ -95,7 +95,7 @@ def payment_sentence(payment: PaymentRecord, *, replayed: bool = False) -> str:
     }[payment.kind]
     said = [f"{what}: {payment.status.value}."]
     if replayed:
-        said.insert(0, "This request was made before; nothing was sent again.")
+        said.insert(0, f"This request was made before, at {eat_text(payment.created_at)}; nothing was sent again.")
     if payment.receipt:
         said.append(f"Receipt {payment.receipt}.")
     if payment.reason and payment.status is not PaymentStatus.SUCCEEDED:
@@ -135,6 +135,6 @@ def _next_step(payment: PaymentRecord) -> str | None:
         case PaymentStatus.AWAITING_APPROVAL:
             return f"A person must approve it; you cannot. {look} later."
         case PaymentStatus.FAILED | PaymentStatus.DECLINED | PaymentStatus.EXPIRED:
-            return "No money moved. Tell the user; make a new request only if the user asks for it."
+            return "No money moved. To try again, when the user asks for it, give a new idempotency_key."
         case PaymentStatus.DISPUTED:
             return "Safaricom gave two contradicting answers; a person must look. Do not send it again."

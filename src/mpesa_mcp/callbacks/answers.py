@@ -50,7 +50,7 @@ async def answer_of(core: Core, session: OrganizationSession, callback: Callback
         return CallbackStatus.APPLIED, "a queue timeout"
     try:
         result = read_result(callback.body.encode())
-        if attempt.conversation_id is None or attempt.conversation_id != result.conversation_id:
+        if not _answers(attempt, result):
             # A question costs nothing: what cannot be told from a forgery is asked again.
             return CallbackStatus.MISMATCHED, "disagrees in: conversation_id"
         is_balance = InquiryKind(inquiry.kind) is InquiryKind.BALANCE
@@ -62,6 +62,14 @@ async def answer_of(core: Core, session: OrganizationSession, callback: Callback
         return await _status(core, session, inquiry, attempt, result, meaning)
     except Malformed as malformed:
         return CallbackStatus.MALFORMED, str(malformed)
+
+
+def _answers(attempt: Attempt, result: Result) -> bool:
+    """Whether the result names the id by which Daraja acknowledged the question."""
+    if attempt.conversation_id is not None:
+        return attempt.conversation_id == result.conversation_id
+    acknowledged = attempt.originator_conversation_id
+    return acknowledged is not None and acknowledged == result.originator_conversation_id
 
 
 async def _balance(

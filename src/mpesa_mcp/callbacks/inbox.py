@@ -18,7 +18,7 @@ from mpesa_mcp.callbacks.statements import Statement, read_statement
 from mpesa_mcp.daraja.codes import Verdict
 from mpesa_mcp.daraja.results import Malformed, read_timeout
 from mpesa_mcp.payments.core import Core
-from mpesa_mcp.payments.hints import belongs_elsewhere, is_of_phone, keep_hint
+from mpesa_mcp.payments.hints import belongs_elsewhere, keep_hint
 from mpesa_mcp.payments.history import record_history
 from mpesa_mcp.payments.models import Attempt, Hint, Payment
 from mpesa_mcp.payments.outcomes import Evidence, apply_evidence, move, receipt_is_taken
@@ -91,11 +91,13 @@ async def _apply(
                 "Safaricom reported a second movement: a send that was taken for not sent was carried out after all."
             )
             await move(core, session, payment, PaymentEvent.CONTRADICTION, source="callback", reason=reason)
+        elif _may_be_ours(said, disagreements) and PaymentStatus(payment.status).nothing_moved:
+            await move(core, session, payment, PaymentEvent.CONTRADICTION, source="callback", reason=_CONTRADICTED)
         return CallbackStatus.MISMATCHED, note
     if _is_evidence(said):
         await apply_evidence(core, session, payment.id, _evidence(said))
         return CallbackStatus.APPLIED, None
-    if said.meaning.verdict is Verdict.SUCCEEDED and PaymentStatus(payment.status) is PaymentStatus.FAILED:
+    if said.meaning.verdict is Verdict.SUCCEEDED and PaymentStatus(payment.status).nothing_moved:
         # It need not be believed to contradict: nobody may pay again before a person has looked.
         await move(core, session, payment, PaymentEvent.CONTRADICTION, source="callback", reason=_CONTRADICTED)
         return CallbackStatus.UNCONFIRMED, "contradicts what was concluded"
@@ -104,6 +106,15 @@ async def _apply(
 
 
 _CONTRADICTED = "Safaricom reported a success after this had failed; which of the two is true a person must find out."
+
+
+def _may_be_ours(said: Statement, disagreements: list[str]) -> bool:
+    """A success that differs in ids alone: too little to settle by, too much to call paying again safe."""
+    return said.meaning.verdict is Verdict.SUCCEEDED and set(disagreements) <= {
+        "checkout_request_id",
+        "merchant_request_id",
+        "conversation_id",
+    }
 
 
 def _is_evidence(said: Statement) -> bool:
@@ -155,17 +166,17 @@ async def _taken_elsewhere(
         taken.append("receipt")
     for name in ("checkout_request_id", "conversation_id", "merchant_request_id"):
         value = getattr(said, name)
-        if value and await belongs_elsewhere(session, name, value, payment_id=payment.id):
+        if value is None or value == getattr(attempt, name):
+            continue  # what Daraja's own reply gave us, nobody's hint outranks
+        if await belongs_elsewhere(session, name, value, payment_id=payment.id):
             taken.append(name)
-    named = said.checkout_request_id
-    if named and attempt.checkout_request_id is None and not is_of_phone(named, payment.phone):
-        taken.append("checkout_request_id")
     return taken
 
 
 async def _keep(core: Core, session: OrganizationSession, payment: Payment, attempt: Attempt, said: Statement) -> None:
     """Keeps what cannot be relied on alone, and has the payment asked about at once."""
     now = core.clock.now()
+    is_bare_success = said.meaning.verdict is Verdict.SUCCEEDED and not said.is_complete
     hint = Hint(
         organization_id=session.organization_id,
         id=new_id("hnt"),
@@ -173,17 +184,20 @@ async def _keep(core: Core, session: OrganizationSession, payment: Payment, atte
         attempt_id=attempt.id,
         result_code=said.code,
         merchant_request_id=said.merchant_request_id,
-        checkout_request_id=said.checkout_request_id,
+        # A success that does not say what moved is no reason to ask about the prompt it names.
+        checkout_request_id=None if is_bare_success else said.checkout_request_id,
         conversation_id=said.conversation_id,
         receipt=said.receipt,
         untrusted_text=said.untrusted_text,
         received_at=now,
     )
-    if not await keep_hint(session, hint):
-        return
-    note = "kept until our own question confirms it"
-    record_history(session, payment.id, now, event="callback_unconfirmed", source="callback", code=said.code, note=note)
-    if PaymentStatus(payment.status) is PaymentStatus.QUEUED:
+    is_new = await keep_hint(session, hint)
+    if is_new:
+        note = "kept until our own question confirms it"
+        record_history(
+            session, payment.id, now, event="callback_unconfirmed", source="callback", code=said.code, note=note
+        )
+    if PaymentStatus(payment.status) in {PaymentStatus.QUEUED, PaymentStatus.SENDING}:
         # An earlier send was taken for not sent, and now there is a result of it: it must not be sent again.
         await move(
             core,
@@ -194,7 +208,7 @@ async def _keep(core: Core, session: OrganizationSession, payment: Payment, atte
             reason="Safaricom reported a result for a send that was taken for not sent; it is being asked about.",
             next_action_at=now,
         )
-    else:
+    elif is_new:
         await ask_now(core, session, payment)
 
 

@@ -10,8 +10,8 @@ import re
 import anyio
 import anyio.to_thread
 import structlog
-from sqlalchemy import func
-from sqlmodel import select
+from sqlalchemy import delete, func
+from sqlmodel import col, select
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -23,6 +23,7 @@ from mpesa_mcp.daraja.redaction import redact
 from mpesa_mcp.settings import Settings
 from mpesa_mcp.store.crossings import DueTable, find_callback_token
 from mpesa_mcp.store.engine import Store, StoreUnavailable
+from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Clock, new_id, sha256_hex
 
 log = structlog.get_logger(__name__)
@@ -94,8 +95,7 @@ class Sidecar:
         # On a thread: a large body of a strange shape takes a noticeable part of a second.
         text = await anyio.to_thread.run_sync(redact, body)
         async with self._store.session(organization_id) as session:
-            stored = select(func.count()).select_from(Callback).where(Callback.attempt_id == attempt_id)
-            if (await session.first(stored) or 0) >= MAX_CALLBACKS:
+            if not await _make_room(session, attempt_id, channel):
                 log.warning("callbacks_too_many", attempt_id=attempt_id)
                 return _accepted()
             session.wake(DueTable.CALLBACKS)
@@ -160,6 +160,22 @@ async def _read_capped(request: Request) -> bytes | None:
         if len(body) > MAX_BODY_BYTES:
             return None
     return bytes(body)
+
+
+async def _make_room(session: OrganizationSession, attempt_id: str, channel: Channel) -> bool:
+    """Whether one more body may be kept. What was refused goes first, so that a flood does not push out the truth."""
+    of_attempt = (Callback.attempt_id == attempt_id, Callback.channel == channel)
+    stored = select(func.count()).select_from(Callback).where(*of_attempt)
+    if (await session.first(stored) or 0) < MAX_CALLBACKS:
+        return True
+    refused = select(Callback.id).where(
+        *of_attempt, col(Callback.status).in_([CallbackStatus.MALFORMED, CallbackStatus.MISMATCHED])
+    )
+    oldest = await session.first(refused.order_by(col(Callback.id)))
+    if oldest is None:
+        return False
+    await session.change(delete(Callback).where(col(Callback.id) == oldest))
+    return True
 
 
 def _accepted() -> Response:

@@ -14,9 +14,10 @@ from sqlmodel import col, select
 from mpesa_mcp import audit
 from mpesa_mcp.daraja.codes import Verdict
 from mpesa_mcp.daraja.conclusions import Accepted, Conclusion, NotSent, Refused, Unknown
+from mpesa_mcp.daraja.results import SUCCESS
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.history import record_history
-from mpesa_mcp.payments.models import Attempt, Payment
+from mpesa_mcp.payments.models import Attempt, Hint, Payment
 from mpesa_mcp.payments.schedule import NOT_SENT_TRIES, first_question_after, resend_after
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, Reply, next_status
 from mpesa_mcp.store.crossings import Claim, DueTable
@@ -197,11 +198,30 @@ async def move(
             audit.record(session, core.clock, actor="system", action=f"payment.{after}", subject=payment.id)
             if after is PaymentStatus.SUCCEEDED and payment.reverses_payment_id:
                 await _mark_reversed(core, session, payment)
+            if await _is_contradicted(session, payment.id, after, receipt or payment.receipt):
+                reason = "Safaricom also reported a success of another send of this; a person must look."
+                settled = await session.get(Payment, payment.id)
+                assert settled is not None
+                return await move(core, session, settled, PaymentEvent.CONTRADICTION, source="callback", reason=reason)
             return after
         again = await session.get(Payment, payment.id)
         assert again is not None
         payment = again
     raise RuntimeError("a payment changed under five compare-and-sets in a row")
+
+
+async def _is_contradicted(
+    session: OrganizationSession, payment_id: str, status: PaymentStatus, receipt: str | None
+) -> bool:
+    """Whether a success that was only a hint speaks against this ending: nothing moved, or one other receipt."""
+    successes = select(Hint.id).where(Hint.payment_id == payment_id, Hint.result_code == SUCCESS)
+    if status.nothing_moved:
+        return await session.first(successes) is not None
+    if status is not PaymentStatus.SUCCEEDED or receipt is None:
+        return False
+    not_sent = select(Attempt.id).where(Attempt.payment_id == payment_id, Attempt.reply == Reply.NOT_SENT)
+    other = successes.where(col(Hint.receipt) != receipt, col(Hint.attempt_id).in_(not_sent))
+    return await session.first(other) is not None
 
 
 async def _note(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy import update
+from sqlalchemy import delete, update
 from sqlmodel import col, select
 
 from mpesa_mcp.credentials.shortcodes import open_shortcode
@@ -18,7 +18,7 @@ from mpesa_mcp.daraja.operations import StkQuery
 from mpesa_mcp.daraja.stk_answers import Decided
 from mpesa_mcp.errors import MpesaMcpError
 from mpesa_mcp.payments.core import Core
-from mpesa_mcp.payments.hints import belongs_elsewhere, hints_of
+from mpesa_mcp.payments.hints import belongs_elsewhere, hints_of, is_of_phone
 from mpesa_mcp.payments.inquiries import OPEN, add_status_inquiry
 from mpesa_mcp.payments.models import Attempt, Hint, Inquiry, Payment
 from mpesa_mcp.payments.outcomes import Evidence, apply_evidence, move
@@ -72,7 +72,7 @@ async def ask_about(core: Core, claim: Claim) -> None:
             await _add_inquiry(core, session, payment)
             await _set_next(core, session, claim, payment)
             return
-        questions = await _questions(session, payment.id)
+        questions = await questions_about(session, payment)
     settled = await _ask_stk(core, payment, questions)
     if not settled:
         async with core.store.session(claim.organization_id) as session:
@@ -127,6 +127,9 @@ async def _ask_stk(core: Core, payment: Payment, questions: Sequence[Question]) 
         async with core.store.session(payment.organization_id) as session:
             if not await _adopt(session, question, payment.id):
                 continue
+            if question.hint is not None:
+                # It has been answered, so it no longer speaks for or against anything.
+                await session.change(delete(Hint).where(col(Hint.id) == question.hint.id))
             applied = await apply_evidence(
                 core,
                 session,
@@ -145,11 +148,12 @@ async def _ask_stk(core: Core, payment: Payment, questions: Sequence[Question]) 
     return False
 
 
-async def _questions(session: OrganizationSession, payment_id: str) -> Sequence[Question]:
+async def questions_about(session: OrganizationSession, payment: Payment) -> Sequence[Question]:
+    """The ids to ask about, the attempts' own first; a callback's only if it is of the payment's phone."""
     attempts = await session.all(
-        select(Attempt).where(Attempt.payment_id == payment_id).order_by(col(Attempt.id).desc())
+        select(Attempt).where(Attempt.payment_id == payment.id).order_by(col(Attempt.id).desc())
     )
-    hints = await hints_of(session, payment_id)
+    hints = await hints_of(session, payment.id)
     questions = [
         # A callback that named the attempt's own id, but not what moved, may still have named the receipt.
         Question(known, attempt.id, next((hint for hint in hints if hint.checkout_request_id == known), None))
@@ -158,9 +162,10 @@ async def _questions(session: OrganizationSession, payment_id: str) -> Sequence[
     ]
     asked = {question.checkout_request_id for question in questions}
     for hint in hints:
-        if hint.checkout_request_id and hint.checkout_request_id not in asked:
-            asked.add(hint.checkout_request_id)
-            questions.append(Question(hint.checkout_request_id, hint.attempt_id, hint))
+        named = hint.checkout_request_id
+        if named and named not in asked and is_of_phone(named, payment.phone):
+            asked.add(named)
+            questions.append(Question(named, hint.attempt_id, hint))
     return questions
 
 
@@ -169,6 +174,9 @@ async def _adopt(session: OrganizationSession, question: Question, payment_id: s
 
     False when the id has turned out to be another payment's.
     """
+    attempt = await session.get(Attempt, question.attempt_id)
+    if attempt is not None and attempt.checkout_request_id == question.checkout_request_id:
+        return True  # Daraja's own reply gave us this id; nobody's hint outranks that
     name = "checkout_request_id"
     if await belongs_elsewhere(session, name, question.checkout_request_id, payment_id=payment_id):
         return False
@@ -199,7 +207,14 @@ async def _add_inquiry(core: Core, session: OrganizationSession, payment: Paymen
         hinted = select(Hint.conversation_id).where(
             Hint.payment_id == payment.id, col(Hint.conversation_id).is_not(None)
         )
-        conversation_id = await session.first(named) or await session.first(hinted)
+        asked = select(Inquiry.original_conversation_id).where(
+            Inquiry.payment_id == payment.id, col(Inquiry.original_conversation_id).is_not(None)
+        )
+        conversation_id = (
+            await session.first(named)
+            or await session.first(hinted.where(col(Hint.conversation_id).not_in(asked)))
+            or await session.first(hinted.order_by(col(Hint.id).desc()))
+        )
     if conversation_id is not None:
         add_status_inquiry(session, payment, core.clock.now(), conversation_id=conversation_id)
 

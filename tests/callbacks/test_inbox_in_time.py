@@ -9,6 +9,7 @@ from mpesa_mcp.callbacks.inbox import apply_callback, claim_stored
 from mpesa_mcp.identity.principal import Principal
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.outcomes import conclude_send
+from mpesa_mcp.payments.reconciliation import questions_about
 from mpesa_mcp.payments.schedule import SEND_LEASE
 from mpesa_mcp.values import FrozenClock
 
@@ -108,6 +109,18 @@ async def test_without_a_reply_a_callback_waits_for_the_end_of_the_lease_and_is_
     payment = await payment_of(core, merchant, sent)
     # Due at once: the hint's id is asked about next.
     assert (payment.status, payment.next_action_at) == ("unknown", clock.now())
+
+
+async def test_a_success_that_names_our_id_but_no_amount_keeps_its_receipt_for_our_question(
+    core: Core, merchant: Principal
+) -> None:
+    sent = await a_pending_push(core, merchant)
+    assert (await receive(core, merchant, sent, stk_body(Amount=None))).status == "unconfirmed"
+    async with core.store.reading(merchant.organization_id) as session:
+        [question] = await questions_about(session, await payment_of(core, merchant, sent))
+    assert question.checkout_request_id == "ws_CO_1_700000001"
+    assert question.hint is not None
+    assert question.hint.receipt == "SKE0000AA1"
 
 
 async def test_the_same_callback_three_times_settles_once(core: Core, merchant: Principal) -> None:

@@ -176,7 +176,7 @@ async def _taken_elsewhere(
 async def _keep(core: Core, session: OrganizationSession, payment: Payment, attempt: Attempt, said: Statement) -> None:
     """Keeps what cannot be relied on alone, and has the payment asked about at once."""
     now = core.clock.now()
-    is_bare_success = said.meaning.verdict is Verdict.SUCCEEDED and not said.is_complete
+    says_what_moved = said.meaning.verdict is not Verdict.SUCCEEDED or said.is_complete
     hint = Hint(
         organization_id=session.organization_id,
         id=new_id("hnt"),
@@ -184,8 +184,8 @@ async def _keep(core: Core, session: OrganizationSession, payment: Payment, atte
         attempt_id=attempt.id,
         result_code=said.code,
         merchant_request_id=said.merchant_request_id,
-        # A success that does not say what moved is no reason to ask about the prompt it names.
-        checkout_request_id=None if is_bare_success else said.checkout_request_id,
+        # A success that does not say what moved is no reason to ask about a prompt that is not known to be ours.
+        checkout_request_id=said.checkout_request_id if says_what_moved or said.names_our_id else None,
         conversation_id=said.conversation_id,
         receipt=said.receipt,
         untrusted_text=said.untrusted_text,

@@ -93,11 +93,7 @@ async def ask_now(core: Core, session: OrganizationSession, payment: Payment) ->
     await session.change(
         update(Payment)
         .where(col(Payment.id) == payment.id, col(Payment.status).in_([PaymentStatus.PENDING, PaymentStatus.UNKNOWN]))
-        .values(
-            next_action_at=now,
-            lease_until=None,
-            fence=col(Payment.fence) + 1,
-        )
+        .values(next_action_at=now, lease_until=None, fence=col(Payment.fence) + 1)
     )
 
 

@@ -30,7 +30,7 @@ class InvalidMsisdn(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Msisdn:
-    """A phone number as Daraja wants it: 2547XXXXXXXX or 2541XXXXXXXX, twelve digits, no plus."""
+    """A phone number as Daraja wants it: twelve digits, 254 and then a 7 or a 1, no plus."""
 
     digits: str
 

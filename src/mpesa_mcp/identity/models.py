@@ -3,10 +3,13 @@
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import JSON, Column, ForeignKeyConstraint, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Column, ForeignKeyConstraint, UniqueConstraint
 from sqlmodel import Field
 
 from mpesa_mcp.store.tables import OrganizationTable, moment
+
+# KES 10,000.
+CONFIRM_PAYOUTS_FROM_CENTS = 10_000_00
 
 
 class OrganizationStatus(StrEnum):
@@ -37,6 +40,12 @@ class Organization(OrganizationTable, table=True):
     status: str = Field(max_length=20)
     callback_id: str = Field(max_length=32)
     created_at: datetime = moment()
+    # From this amount on, what a callback says of a payout counts only after a question of our own confirmed it.
+    confirm_payouts_from_cents: int = Field(
+        default=CONFIRM_PAYOUTS_FROM_CENTS,
+        sa_type=BigInteger,
+        sa_column_kwargs={"server_default": str(CONFIRM_PAYOUTS_FROM_CENTS)},
+    )
 
 
 class ApiKey(OrganizationTable, table=True):

@@ -22,6 +22,9 @@ types: .venv/installed ## Strict types
 
 check: lint types test ## All that must hold before a change is handed in
 
+bench: .venv/installed ## Stored callbacks per second, beside an endpoint that stores nothing
+	@$(BIN)/python -m bench.callbacks
+
 lock: .venv/installed ## Renew requirements.lock: names, versions and hashes, no addresses
 	@$(BIN)/pip-compile -q --extra dev --generate-hashes --strip-extras --allow-unsafe --upgrade \
 	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --no-annotate \
@@ -35,4 +38,4 @@ lock: .venv/installed ## Renew requirements.lock: names, versions and hashes, no
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-.PHONY: demo run test test-fast lint types check lock
+.PHONY: demo run test test-fast lint types check bench lock

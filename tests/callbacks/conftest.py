@@ -1,8 +1,7 @@
 """A core on a frozen clock, and a merchant in it."""
 
-import shutil
 from collections.abc import AsyncIterator
-from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,10 +15,8 @@ from .factories import make_merchant
 
 
 @pytest.fixture
-async def core(tmp_path: Path, migrated: Path, clock: FrozenClock) -> AsyncIterator[Core]:
-    (tmp_path / "data").mkdir(mode=0o700)
-    shutil.copy(migrated, tmp_path / "data" / migrated.name)
-    async with open_core(Settings(data_dir=tmp_path / "data"), clock=clock) as opened:
+async def core(database: dict[str, Any], clock: FrozenClock) -> AsyncIterator[Core]:
+    async with open_core(Settings(**database), clock=clock) as opened:
         yield opened
 
 

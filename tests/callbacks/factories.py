@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import asyncpg
 from sqlmodel import col, select
 
 from mpesa_mcp.callbacks.inbox import apply_callback, claim_stored
@@ -122,26 +123,35 @@ async def send_again(core: Core, merchant: Principal, reply: Conclusion | None =
     return sent
 
 
+async def store_callback(
+    core: Core, merchant: Principal, sent: Sent, body: object, *, channel: Channel = Channel.RESULT
+) -> str:
+    """Stores a body as the sidecar does; its id."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    now = core.clock.now()
+    callback_id = new_id("cbk")
+    async with core.store.session(merchant.organization_id) as session:
+        session.add(
+            Callback(
+                organization_id=merchant.organization_id,
+                id=callback_id,
+                attempt_id=sent.attempt_id,
+                channel=channel,
+                status=CallbackStatus.STORED,
+                received_at=now,
+                source_address="127.0.0.1",
+                body=redact(raw),
+                next_action_at=now,
+            )
+        )
+    return callback_id
+
+
 async def receive(
     core: Core, merchant: Principal, sent: Sent, body: object, *, channel: Channel = Channel.RESULT
 ) -> Callback:
-    """Stores a body as the sidecar does, and has the inbox look at it once."""
-    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    now = core.clock.now()
-    callback = Callback(
-        organization_id=merchant.organization_id,
-        id=new_id("cbk"),
-        attempt_id=sent.attempt_id,
-        channel=channel,
-        status=CallbackStatus.STORED,
-        received_at=now,
-        source_address="127.0.0.1",
-        body=redact(raw),
-        next_action_at=now,
-    )
-    callback_id = callback.id
-    async with core.store.session(merchant.organization_id) as session:
-        session.add(callback)
+    """Stores a body, and has the inbox look at it once."""
+    callback_id = await store_callback(core, merchant, sent, body, channel=channel)
     await apply_due(core)
     async with core.store.reading(merchant.organization_id) as session:
         stored = await session.get(Callback, callback_id)
@@ -195,6 +205,18 @@ def run_sql(core: Core, statement: str) -> None:
     assert path is not None
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute(statement)
+
+
+async def as_owner(core: Core, statement: str) -> None:
+    """Does something to the tables, on either database, that the program itself may not do."""
+    if core.settings.database_url is None:
+        run_sql(core, statement)
+        return
+    connection = await asyncpg.connect(core.settings.owner_database_url.replace("+asyncpg", ""))
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
 
 
 def stk_body(number: int = 1, *, code: object = 0, **changed: object) -> dict[str, Any]:

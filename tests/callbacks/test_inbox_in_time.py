@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+import anyio
 import pytest
 
 from mpesa_mcp.callbacks.inbox import apply_callback, claim_stored
@@ -33,6 +34,7 @@ from .factories import (
     send,
     status_of,
     stk_body,
+    store_callback,
 )
 
 pytestmark = pytest.mark.anyio
@@ -92,7 +94,11 @@ async def test_a_callback_that_overtakes_our_reply_waits_for_it(
     clock.advance(timedelta(seconds=1))
     await apply_due(core)
     payment = await payment_of(core, merchant, sent)
-    assert (payment.status, payment.receipt) == ("succeeded", "SKE0000AA1")
+    # It could not know what the reply would say: our own question must confirm it, at once.
+    assert (payment.status, payment.receipt, payment.next_action_at) == ("pending", None, clock.now())
+    assert "must confirm" in (payment.reason or "")
+    [hint] = await hints_of(core, merchant, sent)
+    assert hint.receipt == "SKE0000AA1"
 
 
 async def test_without_a_reply_a_callback_waits_for_the_end_of_the_lease_and_is_then_a_hint(
@@ -119,8 +125,7 @@ async def test_a_success_that_names_our_id_but_no_amount_keeps_its_receipt_for_o
     async with core.store.reading(merchant.organization_id) as session:
         [question] = await questions_about(session, await payment_of(core, merchant, sent))
     assert question.checkout_request_id == "ws_CO_1_700000001"
-    assert question.hint is not None
-    assert question.hint.receipt == "SKE0000AA1"
+    assert [hint.receipt for hint in question.hints] == ["SKE0000AA1"]
 
 
 async def test_the_same_callback_three_times_settles_once(core: Core, merchant: Principal) -> None:
@@ -180,3 +185,23 @@ async def test_that_a_payment_was_reversed_earlier_does_not_say_by_whom(core: Co
     sent = await send(core, merchant, a_reversal("SKE0000AA1"), accepted(2))
     await receive(core, merchant, sent, result_body(2, code="R000001", ResultParameters=None))
     assert (await status_of(core, merchant, sent), await status_of(core, merchant, push)) == ("unknown", "succeeded")
+
+
+async def test_a_failure_and_an_unconfirmed_success_at_the_same_moment_are_always_a_dispute(
+    core: Core, merchant: Principal, clock: FrozenClock
+) -> None:
+    """Two workers, two callbacks of one payment: whichever comes second sees what the first has written."""
+    payments = []
+    for number in range(1, 9):
+        sent = await send(core, merchant, a_push(reference=f"INV-{number}"), accepted(number))
+        success = stk_body(number, MerchantRequestID=None, CheckoutRequestID=None)
+        for body in (stk_body(number, code=1032), success):
+            await store_callback(core, merchant, sent, body)
+        payments.append(sent)
+    claims = await claim_stored(core, 100)
+    assert len(claims) == 16
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            for claim in claims:
+                group.start_soon(apply_callback, core, claim)
+    assert [await status_of(core, merchant, sent) for sent in payments] == ["disputed"] * 8

@@ -22,6 +22,7 @@ from .factories import (
     a_payout,
     accepted,
     apply_due,
+    as_owner,
     callbacks_stored,
     make_merchant,
     result_body,
@@ -228,7 +229,8 @@ async def test_an_echoed_request_is_stored_without_its_secrets(
         assert secret not in stored.body
     assert "originator-1" in stored.body
     path = core.settings.sqlite_path
-    assert path is not None
+    if path is None:
+        return
     run_sql(core, "PRAGMA wal_checkpoint(TRUNCATE)")
     on_disk = await anyio.Path(path).read_bytes()
     assert b"originator-1" in on_disk
@@ -237,11 +239,12 @@ async def test_an_echoed_request_is_stored_without_its_secrets(
 
 
 @pytest.mark.parametrize("table", ["callbacks", "attempts"])
+@pytest.mark.own_database
 async def test_a_store_that_fails_is_a_503(core: Core, http: httpx2.AsyncClient, sent: Sent, table: str) -> None:
-    run_sql(core, f"ALTER TABLE {table} RENAME TO gone")
+    await as_owner(core, f"ALTER TABLE {table} RENAME TO gone")
     answer = await http.post(sent.path, json=result_body())
     assert (answer.status_code, answer.json()["ResultCode"]) == (503, 1)
-    run_sql(core, f"ALTER TABLE gone RENAME TO {table}")
+    await as_owner(core, f"ALTER TABLE gone RENAME TO {table}")
     assert (await http.post(sent.path, json=result_body())).status_code == 200
 
 

@@ -1,4 +1,4 @@
-"""`payment list` and `payment show`, on an installation that has made payments."""
+"""`payment`: reading, and what a person decides, on an installation that has made payments."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -12,7 +12,10 @@ from mpesa_mcp.identity.organizations import organization_by_slug
 from mpesa_mcp.identity.principal import Principal
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.intake import open_payment
+from mpesa_mcp.payments.models import Payment
+from mpesa_mcp.payments.outcomes import move
 from mpesa_mcp.payments.requests import StkPushRequest
+from mpesa_mcp.payments.states import PaymentEvent
 from mpesa_mcp.settings import Settings
 from mpesa_mcp.values import Environment, FrozenClock, Kes, Msisdn, Role
 
@@ -66,3 +69,61 @@ def test_another_organizations_payment_is_not_found(terminal: Terminal, payment_
     unknown = terminal.run("payment", "show", "--org", "other", "pay_00000000000000000000000000")
     foreign = terminal.run("payment", "show", "--org", "other", payment_id)
     assert (foreign.exit_code, foreign.stdout, foreign.stderr) == (1, "", unknown.stderr)
+
+
+def test_a_queued_payment_is_withdrawn_once(terminal: Terminal, payment_id: str) -> None:
+    words = ("payment", "withdraw", payment_id, "--org", "acme", "--reason", "Ordered twice")
+    assert terminal.ask(*words)["status"] == "expired"
+    again = terminal.run(*words)
+    assert (again.exit_code, again.stdout) == (1, "")
+    assert "Nothing was changed" in again.stderr
+    lines = terminal.ask("payment", "show", payment_id, "--org", "acme")["history"]
+    assert (lines[-1]["source"], lines[-1]["note"]) == ("person", "Ordered twice")
+
+
+def test_a_queued_payment_is_neither_listed_for_review_nor_resolved(terminal: Terminal, payment_id: str) -> None:
+    assert terminal.ask("payment", "review", "--org", "acme") == []
+    refused = terminal.run(
+        "payment", "resolve", payment_id, "--org", "acme", "--as", "failed", "--reason", "Never came"
+    )
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "queued" in refused.stderr
+
+
+def test_what_needs_a_person_is_listed_and_resolved(terminal: Terminal, payment_id: str) -> None:
+    asyncio.run(_become_unknown(terminal, payment_id))
+    [item] = terminal.ask("payment", "review", "--org", "acme")
+    assert (item["payment_id"], item["status"], item["amount"]) == (payment_id, "unknown", "1500.00")
+    assert (item["phone"], item["last_code"], item["why"]) == ("2547*****001", "timeout", "Nobody can tell.")
+    assert item["since"].endswith("Z")
+    words = ("payment", "resolve", payment_id, "--org", "acme", "--as", "succeeded", "--reason", "Seen in the portal")
+    resolved = terminal.ask(*words, "--receipt", "SKE0000AA1")
+    assert (resolved["status"], resolved["receipt"]) == ("succeeded", "SKE0000AA1")
+    assert terminal.ask("payment", "review", "--org", "acme") == []
+
+
+@pytest.mark.parametrize("words", [("--as", "maybe", "--reason", "No"), ("--as", "failed"), ("--reason", "No")])
+def test_a_decision_needs_both_its_words(terminal: Terminal, words: tuple[str, ...]) -> None:
+    assert terminal.run("payment", "resolve", "pay_1", "--org", "acme", *words).exit_code == 2
+
+
+async def _become_unknown(terminal: Terminal, payment_id: str) -> None:
+    """Its reply was lost, and there is nothing left to ask."""
+    settings = Settings(data_dir=terminal.data_dir, master_key=SecretStr(MASTER_KEY))
+    async with open_core(settings, clock=FrozenClock(datetime(2026, 11, 16, 9, 30, tzinfo=UTC))) as core:
+        organization = await organization_by_slug(core.store, "acme")
+        async with core.store.session(organization.organization_id) as session:
+            payment = await session.get(Payment, payment_id)
+            assert payment is not None
+            reason = "Nobody can tell."
+            await move(core, session, payment, PaymentEvent.UNCLEAR, source="reply", code="timeout", reason=reason)
+
+
+def test_an_organization_chooses_from_which_amount_payouts_are_confirmed(terminal: Terminal) -> None:
+    terminal.ask("org", "create", "Acme", "--slug", "acme")
+    assert terminal.ask("org", "show", "--org", "acme")["confirm_payouts_from"] == "10000.00"
+    changed = terminal.ask("org", "set", "--org", "acme", "--confirm-payouts-from", "0")
+    assert (changed["slug"], changed["confirm_payouts_from"]) == ("acme", "0.00")
+    assert terminal.ask("org", "show", "--org", "acme") == changed
+    for amount in ("-1", "10.5", "1000001", "all"):
+        assert terminal.run("org", "set", "--org", "acme", "--confirm-payouts-from", amount).exit_code == 2

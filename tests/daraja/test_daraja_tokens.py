@@ -109,6 +109,7 @@ async def test_processes_share_one_fetch(tokens: AccessTokens, elsewhere: Access
     assert (slow.calls, never.calls) == (1, 0)
 
 
+@pytest.mark.sqlite
 async def test_a_token_stored_between_the_look_and_the_lease_is_used(
     tokens: AccessTokens, elsewhere: AccessTokens, store: Store
 ) -> None:
@@ -234,6 +235,7 @@ async def test_a_token_is_not_used_in_its_last_minute_and_a_half(
     assert gateway.calls == calls
 
 
+@pytest.mark.sqlite
 async def test_no_token_lies_in_the_file_and_no_key_names_its_row(
     tokens: AccessTokens, store: Store, settings: Settings
 ) -> None:

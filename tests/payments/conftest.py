@@ -1,8 +1,7 @@
 """A shop with its fake Daraja, on the folder's frozen clock."""
 
-import shutil
 from collections.abc import AsyncIterator
-from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,8 +11,6 @@ from .factories import Shop, open_shop
 
 
 @pytest.fixture
-async def shop(tmp_path: Path, migrated: Path, clock: FrozenClock) -> AsyncIterator[Shop]:
-    (tmp_path / "data").mkdir(mode=0o700)
-    shutil.copy(migrated, tmp_path / "data" / migrated.name)
-    async with open_shop(tmp_path / "data", clock) as opened:
+async def shop(database: dict[str, Any], clock: FrozenClock) -> AsyncIterator[Shop]:
+    async with open_shop(database, clock) as opened:
         yield opened

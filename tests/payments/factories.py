@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -22,7 +21,7 @@ from mpesa_mcp.identity.organizations import create_organization
 from mpesa_mcp.identity.principal import Principal
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.dispatch import claim_queued, send_payment
-from mpesa_mcp.payments.inquiries import claim_queued_inquiries, send_inquiry
+from mpesa_mcp.payments.inquiry_dispatch import claim_queued_inquiries, send_inquiry
 from mpesa_mcp.payments.models import Attempt, Payment
 from mpesa_mcp.payments.reading import history_of
 from mpesa_mcp.payments.reconciliation import ask_about, claim_silent
@@ -89,13 +88,13 @@ class Shop:
 
 
 @asynccontextmanager
-async def open_shop(directory: Path, clock: Clock, **values: Any) -> AsyncIterator[Shop]:
-    """A fake Daraja, a sidecar and a core of their own; `values` are more settings."""
+async def open_shop(database: Mapping[str, Any], clock: Clock, **values: Any) -> AsyncIterator[Shop]:
+    """A fake Daraja, a sidecar and a core of their own; `database` and `values` are settings."""
     daraja = FakeDaraja()
     opened = listen("127.0.0.1", 0)
     async with serving(daraja.application(), listen("127.0.0.1", 0)) as daraja_port:
         simulator_url = f"http://127.0.0.1:{daraja_port}"
-        settings = Settings(data_dir=directory, port=port_of(opened), simulator_url=simulator_url, **values)
+        settings = Settings(**database, port=port_of(opened), simulator_url=simulator_url, **values)
         async with (
             open_core(settings, clock=clock) as core,
             serving(create_sidecar(core.store, settings, clock), opened),

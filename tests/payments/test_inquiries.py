@@ -9,12 +9,8 @@ from sqlmodel import select
 from mpesa_mcp.errors import InputError
 from mpesa_mcp.identity.principal import NotAllowed
 from mpesa_mcp.payments.core import CallbacksUnreachable
-from mpesa_mcp.payments.inquiries import (
-    ask_balance,
-    ask_status,
-    claim_stale_inquiries,
-    expire_inquiry,
-)
+from mpesa_mcp.payments.inquiries import ask_balance, ask_status
+from mpesa_mcp.payments.inquiry_dispatch import claim_stale_inquiries, expire_inquiry
 from mpesa_mcp.payments.intake import open_payment
 from mpesa_mcp.payments.models import Inquiry
 from mpesa_mcp.payments.reading import balances_of

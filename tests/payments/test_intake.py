@@ -5,6 +5,7 @@ import sqlite3
 from datetime import timedelta
 
 import anyio
+import asyncpg
 import pytest
 from sqlmodel import col, select
 
@@ -173,6 +174,24 @@ async def test_fifty_callers_with_the_same_request_at_once_make_one_payment(
     assert await payments_stored(shop) == 1
 
 
+async def test_callers_with_one_key_and_different_requests_at_once_make_one_payment(shop: Shop) -> None:
+    outcomes: list[str] = []
+
+    async def ask(shillings: int) -> None:
+        try:
+            _, replayed = await opened(shop, a_payout(shillings=shillings))
+            outcomes.append("replayed" if replayed else "made")
+        except IdempotencyConflict as conflict:
+            outcomes.append(", ".join(conflict.fields))
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            for shillings in range(100, 120):
+                group.start_soon(ask, shillings)
+    assert sorted(outcomes) == [*["amount"] * 19, "made"]
+    assert await payments_stored(shop) == 1
+
+
 async def test_without_credentials_nothing_is_stored(shop: Shop) -> None:
     await remove_shortcode(
         shop.core.store,
@@ -243,20 +262,27 @@ async def test_payment_history_and_audit_are_one_commit(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("table", ["payment_history", "audit_entries"])
+@pytest.mark.own_database
 async def test_a_commit_that_fails_leaves_no_payment_no_history_and_no_audit_entry(shop: Shop, table: str) -> None:
     before = await counts(shop)
-    refuse_inserts(shop, table)
+    await refuse_inserts(shop, table)
     with pytest.raises(InternalFault):
         await opened(shop, a_push())
     assert await counts(shop) == before
 
 
-def refuse_inserts(shop: Shop, table: str) -> None:
+async def refuse_inserts(shop: Shop, table: str) -> None:
     """From here on the database itself refuses new rows of this table."""
     path = shop.core.settings.sqlite_path
-    assert path is not None
-    with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute(f"CREATE TRIGGER no BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'no'); END")
+    if path is not None:
+        with contextlib.closing(sqlite3.connect(path)) as sqlite:
+            sqlite.execute(f"CREATE TRIGGER no BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'no'); END")
+        return
+    owner = await asyncpg.connect(shop.core.settings.owner_database_url.replace("+asyncpg", ""))
+    try:
+        await owner.execute(f"ALTER TABLE {table} ADD CONSTRAINT no CHECK (false) NOT VALID")
+    finally:
+        await owner.close()
 
 
 async def counts(shop: Shop) -> list[int]:

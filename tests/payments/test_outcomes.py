@@ -68,7 +68,12 @@ async def test_a_status_change_its_history_and_its_audit_entry_are_one_commit(sh
     ]
     async with shop.core.store.reading(shop.principal.organization_id) as session:
         entries = await session.all(select(audit.AuditEntry).where(audit.AuditEntry.subject == payment_id))
-    assert {entry.action for entry in entries} == {"payment.opened", "payment.pending", "payment.succeeded"}
+    assert {entry.action for entry in entries} == {
+        "payment.opened",
+        "payment.sending",
+        "payment.pending",
+        "payment.succeeded",
+    }
 
 
 async def test_a_change_that_is_rolled_back_leaves_the_payment_as_it_was(shop: Shop) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import anyio
 import pytest
 
 from mpesa_mcp.errors import NotFoundError
@@ -121,3 +122,21 @@ async def test_a_receipt_of_another_environment_is_not_found(shop: Shop) -> None
     await give_shortcode(reachable, sandbox, environment=Environment.SANDBOX)
     with pytest.raises(NotFoundError):
         await open_payment(reachable, sandbox, a_reversal(RECEIPT))
+
+
+async def test_of_twenty_callers_with_different_keys_at_once_one_gets_the_reversal(shop: Shop) -> None:
+    await received(shop)
+    made: list[str] = []
+    refused: list[str] = []
+
+    async def ask(number: int) -> None:
+        try:
+            made.append(await reverse(shop, key=f"reversal-{number}"))
+        except ReversalExists as exists:
+            refused.append(exists.payment_id)
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            for number in range(20):
+                group.start_soon(ask, number)
+    assert (len(made), refused) == (1, made * 19)

@@ -1,8 +1,11 @@
 """Two organizations, Ours and Theirs, each with a key; what belongs to Theirs says so."""
 
+import asyncpg
+from sqlalchemy import make_url
 from sqlmodel import col, select
 
 from mpesa_mcp.identity.models import ApiKey, Organization
+from mpesa_mcp.settings import Settings
 from mpesa_mcp.store.engine import Store
 from mpesa_mcp.values import Clock
 
@@ -49,3 +52,14 @@ async def make_ours_and_theirs(store: Store, clock: Clock) -> None:
 async def names_of_keys(store: Store, organization_id: str) -> list[str]:
     async with store.reading(organization_id) as session:
         return list(await session.all(select(ApiKey.name).order_by(col(ApiKey.id))))
+
+
+async def as_owner(settings: Settings, statement: str) -> list[asyncpg.Record]:
+    """Runs a statement on PostgreSQL as the role that owns the tables."""
+    address = make_url(settings.owner_database_url).set(drivername="postgresql").render_as_string()
+    connection = await asyncpg.connect(address)
+    try:
+        found: list[asyncpg.Record] = await connection.fetch(statement)
+        return found
+    finally:
+        await connection.close()

@@ -68,7 +68,7 @@ BOUND: dict[str, Statement] = {
     "a common table expression": lambda: select(COMMON.c.name),
     "a scalar subquery": lambda: select(select(ApiKey.name).where(IS_THEIRS).scalar_subquery()),
     "a scalar subquery in a function": lambda: select(
-        func.coalesce(select(func.group_concat(ApiKey.name)).scalar_subquery(), "nothing")
+        func.coalesce(select(func.aggregate_strings(ApiKey.name, ",")).scalar_subquery(), "nothing")
     ),
     "a correlated subquery": lambda: select(
         Organization.name,
@@ -86,16 +86,16 @@ BOUND: dict[str, Statement] = {
     "a condition on an alias alone": lambda: select(literal("theirs")).where(OTHER_IS_THEIRS),
     "an or": lambda: select(ApiKey.name).where(or_(true(), IS_THEIRS)),
     "a not": lambda: select(ApiKey.name).where(not_(ApiKey.organization_id == OURS)),
-    "an aggregate": lambda: select(func.group_concat(ApiKey.name)),
+    "an aggregate": lambda: select(func.aggregate_strings(ApiKey.name, ",")),
     "a second entity's aggregate with a filter": lambda: select(
-        Organization.name, func.group_concat(ApiKey.name).filter(true())
-    ),
+        Organization.name, func.aggregate_strings(ApiKey.name, ",").filter(true())
+    ).group_by(Organization.name),
     "a second entity's window": lambda: select(Organization.name, func.max(ApiKey.name).over()),
     "a window of an alias": lambda: select(Organization.name, func.max(OTHER.name).over()),
     "a case": lambda: select(case((ApiKey.name != "", ApiKey.name), else_="nothing")),
     "a concatenation": lambda: select(Organization.name, literal("a ") + ApiKey.name),
     "a cast": lambda: select(cast(ApiKey.name, String)),
-    "json": lambda: select(func.json_group_array(func.json_object("name", ApiKey.name))),
+    "json": lambda: select(func.json_array(ApiKey.name)),
     "having": lambda: (
         select(literal("theirs"))
         .select_from(Organization)

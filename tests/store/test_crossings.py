@@ -12,21 +12,20 @@ from sqlalchemy import update
 
 import mpesa_mcp
 from mpesa_mcp.callbacks.models import Callback
-from mpesa_mcp.payments.models import Attempt, Inquiry, Payment
+from mpesa_mcp.payments.models import Inquiry, Payment
 from mpesa_mcp.settings import Settings
-from mpesa_mcp.store import crossings
+from mpesa_mcp.store import callback_log, crossings
 from mpesa_mcp.store.crossings import (
     Claim,
     DueTable,
     claim_due,
-    find_callback_token,
     find_key,
     find_organization,
     list_organizations,
     next_due,
 )
 from mpesa_mcp.store.engine import Store, open_store
-from mpesa_mcp.values import FrozenClock, sha256_hex
+from mpesa_mcp.values import FrozenClock
 
 from .factories import OURS, THEIRS, make_ours_and_theirs
 
@@ -69,23 +68,28 @@ async def claim(
 def test_the_list_of_crossings_is_short_and_this() -> None:
     public = {
         name
-        for name, thing in vars(crossings).items()
-        if inspect.isfunction(thing) and thing.__module__ == crossings.__name__ and not name.startswith("_")
+        for module in (crossings, callback_log)
+        for name, thing in vars(module).items()
+        if inspect.isfunction(thing) and thing.__module__ == module.__name__ and not name.startswith("_")
     }
     assert public == {
         "find_organization",
         "list_organizations",
         "find_key",
-        "find_callback_token",
         "claim_due",
         "next_due",
+        "find_callback_tokens",
+        "store_callbacks",
     }
 
 
 @pytest.mark.parametrize(
     ("names", "allowed"),
     [
-        ({"unbound", "unbound_reading"}, {"store/engine.py", "store/crossings.py"}),
+        (
+            {"unbound", "unbound_reading", "in_one_visit"},
+            {"store/engine.py", "store/crossings.py", "store/callback_log.py"},
+        ),
         ({"_session"}, {"store/tenancy.py"}),
         ({"_writer", "_reader"}, {"store/engine.py"}),
     ],
@@ -123,25 +127,6 @@ async def test_a_key_is_found_by_its_hash(store: Store, clock: FrozenClock) -> N
     await make_ours_and_theirs(store, clock)
     assert await find_key(store, "hash of theirs None") == (THEIRS, "key_theirs")
     assert await find_key(store, "hash of nobody") is None
-
-
-async def test_a_callback_path_needs_both_of_its_segments(store: Store, clock: FrozenClock) -> None:
-    await make_ours_and_theirs(store, clock)
-    for organization_id in (OURS, THEIRS):
-        async with store.session(organization_id) as session:
-            session.add(
-                Attempt(  # type: ignore[call-arg] # the session gives it its organization
-                    id=f"att_{organization_id}",
-                    operation="b2c",
-                    callback_token_sha256=sha256_hex(f"token of {organization_id}"),
-                    sent_at=clock.now(),
-                    in_flight_until=clock.now(),
-                )
-            )
-    token = sha256_hex(f"token of {THEIRS}")
-    assert await find_callback_token(store, "theirs", token) == (THEIRS, f"att_{THEIRS}")
-    assert await find_callback_token(store, "ours", token) is None
-    assert await find_callback_token(store, "theirs", sha256_hex("token of nobody")) is None
 
 
 async def test_due_rows_of_all_organizations_are_claimed_oldest_first(store: Store, clock: FrozenClock) -> None:

@@ -103,7 +103,7 @@ async def test_writers_take_turns(store: Store, clock: FrozenClock) -> None:
     async def append(letter: str) -> None:
         nonlocal inside
         async with store.session(OURS) as session:
-            row = await session.get(ApiKey, "key_ours")
+            row = await session.lock(ApiKey, "key_ours")
             assert row is not None
             inside += 1
             assert inside == 1
@@ -125,7 +125,7 @@ async def test_processes_that_read_and_then_write_take_turns(store: Store, clock
 
     async def append(mine: Store, letter: str) -> None:
         async with mine.session(OURS) as session:
-            row = await session.get(ApiKey, "key_ours")
+            row = await session.lock(ApiKey, "key_ours")
             assert row is not None
             # Time enough for the other one to read as well, if it were let in.
             await names_of_keys(mine, OURS)
@@ -143,6 +143,7 @@ async def test_processes_that_read_and_then_write_take_turns(store: Store, clock
 View = Callable[[Store], AbstractAsyncContextManager[Any]]
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     ("view", "query_only"),
     [(Store.unbound, 0), (Store.unbound_reading, 1)],
@@ -197,6 +198,7 @@ async def test_a_database_without_tables_is_unavailable(tmp_path: Path, act: str
     assert away.value.http_status == 503
 
 
+@pytest.mark.sqlite
 async def test_a_locked_database_is_unavailable_to_writers_and_readable(
     store: Store, clock: FrozenClock, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +217,7 @@ async def test_a_locked_database_is_unavailable_to_writers_and_readable(
     await second.close()
 
 
+@pytest.mark.sqlite
 async def test_a_store_whose_connections_are_all_taken_is_unavailable(
     store: Store, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +230,7 @@ async def test_a_store_whose_connections_are_all_taken_is_unavailable(
                 await session.all(select(Organization))
 
 
+@pytest.mark.sqlite
 async def test_a_database_that_refuses_writing_is_unavailable(store: Store, clock: FrozenClock) -> None:
     await make_ours_and_theirs(store, clock)
     async with store.unbound() as session:
@@ -247,6 +251,7 @@ def test_the_database_file_and_its_directory_are_its_owners_alone(tmp_path: Path
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
+@pytest.mark.sqlite
 async def test_the_files_beside_the_database_are_private_too(store: Store, clock: FrozenClock, settings: Any) -> None:
     await make_ours_and_theirs(store, clock)
     files = sorted(settings.data_dir.glob("mpesa-mcp.db*"))

@@ -42,8 +42,8 @@ from mpesa_mcp.store.engine import open_store
 from mpesa_mcp.store.keyring import Keyring, load_master_key
 
 async def main() -> None:
+    store = open_store(sys.argv[2])
     settings = Settings(data_dir=Path(sys.argv[1]))
-    store = open_store(settings.effective_database_url)
     print((await Keyring(store, load_master_key(settings)).platform_key("api_key_hashing")).digest("the same text"))
     await store.close()
 
@@ -158,7 +158,6 @@ async def test_a_platform_key_is_made_once_and_kept_wrapped(store: Store, settin
     other = await Keyring(store, master).platform_key(DARAJA_TOKENS)
     assert key.digest(PROOF) == again.digest(PROOF)
     assert key.digest(PROOF) != other.digest(PROOF)
-    assert settings.sqlite_path is not None
     async with store.platform_reading() as session:
         rows = (await session.execute(select(PlatformKey))).scalars().all()
     assert {row.name for row in rows} == {API_KEY_HASHING, DARAJA_TOKENS}
@@ -183,7 +182,7 @@ async def test_a_platform_key_opens_with_its_master_key_and_under_its_name_only(
 @pytest.mark.anyio
 async def test_a_platform_key_is_the_same_in_every_process(store: Store, settings: Settings) -> None:
     directory = str(settings.data_dir)
-    printed = await anyio.to_thread.run_sync(at_once, DIGEST, directory)
+    printed = await anyio.to_thread.run_sync(at_once, DIGEST, directory, settings.effective_database_url)
     assert len(set(printed)) == 1
     second = open_store(settings.effective_database_url)
     key = await Keyring(second, load_master_key(Settings(data_dir=settings.data_dir))).platform_key(API_KEY_HASHING)

@@ -39,6 +39,7 @@ anyio.run(main)
 """
 
 
+@pytest.mark.sqlite  # on PostgreSQL beginning to listen wakes everybody once
 async def test_a_commit_wakes_who_waits_for_its_topic(store: Store, clock: FrozenClock) -> None:
     await make_ours_and_theirs(store, clock)
     token = store.wakeups.token("pay_1")
@@ -50,6 +51,7 @@ async def test_a_commit_wakes_who_waits_for_its_topic(store: Store, clock: Froze
     assert await names_of_keys(store, OURS) == ["renamed"]
 
 
+@pytest.mark.sqlite  # on PostgreSQL beginning to listen wakes everybody once
 async def test_a_commit_does_not_wake_who_waits_for_something_else() -> None:
     wakeups = Wakeups()
     token = wakeups.token("pay_2")
@@ -57,6 +59,7 @@ async def test_a_commit_does_not_wake_who_waits_for_something_else() -> None:
     assert not token.is_set()
 
 
+@pytest.mark.sqlite  # on PostgreSQL beginning to listen wakes everybody once
 async def test_what_is_rolled_back_wakes_nobody(store: Store) -> None:
     token = store.wakeups.token("pay_1")
     with pytest.raises(RuntimeError):
@@ -125,7 +128,7 @@ async def test_a_commit_of_another_process_wakes_within_a_second(
 
 async def test_closing_ends_the_watch(store: Store) -> None:
     store.wakeups.token("any row")
-    watch = store.wakeups._watch
+    watch = store.wakeups._watching
     assert watch is not None
     await store.close()
     assert watch.done()

@@ -7,6 +7,7 @@ import anyio
 
 from mpesa_mcp.daraja.client import DarajaClient, create_http_client
 from mpesa_mcp.daraja.credential import Certificates
+from mpesa_mcp.daraja.gate import Gate
 from mpesa_mcp.daraja.tokens import AccessTokens
 from mpesa_mcp.errors import InternalFault
 from mpesa_mcp.payments.core import Core
@@ -35,12 +36,13 @@ async def open_core(
     try:
         keyring = Keyring(store, master_key)
         certificates = Certificates(production=certificate, http=http)
+        gate = Gate(store, keyring, clock, calls_per_second=settings.daraja_calls_per_second)
         yield Core(
             settings=settings,
             store=store,
             keyring=keyring,
             clock=clock,
-            daraja=DarajaClient(http, AccessTokens(store, keyring, clock), certificates, clock),
+            daraja=DarajaClient(http, AccessTokens(store, keyring, clock), certificates, clock, gate=gate),
             local_callbacks=f"http://127.0.0.1:{local_callback_port or settings.port}",
         )
     finally:

@@ -11,10 +11,13 @@ import anyio
 import uvicorn
 from starlette.types import ASGIApp
 
+from mpesa_mcp.app.http_guard import GuardedProtocol
 from mpesa_mcp.errors import InputError
 
 # How long open requests may finish when a server stops; a stream of an MCP client would otherwise hold it for ever.
 _GRACE_SECONDS = 5
+# How long a connection may rest between two requests.
+_KEEP_ALIVE_SECONDS = 5
 
 
 class PortTaken(InputError):
@@ -58,6 +61,9 @@ class _ServerWithinProgram(uvicorn.Server):
 def _config(app: ASGIApp, trusted_proxies: str) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=GuardedProtocol,
+        ws="none",
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         log_config=None,
         access_log=False,
         lifespan="on",

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mpesa_mcp.app.core import open_core
 from mpesa_mcp.app.http import listen, port_of, serving
@@ -48,20 +49,22 @@ class LocalPlatform:
 
 @asynccontextmanager
 async def local_platform(
-    *, delay_ms: int = 300, seed: int = 1, reconcile_speed: float = 1, role: Role = Role.MANAGER, worker: bool = True
+    *,
+    delay_ms: int = 300,
+    seed: int = 1,
+    role: Role = Role.MANAGER,
+    worker: bool = True,
+    **more: Any,
 ) -> AsyncIterator[LocalPlatform]:
-    """Starts it all on free ports of this machine; everything is gone when the block ends."""
+    """Starts it all on free ports of this machine; everything is gone when the block ends. `more` are settings."""
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mpesa-mcp-")))
         simulator = create_simulator(seed=seed, delay_ms=delay_ms)
         simulator_port = await stack.enter_async_context(serving(simulator, listen("127.0.0.1", 0)))
         opened = listen("127.0.0.1", 0)
-        settings = Settings(
-            data_dir=directory,
-            port=port_of(opened),
-            simulator_url=f"http://127.0.0.1:{simulator_port}",
-            reconcile_speed=reconcile_speed,
-        )
+        simulator_url = f"http://127.0.0.1:{simulator_port}"
+        values = {"data_dir": directory, "port": port_of(opened), "simulator_url": simulator_url}
+        settings = Settings(**values | more)
         core = await stack.enter_async_context(open_core(settings))
         await stack.enter_async_context(serving(create_web(core), opened))
         if worker:

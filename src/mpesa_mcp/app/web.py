@@ -1,6 +1,6 @@
 """The HTTP server: `/mcp` for AI clients, `/cb` for Safaricom, health for whoever watches."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from mpesa_mcp.app.http_errors import HttpErrors
 from mpesa_mcp.callbacks.sidecar import callback_routes
+from mpesa_mcp.daraja.circuits import Outage, outages
 from mpesa_mcp.identity.api_keys import authenticate
 from mpesa_mcp.identity.principal import Principal, Unauthenticated
 from mpesa_mcp.payments.core import Core
@@ -138,11 +139,24 @@ async def _healthz(_request: Request) -> Response:
 
 def _readyz(core: Core) -> Callable[[Request], Awaitable[Response]]:
     async def readyz(_request: Request) -> Response:
+        paused: Sequence[Outage] = []
         try:
             state = state_of(await core.store.revision())
+            if state is RevisionState.CURRENT:
+                paused = await outages(core.store, core.clock.now())
         except StoreUnavailable:
             state = RevisionState.UNREACHABLE
         ready = state is RevisionState.CURRENT
-        return JSONResponse({"ready": ready, "database": state.value}, 200 if ready else 503)
+        # A Daraja that is away makes nobody unready: requests are accepted, and callbacks must be received.
+        daraja = [
+            {
+                "environment": outage.environment.value,
+                "state": outage.state.value,
+                "reason": outage.reason.value,
+                "retry_at": outage.retry_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            }
+            for outage in paused
+        ]
+        return JSONResponse({"ready": ready, "database": state.value, "daraja": daraja}, 200 if ready else 503)
 
     return readyz

@@ -1,8 +1,10 @@
 """The worker: dispatch, inbox and reconciliation over rows that are due. Any number of processes may run one."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import anyio
 import structlog
@@ -10,7 +12,7 @@ import structlog
 from mpesa_mcp.callbacks.inbox import apply_callback, claim_stored
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.dispatch import claim_queued, send_payment
-from mpesa_mcp.payments.inquiries import (
+from mpesa_mcp.payments.inquiry_dispatch import (
     claim_queued_inquiries,
     claim_stale_inquiries,
     expire_inquiry,
@@ -22,16 +24,32 @@ from mpesa_mcp.store.engine import StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
-Claiming = Callable[[Core, int], Awaitable[Sequence[Claim]]]
+Claiming = Callable[[Core, int, Collection[str]], Awaitable[Sequence[Claim]]]
 Doing = Callable[[Core, Claim], Awaitable[None]]
 
-# What a worker does: how it finds its rows, what it does with one, and how many at a time.
-_WORK: tuple[tuple[DueTable, Claiming, Doing, int], ...] = (
-    (DueTable.CALLBACKS, claim_stored, apply_callback, 8),
-    (DueTable.PAYMENTS, claim_queued, send_payment, 32),
-    (DueTable.PAYMENTS, claim_silent, ask_about, 16),
-    (DueTable.INQUIRIES, claim_queued_inquiries, send_inquiry, 16),
-    (DueTable.INQUIRIES, claim_stale_inquiries, expire_inquiry, 8),
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """How rows are found, what is done with one, and how many at a time.
+
+    An organization that has its share of them is passed over, so that its thousand do not delay another's one. What one
+    look takes is a share at most: an organization can have two.
+    """
+
+    queue: DueTable
+    claim: Claiming
+    do: Doing
+    at_once: int
+    share: int
+
+
+# Sends wait for Safaricom, half a minute at worst: so many organizations' must be slow before another's waits.
+_WORK = (
+    _Work(DueTable.CALLBACKS, claim_stored, apply_callback, at_once=8, share=4),
+    _Work(DueTable.PAYMENTS, claim_queued, send_payment, at_once=128, share=16),
+    _Work(DueTable.PAYMENTS, claim_silent, ask_about, at_once=32, share=8),
+    _Work(DueTable.INQUIRIES, claim_queued_inquiries, send_inquiry, at_once=32, share=8),
+    _Work(DueTable.INQUIRIES, claim_stale_inquiries, expire_inquiry, at_once=8, share=4),
 )
 _POLL_SECONDS = 1.0
 _AFTER_A_FAULT_SECONDS = 1.0
@@ -62,42 +80,46 @@ async def working(core: Core) -> AsyncIterator[None]:
 async def work(core: Core, stopping: asyncio.Event) -> None:
     """Dispatch, inbox and reconciliation, until `stopping` is set. Any number of processes may do this at once."""
     async with anyio.create_task_group() as group:
-        for queue, claim, do, at_once in _WORK:
-            group.start_soon(_keep_doing, core, stopping, queue, claim, do, at_once)
+        for kind in _WORK:
+            group.start_soon(_keep_doing, core, stopping, kind)
 
 
-async def _keep_doing(
-    core: Core, stopping: asyncio.Event, queue: DueTable, claim: Claiming, do: Doing, at_once: int
-) -> None:
-    """Takes due rows and works on up to `at_once` of them; sleeps until a commit or the slow poll."""
-    free = anyio.Semaphore(at_once)
+async def _keep_doing(core: Core, stopping: asyncio.Event, kind: _Work) -> None:
+    """Takes due rows and works on as many as it may; sleeps until a commit or the slow poll."""
+    free = anyio.Semaphore(kind.at_once)
+    busy: Counter[str] = Counter()
 
     async def one(item: Claim) -> None:
         try:
-            await do(core, item)
+            await kind.do(core, item)
         except Exception:
             # The row keeps its lease and comes up again; one bad row does not stop the others.
-            log.exception("work_failed", queue=queue, row=item.id)
+            log.exception("work_failed", queue=kind.queue, row=item.id)
         finally:
+            busy[item.organization_id] -= 1
             free.release()
+            if busy[item.organization_id] == kind.share - 1:
+                core.store.wakeups.notify([kind.queue])  # it was passed over until now
 
     async with anyio.create_task_group() as group:
         while not stopping.is_set():
             async with free:
-                token = core.store.wakeups.token(queue)
+                token = core.store.wakeups.token(kind.queue)
             if stopping.is_set():
                 return
+            have_their_share = [organization for organization, count in busy.items() if count >= kind.share]
             try:
-                taken = await claim(core, free.value)
+                taken = await kind.claim(core, min(free.value, kind.share), have_their_share)
             except Exception:
-                log.exception("claim_failed", queue=queue)
+                log.exception("claim_failed", queue=kind.queue)
                 await anyio.sleep(_AFTER_A_FAULT_SECONDS)
                 continue
             for item in taken:
                 await free.acquire()
+                busy[item.organization_id] += 1
                 group.start_soon(one, item)
             if not taken:
-                await core.store.wakeups.wait(token, await _idle_seconds(core, queue))
+                await core.store.wakeups.wait(token, await _idle_seconds(core, kind.queue))
 
 
 async def _idle_seconds(core: Core, queue: DueTable) -> float:

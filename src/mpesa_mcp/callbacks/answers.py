@@ -4,6 +4,7 @@ A status answer about one of our own payments is also evidence for it, if it agr
 was one that Daraja acknowledged.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,12 +13,14 @@ from sqlmodel import col, select
 from mpesa_mcp.callbacks.matching import Asked, status_disagreements
 from mpesa_mcp.callbacks.models import Callback, CallbackStatus, Channel
 from mpesa_mcp.daraja.codes import Meaning, Verdict, balance_meaning, status_meaning
-from mpesa_mcp.daraja.results import BalanceOutcome, Malformed, Party, Result, StatusOutcome, read_result
+from mpesa_mcp.daraja.results import SUCCESS, BalanceOutcome, Malformed, Party, Result, StatusOutcome, read_result
 from mpesa_mcp.payments.core import Core
+from mpesa_mcp.payments.hints import hints_of, mark_answered
 from mpesa_mcp.payments.history import record_history
-from mpesa_mcp.payments.inquiries import add_balance, answer_inquiry
-from mpesa_mcp.payments.models import Attempt, Inquiry, Payment
-from mpesa_mcp.payments.outcomes import Evidence, apply_evidence
+from mpesa_mcp.payments.inquiries import add_balance, answer_inquiry, nobody_may_ask
+from mpesa_mcp.payments.models import Attempt, Hint, Inquiry, Payment
+from mpesa_mcp.payments.outcomes import Evidence, apply_evidence, lock_payment, receipt_is_taken
+from mpesa_mcp.payments.reconciliation import ask_now
 from mpesa_mcp.payments.records import InquiryStatus
 from mpesa_mcp.payments.requests import InquiryKind
 from mpesa_mcp.payments.states import PaymentKind, Reply
@@ -37,6 +40,8 @@ _ACCOUNTS = {
     )
 }
 _MOST_ACCOUNTS = 20
+# The initiator lacks the role to ask: asking again would be refused again (daraja/codes.md §5).
+_MAY_NOT_ASK = "21"
 Applied = tuple[CallbackStatus, str | None]
 
 
@@ -45,6 +50,7 @@ async def answer_of(core: Core, session: OrganizationSession, callback: Callback
     assert attempt.inquiry_id is not None
     inquiry = await session.get(Inquiry, attempt.inquiry_id)
     assert inquiry is not None
+    payment = await lock_payment(session, inquiry.payment_id) if inquiry.payment_id is not None else None
     if Channel(callback.channel) is Channel.TIMEOUT:
         # The answer may still come; if not, the question expires.
         return CallbackStatus.APPLIED, "a queue timeout"
@@ -59,7 +65,7 @@ async def answer_of(core: Core, session: OrganizationSession, callback: Callback
             return CallbackStatus.APPLIED, "more is to come"
         if is_balance:
             return await _balance(session, inquiry, result, meaning, core.clock.now())
-        return await _status(core, session, inquiry, attempt, result, meaning)
+        return await _status(core, session, inquiry, payment, attempt, result, meaning)
     except Malformed as malformed:
         return CallbackStatus.MALFORMED, str(malformed)
 
@@ -94,11 +100,16 @@ async def _balance(
 
 
 async def _status(
-    core: Core, session: OrganizationSession, inquiry: Inquiry, attempt: Attempt, result: Result, meaning: Meaning
+    core: Core,
+    session: OrganizationSession,
+    inquiry: Inquiry,
+    payment: Payment | None,
+    attempt: Attempt,
+    result: Result,
+    meaning: Meaning,
 ) -> Applied:
     now = core.clock.now()
     outcome = StatusOutcome.of(result)
-    payment = await session.get(Payment, inquiry.payment_id) if inquiry.payment_id is not None else None
     if differing := await _disagreements(session, inquiry, payment, outcome):
         disagreement = f"disagrees in: {', '.join(differing)}"
         if payment is not None:
@@ -106,12 +117,40 @@ async def _status(
         return CallbackStatus.MISMATCHED, disagreement
     answer = _answer(outcome) if result.succeeded else None
     closed = await _close(session, inquiry, result, meaning, now, answer=answer)
-    note = None if closed else "came again"
-    if payment is None or not result.succeeded or attempt.reply != Reply.ACCEPTED:
-        return CallbackStatus.APPLIED, note
+    if payment is not None and attempt.reply == Reply.ACCEPTED:
+        await _conclude(core, session, inquiry, payment, result, outcome)
+    return CallbackStatus.APPLIED, None if closed else "came again"
+
+
+async def _conclude(
+    core: Core,
+    session: OrganizationSession,
+    inquiry: Inquiry,
+    payment: Payment,
+    result: Result,
+    outcome: StatusOutcome,
+) -> None:
+    """What an answer to an acknowledged question does to the payment that was asked about."""
+    hints = [hint for hint in await hints_of(session, payment.id) if _is_of_question(hint, inquiry, payment)]
     if outcome.verdict in {Verdict.SUCCEEDED, Verdict.FAILED} and _is_about(payment, inquiry, outcome):
-        await apply_evidence(core, session, payment.id, _evidence(outcome))
-    return CallbackStatus.APPLIED, note
+        await apply_evidence(core, session, payment.id, await _evidence(session, payment, outcome, hints))
+        return
+    answered = [hint for hint in hints if hint.received_at <= inquiry.created_at]
+    await mark_answered(session, answered, core.clock.now())
+    if result.result_code == _MAY_NOT_ASK:
+        await nobody_may_ask(core, session, inquiry, result.result_code)
+    elif payment.originator_conversation_id is None and await _another_is_waiting(session, payment):
+        await ask_now(core, session, payment)
+
+
+def _is_of_question(hint: Hint, inquiry: Inquiry, payment: Payment) -> bool:
+    """Whether the question was about what the hint claims: a payout's is about all, a reversal's about one id."""
+    return payment.originator_conversation_id is not None or hint.conversation_id == inquiry.original_conversation_id
+
+
+async def _another_is_waiting(session: OrganizationSession, payment: Payment) -> bool:
+    """Whether a callback named another id of this reversal, and nobody was asked about it."""
+    return any(hint.conversation_id and hint.answered_at is None for hint in await hints_of(session, payment.id))
 
 
 async def _close(
@@ -174,14 +213,25 @@ def _is_about(payment: Payment, inquiry: Inquiry, outcome: StatusOutcome) -> boo
     return outcome.amount is not None and bool((ids & said) - {None})
 
 
-def _evidence(outcome: StatusOutcome) -> Evidence:
-    moved = outcome.verdict is Verdict.SUCCEEDED
+async def _evidence(
+    session: OrganizationSession, payment: Payment, outcome: StatusOutcome, hints: Sequence[Hint]
+) -> Evidence:
+    """The answer; and what a callback said of the same success, where the answer confirms it: the code, the receipt."""
+    if outcome.verdict is not Verdict.SUCCEEDED:
+        reason = "Safaricom says it was not carried out."
+        return Evidence(verdict=outcome.verdict, source="question", code=outcome.transaction_status, reason=reason)
+    confirmed = [hint for hint in hints if hint.result_code == SUCCESS]
+    receipt = outcome.receipt
+    told = {hint.receipt for hint in confirmed if hint.receipt}
+    if receipt is None and len(told) == 1:
+        [named] = told
+        receipt = None if await receipt_is_taken(session, named, payment.id) else named
     return Evidence(
         verdict=outcome.verdict,
         source="question",
-        code=outcome.transaction_status,
-        reason="Safaricom says it was completed." if moved else "Safaricom says it was not carried out.",
-        receipt=outcome.receipt if moved else None,
+        code=SUCCESS if confirmed else outcome.transaction_status,
+        reason="Safaricom says it was completed.",
+        receipt=receipt,
     )
 
 

@@ -2,10 +2,10 @@
 
 The path's token selects the attempt; everything else in the body is checked against it. What cannot be read, or does
 not agree, changes nothing and is noted. What agrees but cannot be relied on alone (an id we never got from Daraja, a
-success without amount or receipt) becomes a hint, and our own question decides.
+success without amount or receipt, before our own reply or of much money) becomes a hint, and our own question decides.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 
 import structlog
@@ -17,24 +17,28 @@ from mpesa_mcp.callbacks.models import Callback, CallbackStatus, Channel
 from mpesa_mcp.callbacks.statements import Statement, read_statement
 from mpesa_mcp.daraja.codes import Verdict
 from mpesa_mcp.daraja.results import Malformed, read_timeout
+from mpesa_mcp.identity.organizations import get_organization
 from mpesa_mcp.payments.core import Core
-from mpesa_mcp.payments.hints import belongs_elsewhere, keep_hint
+from mpesa_mcp.payments.hints import Kept, belongs_elsewhere, keep_hint
 from mpesa_mcp.payments.history import record_history
 from mpesa_mcp.payments.models import Attempt, Hint, Payment
-from mpesa_mcp.payments.outcomes import Evidence, apply_evidence, move, receipt_is_taken
+from mpesa_mcp.payments.outcomes import Evidence, apply_evidence, lock_payment, move, receipt_is_taken
 from mpesa_mcp.payments.reconciliation import ask_now
-from mpesa_mcp.payments.states import PaymentEvent, PaymentStatus, Reply
+from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, Reply
 from mpesa_mcp.store.crossings import Claim, DueTable, claim_due
 from mpesa_mcp.store.tenancy import OrganizationSession
-from mpesa_mcp.values import new_id
+from mpesa_mcp.values import Environment, new_id
 
 log = structlog.get_logger(__name__)
 
 _LEASE = timedelta(seconds=30)
 _REPLY_LOOK_EVERY = timedelta(milliseconds=200)
+# A callback for whose hint there is no room yet is read again, so that no flood of others hides it.
+_ROOM_LOOK_EVERY = timedelta(seconds=20)
+_NO_ROOM_FOR = timedelta(hours=24)
 
 
-async def claim_stored(core: Core, limit: int) -> Sequence[Claim]:
+async def claim_stored(core: Core, limit: int, passing_over: Collection[str] = ()) -> Sequence[Claim]:
     """Takes callbacks nobody has applied yet, oldest first, for `apply_callback`."""
     return await claim_due(
         core.store,
@@ -43,6 +47,7 @@ async def claim_stored(core: Core, limit: int) -> Sequence[Claim]:
         now=core.clock.now(),
         lease=_LEASE,
         limit=limit,
+        passing_over=passing_over,
     )
 
 
@@ -50,7 +55,7 @@ async def apply_callback(core: Core, claim: Claim) -> None:
     """Applies one callback; what it changes and that it was applied are one commit."""
     now = core.clock.now()
     async with core.store.session(claim.organization_id) as session:
-        callback = await session.get(Callback, claim.id)
+        callback = await session.lock(Callback, claim.id)
         assert callback is not None
         if callback.fence != claim.fence or callback.status != CallbackStatus.STORED:
             return
@@ -61,6 +66,9 @@ async def apply_callback(core: Core, claim: Claim) -> None:
             await _set(session, callback, next_action_at=min(now + _REPLY_LOOK_EVERY, attempt.in_flight_until))
             return
         status, note = await _apply(core, session, callback, attempt)
+        if status is CallbackStatus.STORED:
+            await _set(session, callback, next_action_at=now + _ROOM_LOOK_EVERY)
+            return
         await _set(session, callback, status=status, note=note, applied_at=now, next_action_at=None)
     if status in {CallbackStatus.MALFORMED, CallbackStatus.MISMATCHED}:
         log.warning("callback_refused", callback_id=callback.id, attempt_id=attempt.id, status=status, note=note)
@@ -71,8 +79,9 @@ async def _apply(
 ) -> tuple[CallbackStatus, str | None]:
     if attempt.payment_id is None:
         return await answer_of(core, session, callback, attempt)
-    payment = await session.get(Payment, attempt.payment_id)
-    assert payment is not None
+    payment = await lock_payment(session, attempt.payment_id)
+    if PaymentStatus(payment.status) in {PaymentStatus.QUEUED, PaymentStatus.SENDING}:
+        payment = await _hold(core, session, payment)
     if Channel(callback.channel) is Channel.TIMEOUT:
         # Whatever its shape (quirk 28), it says only that nobody knows.
         await _apply_timeout(core, session, payment)
@@ -94,17 +103,19 @@ async def _apply(
         elif _may_be_ours(said, disagreements) and PaymentStatus(payment.status).nothing_moved:
             await move(core, session, payment, PaymentEvent.CONTRADICTION, source="callback", reason=_CONTRADICTED)
         return CallbackStatus.MISMATCHED, note
-    if _is_evidence(said):
+    if _is_evidence(said) and not await _must_be_confirmed(session, payment, attempt, callback, said):
         await apply_evidence(core, session, payment.id, _evidence(said))
         return CallbackStatus.APPLIED, None
     if said.meaning.verdict is Verdict.SUCCEEDED and PaymentStatus(payment.status).nothing_moved:
         # It need not be believed to contradict: nobody may pay again before a person has looked.
         await move(core, session, payment, PaymentEvent.CONTRADICTION, source="callback", reason=_CONTRADICTED)
         return CallbackStatus.UNCONFIRMED, "contradicts what was concluded"
-    await _keep(core, session, payment, attempt, said)
+    if not await _keep(core, session, payment, attempt, said) and now - callback.received_at < _NO_ROOM_FOR:
+        return CallbackStatus.STORED, None
     return CallbackStatus.UNCONFIRMED, None
 
 
+_BEING_CONFIRMED = "A success was reported; our own question to Safaricom must confirm it before it counts."
 _CONTRADICTED = "Safaricom reported a success after this had failed; which of the two is true a person must find out."
 
 
@@ -126,6 +137,36 @@ def _is_evidence(said: Statement) -> bool:
             return said.names_our_id
         case Verdict.PENDING | Verdict.UNKNOWN:
             return True  # it concludes nothing
+
+
+async def _must_be_confirmed(
+    session: OrganizationSession, payment: Payment, attempt: Attempt, callback: Callback, said: Statement
+) -> bool:
+    """Whether this success would settle the payment, and must not do so on a callback's word alone.
+
+    One that came before Daraja's own answer could not know what the answer says; and much money does not leave the
+    books by an unsigned message.
+    """
+    if said.meaning.verdict is not Verdict.SUCCEEDED or PaymentStatus(payment.status).is_settled:
+        return False
+    if attempt.reply != Reply.ACCEPTED or attempt.replied_at is None or callback.received_at < attempt.replied_at:
+        return True
+    if not PaymentKind(payment.kind).pays_out:
+        return False
+    return payment.amount_cents >= (await get_organization(session)).confirm_payouts_from.cents
+
+
+async def _hold(core: Core, session: OrganizationSession, payment: Payment) -> Payment:
+    """Somebody knows the path of a send that was taken for not sent, or whose answer never came: no other may follow.
+
+    Whatever the body says, even when it cannot be read: only who got the request knows where to post it.
+    """
+    reason = "Safaricom called back about a send that was not known to have reached it; it is being asked about."
+    now = core.clock.now()
+    await move(core, session, payment, PaymentEvent.UNCLEAR, source="callback", reason=reason, next_action_at=now)
+    held = await session.get(Payment, payment.id)
+    assert held is not None
+    return held
 
 
 async def _is_second_movement(
@@ -173,10 +214,13 @@ async def _taken_elsewhere(
     return taken
 
 
-async def _keep(core: Core, session: OrganizationSession, payment: Payment, attempt: Attempt, said: Statement) -> None:
-    """Keeps what cannot be relied on alone, and has the payment asked about at once."""
+async def _keep(core: Core, session: OrganizationSession, payment: Payment, attempt: Attempt, said: Statement) -> bool:
+    """Keeps what cannot be relied on alone, and has the payment asked about at once.
+
+    False when it must be read again later, because others have not made room yet.
+    """
     now = core.clock.now()
-    says_what_moved = said.meaning.verdict is not Verdict.SUCCEEDED or said.is_complete
+    succeeded = said.meaning.verdict is Verdict.SUCCEEDED
     hint = Hint(
         organization_id=session.organization_id,
         id=new_id("hnt"),
@@ -185,31 +229,23 @@ async def _keep(core: Core, session: OrganizationSession, payment: Payment, atte
         result_code=said.code,
         merchant_request_id=said.merchant_request_id,
         # A success that does not say what moved is no reason to ask about a prompt that is not known to be ours.
-        checkout_request_id=said.checkout_request_id if says_what_moved or said.names_our_id else None,
+        checkout_request_id=said.checkout_request_id
+        if not succeeded or said.is_complete or said.names_our_id
+        else None,
         conversation_id=said.conversation_id,
         receipt=said.receipt,
         untrusted_text=said.untrusted_text,
         received_at=now,
     )
-    is_new = await keep_hint(session, hint)
-    if is_new:
+    kept = await keep_hint(session, hint, speed=core.reconcile_speed(Environment(payment.environment)))
+    if kept is Kept.NEW:
         note = "kept until our own question confirms it"
         record_history(
             session, payment.id, now, event="callback_unconfirmed", source="callback", code=said.code, note=note
         )
-    if PaymentStatus(payment.status) in {PaymentStatus.QUEUED, PaymentStatus.SENDING}:
-        # An earlier send was taken for not sent, and now there is a result of it: it must not be sent again.
-        await move(
-            core,
-            session,
-            payment,
-            PaymentEvent.UNCLEAR,
-            source="callback",
-            reason="Safaricom reported a result for a send that was taken for not sent; it is being asked about.",
-            next_action_at=now,
-        )
-    elif is_new:
-        await ask_now(core, session, payment)
+    if kept in {Kept.NEW, Kept.ROOM_SOON}:
+        await ask_now(core, session, payment, reason=_BEING_CONFIRMED if succeeded and said.is_complete else None)
+    return kept in {Kept.NEW, Kept.KNOWN} or PaymentStatus(payment.status).is_settled
 
 
 async def _set(session: OrganizationSession, callback: Callback, **values: object) -> None:

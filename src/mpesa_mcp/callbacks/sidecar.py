@@ -4,34 +4,41 @@ It looks the path's token up, reads at most 64 KiB, stores the body with our own
 that is committed. It decides nothing. An unknown token, whatever the method, size or path, gets one and the same 404.
 """
 
+import asyncio
 import ipaddress
 import re
+from collections.abc import Sequence
+from functools import lru_cache
 
 import anyio
 import anyio.to_thread
 import structlog
-from sqlalchemy import delete, func
-from sqlmodel import col, select
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from mpesa_mcp.callbacks.models import Callback, CallbackStatus, Channel
-from mpesa_mcp.daraja.redaction import redact
+from mpesa_mcp.callbacks.models import Channel
+from mpesa_mcp.callbacks.rounds import NotServed, Rounds
+from mpesa_mcp.daraja.redaction import is_plain, redact
 from mpesa_mcp.settings import Settings
-from mpesa_mcp.store.crossings import DueTable, find_callback_token
-from mpesa_mcp.store.engine import Store, StoreUnavailable
-from mpesa_mcp.store.tenancy import OrganizationSession
+from mpesa_mcp.store.callback_log import CallbackPath, NewCallback, find_callback_tokens, store_callbacks
+from mpesa_mcp.store.engine import Store
 from mpesa_mcp.values import Clock, new_id, sha256_hex
 
 log = structlog.get_logger(__name__)
 
 MAX_BODY_BYTES = 64 * 1024
 BODY_SECONDS = 10.0
-# Safaricom posts an attempt's result once, or a few times (daraja/quirks.md A). More than this is somebody else.
-MAX_CALLBACKS = 20
+# What goes into one commit, and what may wait for its turn: together they bound the memory.
+_ROUND = 256
+_ROUND_BYTES = 1024 * 1024
+_MOST_WAITING = 1024
+# A store that does not answer by then is away: whoever posts hears of it.
+_PATIENCE_SECONDS = 5.0
+# A column's width; what a proxy forwards may be any text.
+_ADDRESS_LENGTH = 45
 # Two segments of lower-case hex. Whatever else a stranger puts there, NUL included, does not reach the database.
 _OURS = re.compile(r"([0-9a-f]{32,64})/([0-9a-f]{32,64})(/timeout)?")
 # The portal's list of addresses that callbacks come from (daraja/security.md §3).
@@ -53,6 +60,20 @@ SAFARICOM_ADDRESSES = frozenset(
 )
 
 
+def _reply(status: int, text: str, *, close: bool = False) -> Response:
+    content = {"ResultCode": 0 if status == 200 else 1, "ResultDesc": text}
+    return JSONResponse(content, status, {"Connection": "close"} if close else None)
+
+
+# Written once: an answer depends on nothing but what became of the callback.
+_ACCEPTED = _reply(200, "Accepted")
+_NOT_FOUND = _reply(404, "Not found")
+_TOO_SLOW = _reply(408, "Too slow", close=True)
+_TOO_LARGE = _reply(413, "Too large", close=True)
+_TOO_MANY = _reply(429, "Too many")
+_TRY_AGAIN = _reply(503, "Try again")
+
+
 class Sidecar:
     """The ASGI endpoint behind `/cb/{organization}/{token}` and `.../timeout`."""
 
@@ -61,14 +82,23 @@ class Sidecar:
         self._settings = settings
         self._clock = clock
         self._body_seconds = body_seconds
+        self._paths = Rounds(self._find, most=_ROUND, most_waiting=_MOST_WAITING, patience_seconds=_PATIENCE_SECONDS)
+        self._bodies = Rounds(
+            self._keep,
+            most=_ROUND,
+            most_waiting=_MOST_WAITING,
+            patience_seconds=_PATIENCE_SECONDS,
+            weight=lambda callback: len(callback.body),
+            heaviest=_ROUND_BYTES,
+        )
+        # Bodies that need a close look take turns, so that strange ones do not slow the others down.
+        self._looking = anyio.CapacityLimiter(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
         try:
-            response = await self._answer(request)
-        except StoreUnavailable:
-            log.exception("callback_not_stored")
-            response = JSONResponse({"ResultCode": 1, "ResultDesc": "Try again"}, 503)
+            response = await self._answer(Request(scope, receive))
+        except NotServed:
+            response = _TRY_AGAIN
         except ClientDisconnect:
             log.warning("callback_cut_off")
             return
@@ -76,43 +106,45 @@ class Sidecar:
 
     async def _answer(self, request: Request) -> Response:
         callback_id, token, channel = _segments(request)
-        # Looked up before the body is read, whatever the path looks like: strangers cost one query and learn nothing.
-        found = await find_callback_token(self._store, callback_id, sha256_hex(token))
+        # Looked up before the body is read, whatever the path looks like: strangers cost one look and learn nothing.
+        found = await self._paths.ask(CallbackPath(callback_id, sha256_hex(token)))
         source = request.client.host if request.client else ""
         if found is None or channel is None or request.method != "POST" or not self._may_come_from(source):
-            return _not_found()
+            return _NOT_FOUND
         organization_id, attempt_id = found
         try:
-            with anyio.fail_after(self._body_seconds):
+            async with asyncio.timeout(self._body_seconds):
                 body = await _read_capped(request)
         except TimeoutError:
             log.warning("callback_too_slow", attempt_id=attempt_id)
-            return JSONResponse({"ResultCode": 1, "ResultDesc": "Too slow"}, 408, {"Connection": "close"})
+            return _TOO_SLOW
         if body is None:
             log.warning("callback_too_large", attempt_id=attempt_id)
-            return JSONResponse({"ResultCode": 1, "ResultDesc": "Too large"}, 413, {"Connection": "close"})
-        now = self._clock.now()
-        # On a thread: a large body of a strange shape takes a noticeable part of a second.
-        text = await anyio.to_thread.run_sync(redact, body)
-        async with self._store.session(organization_id) as session:
-            if not await _make_room(session, attempt_id, channel):
-                log.warning("callbacks_too_many", attempt_id=attempt_id)
-                return _accepted()
-            session.wake(DueTable.CALLBACKS)
-            session.add(
-                Callback(
-                    organization_id=organization_id,
-                    id=new_id("cbk"),
-                    attempt_id=attempt_id,
-                    channel=channel,
-                    status=CallbackStatus.STORED,
-                    received_at=now,
-                    source_address=source,
-                    body=text,
-                    next_action_at=now,
-                )
-            )
-        return _accepted()
+            return _TOO_LARGE
+        callback = NewCallback(
+            organization_id=organization_id,
+            id=new_id("cbk"),
+            attempt_id=attempt_id,
+            channel=channel,
+            received_at=self._clock.now(),
+            source_address=source[:_ADDRESS_LENGTH],
+            body=body.decode() if is_plain(body) else await self._redacted(body),
+        )
+        if not await self._bodies.ask(callback):
+            log.warning("callbacks_too_many", attempt_id=attempt_id)
+            return _TOO_MANY
+        return _ACCEPTED
+
+    async def _find(self, paths: Sequence[CallbackPath]) -> Sequence[tuple[str, str] | None]:
+        found = await find_callback_tokens(self._store, paths)
+        return [found.get(path) for path in paths]
+
+    async def _keep(self, callbacks: Sequence[NewCallback]) -> Sequence[bool]:
+        stored = await store_callbacks(self._store, callbacks)
+        return [callback.id in stored for callback in callbacks]
+
+    async def _redacted(self, body: bytes) -> str:
+        return await anyio.to_thread.run_sync(redact, body, limiter=self._looking)
 
     def _may_come_from(self, source: str) -> bool:
         if source in SAFARICOM_ADDRESSES:
@@ -162,30 +194,7 @@ async def _read_capped(request: Request) -> bytes | None:
     return bytes(body)
 
 
-async def _make_room(session: OrganizationSession, attempt_id: str, channel: Channel) -> bool:
-    """Whether one more body may be kept. What was refused goes first, so that a flood does not push out the truth."""
-    of_attempt = (Callback.attempt_id == attempt_id, Callback.channel == channel)
-    stored = select(func.count()).select_from(Callback).where(*of_attempt)
-    if (await session.first(stored) or 0) < MAX_CALLBACKS:
-        return True
-    refused = select(Callback.id).where(
-        *of_attempt, col(Callback.status).in_([CallbackStatus.MALFORMED, CallbackStatus.MISMATCHED])
-    )
-    oldest = await session.first(refused.order_by(col(Callback.id)))
-    if oldest is None:
-        return False
-    await session.change(delete(Callback).where(col(Callback.id) == oldest))
-    return True
-
-
-def _accepted() -> Response:
-    return JSONResponse({"ResultCode": 0, "ResultDesc": "Accepted"})
-
-
-def _not_found() -> Response:
-    return JSONResponse({"ResultCode": 1, "ResultDesc": "Not found"}, 404)
-
-
+@lru_cache(maxsize=64)
 def _is_loopback(source: str) -> bool:
     try:
         return ipaddress.ip_address(source).is_loopback

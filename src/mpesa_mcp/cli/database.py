@@ -1,7 +1,7 @@
 """`mpesa-mcp db`: bringing the database to the newest migration."""
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,14 +27,28 @@ def _group() -> None:
 
 
 @commands.command()
-def upgrade(as_json: JsonOption = False) -> None:
-    """Bring the database to the newest migration. Does nothing when it is there."""
+def upgrade(
+    callbacks_role: Annotated[
+        str | None,
+        typer.Option(
+            "--callbacks-role",
+            metavar="ROLE",
+            help="PostgreSQL: the role of `mpesa-mcp callbacks`; it may look a token up and store callbacks, no more.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring the database to the newest migration, and grant what the program needs.
+
+    On PostgreSQL this runs as the owner, MPESA_MCP_DATABASE_OWNER_URL; the grants go to the user of
+    MPESA_MCP_DATABASE_URL. Safe to run again.
+    """
     with refusals():
-        result = asyncio.run(_upgrade(quiet_settings()))
+        result = asyncio.run(_upgrade(quiet_settings(), callbacks_role))
     emit(result, as_json=as_json)
 
 
-async def _upgrade(settings: "Settings") -> Document:
+async def _upgrade(settings: "Settings", callbacks_role: str | None) -> Document:
     from sqlalchemy.exc import SQLAlchemyError
 
     from mpesa_mcp.store.migrate import RevisionState, revision_state
@@ -47,7 +61,7 @@ async def _upgrade(settings: "Settings") -> Document:
             raise DatabaseNotUpgraded(
                 "The database belongs to a newer version of mpesa-mcp. Install that version; nothing was changed."
             )
-        await run_migrations(url)
+        await run_migrations(url, application_url=settings.database_url, callbacks_role=callbacks_role)
     except ModuleNotFoundError:
         raise DatabaseNotUpgraded(
             "The driver for this database is not installed. For PostgreSQL: pip install 'mpesa-mcp-server[postgres]'."

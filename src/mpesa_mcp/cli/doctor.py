@@ -18,6 +18,7 @@ from mpesa_mcp.errors import InputError
 from mpesa_mcp.values import Environment
 
 if TYPE_CHECKING:
+    from mpesa_mcp.daraja.trouble import Reason
     from mpesa_mcp.settings import Settings
 
 commands = typer.Typer()
@@ -73,10 +74,12 @@ async def examine() -> Sequence[Finding]:
     usable = all(finding.status is Status.OK for finding in findings)
     database, readable = await _database(settings)
     findings += [database, *_database_files(settings)]
+    if readable:
+        findings += await _database_role(settings)
     shortcodes = Shortcodes()
     if usable and readable:
         shortcodes, credentials = await _credentials(settings)
-        findings.append(credentials)
+        findings += [credentials, *await _daraja(settings)]
     return [*findings, _public_url(settings, shortcodes), await _certificate(settings, shortcodes)]
 
 
@@ -136,6 +139,38 @@ async def _database(settings: "Settings") -> tuple[Finding, bool]:
         case RevisionState.UNREACHABLE:
             fix = "Check MPESA_MCP_DATABASE_URL, and that the database runs."
             return Finding(name, Status.PROBLEM, "The database cannot be reached.", fix), False
+
+
+async def _database_role(settings: "Settings") -> Sequence[Finding]:
+    """Whether row-level security binds this program: it does not bind a table's owner, nor a superuser."""
+    from mpesa_mcp.store.engine import StoreUnavailable, open_store
+
+    store = open_store(settings.effective_database_url)
+    try:
+        role = await store.role()
+    except StoreUnavailable as away:
+        return [Finding("database_role", Status.PROBLEM, away.message, "Run: mpesa-mcp doctor again")]
+    finally:
+        await store.close()
+    if role is None:
+        return []
+    if role.is_restricted:
+        return [Finding("database_role", Status.OK, "Row-level security binds the role this program connects as.")]
+    marks = {
+        "is a superuser": role.is_superuser,
+        "has BYPASSRLS": role.bypasses_row_security,
+        "owns tables": role.owns_tables,
+    }
+    what = " and ".join(words for words, is_so in marks.items() if is_so)
+    return [
+        Finding(
+            "database_role",
+            Status.WARNING,
+            f"The role this program connects as {what}, so row-level security does not bind it.",
+            "Make a role with LOGIN alone for MPESA_MCP_DATABASE_URL, put the owner into "
+            "MPESA_MCP_DATABASE_OWNER_URL, and run: mpesa-mcp db upgrade",
+        )
+    ]
 
 
 def _database_files(settings: "Settings") -> Sequence[Finding]:
@@ -200,6 +235,58 @@ def _present(settings: "Settings", shortcodes: Shortcodes) -> Finding:
         )
     named = ", ".join(environment for environment in Environment if environment in shortcodes.environments)
     return Finding("credentials", Status.OK, f"Credentials are present and can be opened: {named}.")
+
+
+async def _daraja(settings: "Settings") -> Sequence[Finding]:
+    """Which environments' calls are paused, as the processes that make them have written down."""
+    from mpesa_mcp.daraja.circuits import CircuitState, outages
+    from mpesa_mcp.store.engine import StoreUnavailable, open_store
+    from mpesa_mcp.values import SystemClock
+
+    store = open_store(settings.effective_database_url)
+    now = SystemClock().now()
+    try:
+        found = await outages(store, now)
+    except StoreUnavailable as away:
+        return [Finding("daraja", Status.PROBLEM, away.message, "Run: mpesa-mcp doctor again")]
+    finally:
+        await store.close()
+    if not found:
+        return [Finding("daraja", Status.OK, "No calls to Safaricom are paused.")]
+    findings = []
+    for environment in Environment:
+        told = [outage for outage in found if outage.environment is environment]
+        if not told:
+            continue
+        reasons = " and ".join(dict.fromkeys(outage.reason.words for outage in told))
+        name = "The simulator" if environment is Environment.SIMULATOR else "Safaricom"
+        seconds = max(0, round((told[0].retry_at - now).total_seconds()))
+        again = f"in {seconds} s" if told[0].state is CircuitState.OPEN else "with the next payment"
+        findings.append(
+            Finding(
+                f"daraja_{environment}",
+                Status.WARNING,
+                f"{name} {reasons}. Payments wait in the queue and are not lost; it is tried again {again}.",
+                _remedy(environment, told[0].reason),
+            )
+        )
+    return findings
+
+
+def _remedy(environment: Environment, reason: "Reason") -> str:
+    from mpesa_mcp.daraja.trouble import Reason
+
+    if environment is Environment.SIMULATOR:
+        return "Start: mpesa-mcp simulator (or remove the faults that were ordered there)."
+    match reason:
+        case Reason.RATE_LIMITED | Reason.QUOTA_USED_UP:
+            return "Wait, or lower MPESA_MCP_DARAJA_CALLS_PER_SECOND; ask Safaricom for a higher limit."
+        case Reason.NOT_CONNECTED:
+            return "Check this machine's network, DNS and firewall; otherwise wait."
+        case Reason.WEB_PAGE:
+            return "Ask Safaricom whether this machine's address may reach Daraja, and whether the app is live."
+        case Reason.NO_ANSWER | Reason.SERVER_ERROR:
+            return "Wait; if it lasts, ask Safaricom about an outage or maintenance."
 
 
 def _public_url(settings: "Settings", shortcodes: Shortcodes) -> Finding:

@@ -1,16 +1,28 @@
-"""`mpesa-mcp payment`: the organization's payments, for the operator."""
+"""`mpesa-mcp payment`: the organization's payments, for the operator; and what a person decides about them."""
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mpesa_mcp.cli.output import JsonOption, OrgOption, emit, run
+from mpesa_mcp.cli.output import JsonOption, OrgOption, emit, operator, run
 
 if TYPE_CHECKING:
     from mpesa_mcp.payments.core import Core
     from mpesa_mcp.payments.records import PaymentRecord
 
-commands = typer.Typer(help="Read an organization's payments.", no_args_is_help=True)
+commands = typer.Typer(help="Read an organization's payments, and decide what needs a person.", no_args_is_help=True)
+
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="A payment id.")]
+ReasonOption = Annotated[str, typer.Option(help="Why, for the history and the audit: 2 to 200 characters.")]
+
+
+class Decision(StrEnum):
+    """What a person found out."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
 
 _COLUMNS = ("created_at", "payment_id", "kind", "status", "amount", "phone", "reference", "receipt", "environment")
 
@@ -74,6 +86,82 @@ def show(
     emit(document, as_json=False)
     typer.echo()
     emit(history, as_json=False, columns=("at", "event", "from", "to", "source", "code", "note"))
+
+
+@commands.command("review")
+def review(org: OrgOption, as_json: JsonOption = False) -> None:
+    """List what needs a person, longest waiting first: see `payment show`, then `payment resolve`."""
+
+    async def act(core: "Core") -> list[dict[str, object]]:
+        from mpesa_mcp.identity.organizations import organization_by_slug
+        from mpesa_mcp.payments.desk import payments_to_review
+
+        organization = await organization_by_slug(core.store, org)
+        return [
+            {
+                "payment_id": item.payment.payment_id,
+                "kind": item.payment.kind.value,
+                "status": item.payment.status.value,
+                "environment": item.payment.environment.value,
+                "amount": str(item.payment.amount),
+                "currency": "KES",
+                "phone": item.payment.phone.masked,
+                "why": item.why,
+                "since": item.since,
+                "last_code": item.last_code,
+            }
+            for item in await payments_to_review(core, organization.organization_id)
+        ]
+
+    columns = ("since", "payment_id", "kind", "status", "amount", "phone", "last_code", "why")
+    emit(run(act), as_json=as_json, columns=columns)
+
+
+@commands.command("resolve")
+def resolve(
+    org: OrgOption,
+    payment_id: IdArgument,
+    decision: Annotated[Decision, typer.Option("--as", help="What became of it.")],
+    reason: ReasonOption,
+    receipt: Annotated[str | None, typer.Option(help="Its M-PESA receipt, where it succeeded and you know it.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Settle an unknown or disputed payment as you found it. A later contradiction makes it disputed again."""
+
+    async def act(core: "Core") -> dict[str, object]:
+        from mpesa_mcp.identity.organizations import organization_by_slug
+        from mpesa_mcp.payments.desk import resolve_payment
+
+        organization = await organization_by_slug(core.store, org)
+        resolved = await resolve_payment(
+            core,
+            organization.organization_id,
+            payment_id,
+            succeeded=decision is Decision.SUCCEEDED,
+            reason=reason,
+            receipt=receipt,
+            actor=operator(),
+        )
+        return _document(resolved)
+
+    emit(run(act), as_json=as_json)
+
+
+@commands.command("withdraw")
+def withdraw(org: OrgOption, payment_id: IdArgument, reason: ReasonOption, as_json: JsonOption = False) -> None:
+    """Keep a queued payment from being sent."""
+
+    async def act(core: "Core") -> dict[str, object]:
+        from mpesa_mcp.identity.organizations import organization_by_slug
+        from mpesa_mcp.payments.desk import withdraw_payment
+
+        organization = await organization_by_slug(core.store, org)
+        withdrawn = await withdraw_payment(
+            core, organization.organization_id, payment_id, reason=reason, actor=operator()
+        )
+        return _document(withdrawn)
+
+    emit(run(act), as_json=as_json)
 
 
 def _document(payment: "PaymentRecord") -> dict[str, object]:

@@ -6,7 +6,8 @@ saw the first, so both belong to one attempt (daraja/codes.md §6).
 """
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 from typing import Final, Protocol
@@ -14,9 +15,11 @@ from typing import Final, Protocol
 import httpx2
 import structlog
 
+from mpesa_mcp.daraja.circuits import Turn
 from mpesa_mcp.daraja.conclusions import (
     Accepted,
     Conclusion,
+    Held,
     NotSent,
     Operation,
     Refused,
@@ -25,6 +28,7 @@ from mpesa_mcp.daraja.conclusions import (
     refuses_token,
 )
 from mpesa_mcp.daraja.credential import CertificateMissing, Certificates, security_credential
+from mpesa_mcp.daraja.gate import Gate
 from mpesa_mcp.daraja.oauth import TOKEN_PATH, DarajaUnreachable, FetchedToken, KeysRefused, authorization, read_token
 from mpesa_mcp.daraja.operations import (
     B2cPayment,
@@ -36,8 +40,16 @@ from mpesa_mcp.daraja.operations import (
     StkPush,
     StkQuery,
 )
-from mpesa_mcp.daraja.stk_answers import Decided, Nothing, StillPending, StkQueryAnswer, read_stk_answer
+from mpesa_mcp.daraja.stk_answers import (
+    Decided,
+    NotAsked,
+    Nothing,
+    StillPending,
+    StkQueryAnswer,
+    read_stk_answer,
+)
 from mpesa_mcp.daraja.transport import DEADLINE_SECONDS, Reply, create_http_client, exchange
+from mpesa_mcp.daraja.trouble import NO_ANSWER, trouble_in
 from mpesa_mcp.errors import InputError, ProviderError
 from mpesa_mcp.values import Clock, Environment, Secret
 
@@ -47,10 +59,13 @@ __all__ = [
     "DarajaUnreachable",
     "Decided",
     "FetchedToken",
+    "Held",
     "KeysRefused",
+    "NotAsked",
     "Nothing",
     "StillPending",
     "StkQueryAnswer",
+    "Turn",
     "create_http_client",
 ]
 
@@ -72,7 +87,11 @@ class AccessTokenSource(Protocol):
 
 
 class DarajaClient:
-    """One client serves every organization; what belongs to one arrives as the `app` and the request."""
+    """One client serves every organization; what belongs to one arrives as the `app` and the request.
+
+    Each call needs a turn at the gate. Who must know before it writes something down that the call may leave asks for
+    the turn first and passes it on; without one the call asks by itself, and is Held or NotAsked when there is none.
+    """
 
     def __init__(
         self,
@@ -81,50 +100,73 @@ class DarajaClient:
         certificates: Certificates,
         clock: Clock,
         *,
+        gate: Gate | None = None,
         deadline_seconds: float = DEADLINE_SECONDS,
     ) -> None:
+        """Without a `gate` every call may leave: for checking keys where there is no store."""
         self._http = http
+        self._gate = gate
         self._tokens = tokens
         self._certificates = certificates
         self._clock = clock
         self._deadline_seconds = deadline_seconds
 
-    async def stk_push(self, app: DarajaApp, request: StkPush) -> Conclusion:
+    @asynccontextmanager
+    async def turn(self, app: DarajaApp, *, refused_before: int = 0) -> AsyncIterator[Turn | Held]:
+        """Leave for one call, which may be waited for; or when to come back.
+
+        `refused_before` is how often the same call was turned away already: after a pause others try first.
+        """
+        if self._gate is None:
+            yield Turn()
+            return
+        async with self._gate.turn(app, refused_before=refused_before) as turn:
+            yield turn
+
+    async def stk_push(self, app: DarajaApp, request: StkPush, *, turn: Turn | None = None) -> Conclusion:
         """Prompts the customer. Two calls are two prompts (quirk 18)."""
-        return await self._submit(app, request.operation, request.path, request.body(self._clock.now()))
+        async with self._turn(app, turn) as own:
+            if isinstance(own, Held):
+                return own
+            return await self._submit(app, request.operation, request.path, request.body(self._clock.now()), own)
 
-    async def b2c(self, app: DarajaApp, request: B2cPayment) -> Conclusion:
+    async def b2c(self, app: DarajaApp, request: B2cPayment, *, turn: Turn | None = None) -> Conclusion:
         """Pays out. Daraja refuses a second call with the same originator conversation id (quirk 26)."""
-        return await self._submit_as_initiator(app, request)
+        return await self._submit_as_initiator(app, request, turn)
 
-    async def reversal(self, app: DarajaApp, request: Reversal) -> Conclusion:
+    async def reversal(self, app: DarajaApp, request: Reversal, *, turn: Turn | None = None) -> Conclusion:
         """Gives a received payment back. Two calls are two requests: there is no id of ours (quirk 40)."""
-        return await self._submit_as_initiator(app, request)
+        return await self._submit_as_initiator(app, request, turn)
 
-    async def balance(self, app: DarajaApp, request: BalanceInquiry) -> Conclusion:
+    async def balance(self, app: DarajaApp, request: BalanceInquiry, *, turn: Turn | None = None) -> Conclusion:
         """Asks for balances; moves nothing. With a bad initiator no result may ever come (quirk 9)."""
-        return await self._submit_as_initiator(app, request)
+        return await self._submit_as_initiator(app, request, turn)
 
-    async def transaction_status(self, app: DarajaApp, request: StatusInquiry) -> Conclusion:
+    async def transaction_status(
+        self, app: DarajaApp, request: StatusInquiry, *, turn: Turn | None = None
+    ) -> Conclusion:
         """Asks about a movement; moves nothing. The answer comes to the result address."""
-        return await self._submit_as_initiator(app, request)
+        return await self._submit_as_initiator(app, request, turn)
 
-    async def stk_query(self, app: DarajaApp, request: StkQuery) -> StkQueryAnswer:
+    async def stk_query(self, app: DarajaApp, request: StkQuery, *, turn: Turn | None = None) -> StkQueryAnswer:
         """Asks what became of a prompt; moves nothing."""
-        started = self._clock.now()
-        reply = await self._send(app, request.path, request.body(started))
-        if isinstance(reply, Reply):
-            answer = read_stk_answer(
-                reply.status,
-                reply.content_type,
-                reply.body,
-                checkout_request_id=request.checkout_request_id,
-                retry_after=reply.retry_after,
-            )
-        else:
-            answer = Nothing(reply.reason, reply.code)
-        self._log(app, request.operation, started, reply, type(answer).__name__, _code_of(answer))
-        return answer
+        async with self._turn(app, turn) as own:
+            if isinstance(own, Held):
+                return NotAsked(own.reason, own.code, until=own.until)
+            started = self._clock.now()
+            reply = await self._send(app, request.path, request.body(started), own)
+            if isinstance(reply, Reply):
+                answer = read_stk_answer(
+                    reply.status,
+                    reply.content_type,
+                    reply.body,
+                    checkout_request_id=request.checkout_request_id,
+                    retry_after=reply.retry_after,
+                )
+            else:
+                answer = Nothing(reply.reason, reply.code)
+            self._log(app, request.operation, started, reply, type(answer).__name__, _code_of(answer))
+            return answer
 
     async def fetch_token(self, app: DarajaApp) -> FetchedToken:
         """Asks Daraja for a new access token, which kills the one before. Raises KeysRefused, DarajaUnreachable."""
@@ -149,24 +191,37 @@ class DarajaClient:
         self._log(app, Operation.OAUTH, started, reply, "Fetched", None)
         return token
 
-    async def _submit_as_initiator(
-        self, app: DarajaApp, request: B2cPayment | Reversal | BalanceInquiry | StatusInquiry
-    ) -> Conclusion:
-        try:
-            key = await self._certificates.key_for(app)
-        except CertificateMissing as missing:
-            return Refused(missing.code, missing.message)
-        except DarajaUnreachable as unreachable:
-            return NotSent(unreachable.cause, _told(app, unreachable.message), None)
-        try:
-            credential = security_credential(request.initiator.password, key)
-        except InputError as unusable:
-            return Refused("initiator_password", unusable.message)
-        return await self._submit(app, request.operation, request.path, request.body(credential))
+    @asynccontextmanager
+    async def _turn(self, app: DarajaApp, given: Turn | None) -> AsyncIterator[Turn | Held]:
+        if given is not None:
+            yield given
+            return
+        async with self.turn(app) as own:
+            yield own
 
-    async def _submit(self, app: DarajaApp, operation: Operation, path: str, body: Body) -> Conclusion:
+    async def _submit_as_initiator(
+        self, app: DarajaApp, request: B2cPayment | Reversal | BalanceInquiry | StatusInquiry, turn: Turn | None
+    ) -> Conclusion:
+        async with self._turn(app, turn) as own:
+            if isinstance(own, Held):
+                return own
+            try:
+                key = await self._certificates.key_for(app)
+            except CertificateMissing as missing:
+                return Refused(missing.code, missing.message)
+            except DarajaUnreachable as unreachable:
+                unsent = NotSent(unreachable.cause, _told(app, unreachable.message), None)
+                own.called, own.trouble = True, trouble_in(unsent)
+                return unsent
+            try:
+                credential = security_credential(request.initiator.password, key)
+            except InputError as unusable:
+                return Refused("initiator_password", unusable.message)
+            return await self._submit(app, request.operation, request.path, request.body(credential), own)
+
+    async def _submit(self, app: DarajaApp, operation: Operation, path: str, body: Body, turn: Turn) -> Conclusion:
         started = self._clock.now()
-        reply = await self._send(app, path, body)
+        reply = await self._send(app, path, body, turn)
         conclusion: Conclusion
         if isinstance(reply, Reply):
             conclusion = conclude(
@@ -177,7 +232,14 @@ class DarajaClient:
         self._log(app, operation, started, reply, type(conclusion).__name__, _code_of(conclusion))
         return conclusion
 
-    async def _send(self, app: DarajaApp, path: str, body: Body) -> Reply | Refused | NotSent | Unknown:
+    async def _send(self, app: DarajaApp, path: str, body: Body, turn: Turn) -> Reply | Refused | NotSent | Unknown:
+        # A call that is cut off got no answer.
+        turn.called, turn.trouble = True, NO_ANSWER
+        reply = await self._send_with_token(app, path, body)
+        turn.trouble = trouble_in(reply)
+        return reply
+
+    async def _send_with_token(self, app: DarajaApp, path: str, body: Body) -> Reply | Refused | NotSent | Unknown:
         """One request under the current token, and the same once more under a new one if the gateway refused that.
 
         A second refusal is not the token's fault: the app lacks the product (quirk 54). It is concluded as any answer.

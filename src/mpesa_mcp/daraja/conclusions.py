@@ -8,7 +8,8 @@ Reasons are sentences of ours. Daraja's prose is compared with known texts and g
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -61,6 +62,20 @@ class NotSent:
     code: str
     reason: str
     retry_after_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Held(NotSent):
+    """Not even tried: calls of the app are paused, or too many wait. It uses up no try.
+
+    `until` is when this call may come again, `others_until` when any other of the app's may.
+    """
+
+    code: str = "held"
+    reason: str = "Requests to Safaricom are paused for a moment; nothing was sent."
+    retry_after_seconds: float | None = None
+    until: datetime = field(kw_only=True)
+    others_until: datetime = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,30 @@ _ECHOED_TOKEN = re.compile(r"(?P<prose>invalid access token\s{0,8}+-\s{0,8}+)[A-
 _LONG_BASE64 = re.compile(r"(?:[A-Za-z0-9+=]|\\?/){96,}+")
 
 
+# Everything that a pattern here must contain to match, as it stands in a body of plain ASCII without escapes.
+_TRACES: Final = (
+    *(b"credential", b"initiator", b"passw", b"passkey", b"token", b"authorization", b"consumer"),
+    *(b"bearer", b"basic", b"/cb", b"2fcb", b"\\", b"\x00"),
+)
+_BASE64_AS_X: Final = bytes(
+    ord("x") if chr(byte) in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=" else ord(" ")
+    for byte in range(256)
+)
+
+
+def is_plain(raw: bytes) -> bool:
+    """Whether `redact` would surely give the body back as it is; microseconds for what `redact` takes a hundred times.
+
+    Most bodies are plain: Safaricom's results hold no secret of ours.
+    """
+    lowered = raw.lower()
+    return (
+        raw.isascii()
+        and not any(trace in lowered for trace in _TRACES)
+        and b"x" * 96 not in raw.translate(_BASE64_AS_X)
+    )
+
+
 def redact(raw: bytes) -> str:
     """The body as text that is safe to store: secrets become `…`, our callback paths `/cb/…`.
 

@@ -5,6 +5,7 @@ without a text, within one minute. Only a result code of the table, for the chec
 """
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 from mpesa_mcp.daraja.bodies import Malformed, code_at, id_at, read_object
@@ -32,6 +33,13 @@ class Nothing:
 
     reason: str
     code: str = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class NotAsked(Nothing):
+    """The question was held back before it left; it may be asked again at `until`, and this one does not count."""
+
+    until: datetime = field(kw_only=True)
 
 
 StkQueryAnswer = Decided | StillPending | Nothing

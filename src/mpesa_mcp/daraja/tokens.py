@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 
 import anyio
 from sqlalchemy import or_, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import CursorResult
 from sqlmodel import Field, col, select
 
@@ -20,7 +19,7 @@ from mpesa_mcp.daraja.oauth import DarajaUnreachable, FetchedToken
 from mpesa_mcp.daraja.operations import DarajaApp
 from mpesa_mcp.store.engine import Store
 from mpesa_mcp.store.keyring import DARAJA_TOKENS, Keyring
-from mpesa_mcp.store.tables import PlatformTable, moment
+from mpesa_mcp.store.tables import PlatformTable, insert_if_absent, moment
 from mpesa_mcp.values import Clock, Secret
 from mpesa_mcp.values.sealing import SealBroken, SealingKey
 
@@ -43,6 +42,12 @@ class DarajaToken(PlatformTable, table=True):
     expires_at: datetime | None = moment(nullable=True)
     lease_until: datetime | None = moment(nullable=True)
     fence: int = 0
+
+
+def app_id_of(key: SealingKey, app: DarajaApp) -> str:
+    """What an app is called in our tables: a hash keyed with the platform key DARAJA_TOKENS."""
+    # The secret belongs to the identity: who knows only a consumer key does not get at the app's token.
+    return key.digest("\n".join((app.base_url, app.consumer_key, app.consumer_secret.reveal())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +128,9 @@ class AccessTokens:
     async def _take_lease(self, app_id: str) -> int | None:
         now = self._clock.now()
         async with self._store.platform() as session:
-            insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-            await session.execute(insert(DarajaToken).values(app_id=app_id, fence=0).on_conflict_do_nothing())
+            await session.execute(
+                insert_if_absent(session.get_bind().dialect.name, DarajaToken, app_id=app_id, fence=0)
+            )
             taken = await session.execute(
                 update(DarajaToken)
                 .where(
@@ -151,8 +157,7 @@ class AccessTokens:
 
     async def _identify(self, app: DarajaApp) -> tuple[str, SealingKey]:
         key = await self._keyring.platform_key(DARAJA_TOKENS)
-        # The secret belongs to the identity: who knows only a consumer key does not get at the app's token.
-        return key.digest("\n".join((app.base_url, app.consumer_key, app.consumer_secret.reveal()))), key
+        return app_id_of(key, app), key
 
     def _fresh(self, held: _Held | None) -> _Held | None:
         return held if held is not None and held.expires_at - _MARGIN > self._clock.now() else None

@@ -19,7 +19,8 @@ from mpesa_mcp.daraja.conclusions import NotSent, Unknown
 TIMEOUTS: Final = httpx2.Timeout(connect=5, write=10, pool=5, read=30)
 DEADLINE_SECONDS: Final = 45.0
 # Connections are dropped before Daraja's gateway drops them, so that few requests die on a closing one.
-LIMITS: Final = httpx2.Limits(max_connections=50, max_keepalive_connections=20, keepalive_expiry=15)
+# There are more of them than a worker makes calls at once: nobody's slow calls keep another from connecting.
+LIMITS: Final = httpx2.Limits(max_connections=200, max_keepalive_connections=20, keepalive_expiry=15)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Organizations: making one, finding one by its slug, listing them.
+"""Organizations: making one, finding one by its slug, listing them, what it has chosen.
 
 Only the slug and the list cross organizations, through `store.crossings`; everything else reads inside one.
 """
@@ -16,7 +16,7 @@ from mpesa_mcp.identity.names import checked_name, checked_slug
 from mpesa_mcp.store.crossings import find_organization, list_organizations
 from mpesa_mcp.store.engine import Store
 from mpesa_mcp.store.tenancy import OrganizationSession
-from mpesa_mcp.values import Clock, new_id, random_hex
+from mpesa_mcp.values import Clock, Kes, new_id, random_hex
 
 _CALLBACK_ID_BITS = 128
 
@@ -41,6 +41,7 @@ class OrganizationRecord:
     status: OrganizationStatus
     callback_id: str
     created_at: datetime
+    confirm_payouts_from: Kes
 
 
 async def create_organization(store: Store, clock: Clock, *, name: str, slug: str, actor: str) -> OrganizationRecord:
@@ -97,6 +98,29 @@ async def get_organization(session: OrganizationSession) -> OrganizationRecord:
     return _record(row)
 
 
+async def confirm_payouts_from(
+    store: Store, clock: Clock, *, organization_id: str, amount: Kes, actor: str
+) -> OrganizationRecord:
+    """Sets the amount from which a payout's success must be confirmed by our own question; 0 is every payout.
+
+    Raises NotFoundError.
+    """
+    async with store.session(organization_id) as session:
+        row = await session.lock(Organization, organization_id)
+        if row is None:
+            raise NotFoundError("organization")
+        audit.record(
+            session,
+            clock,
+            actor=actor,
+            action="organization.changed",
+            subject=organization_id,
+            detail={"confirm_payouts_from": str(amount), "before": str(Kes(row.confirm_payouts_from_cents))},
+        )
+        row.confirm_payouts_from_cents = amount.cents
+        return _record(row)
+
+
 def _record(row: Organization) -> OrganizationRecord:
     return OrganizationRecord(
         organization_id=row.organization_id,
@@ -105,4 +129,5 @@ def _record(row: Organization) -> OrganizationRecord:
         status=OrganizationStatus(row.status),
         callback_id=row.callback_id,
         created_at=row.created_at,
+        confirm_payouts_from=Kes(row.confirm_payouts_from_cents),
     )

@@ -3,27 +3,34 @@
 A send is: take the queued row under a lease, commit an attempt with its callback token and the status `sending`, call
 Daraja with no transaction open, conclude. A crash between the commit and the conclusion leaves `sending` behind a
 lease that runs out, and then the payment is unknown: asked about, never sent again.
+
+While calls of its Daraja app are paused a payment makes no attempt. It is put back as it was, only due later.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
 from typing import assert_never
 
 import structlog
-from sqlalchemy import update
-from sqlmodel import col
+from sqlalchemy import ColumnElement, and_, or_, update
+from sqlmodel import col, select
 
+from mpesa_mcp import audit
+from mpesa_mcp.credentials.opening import OpenShortcode
 from mpesa_mcp.credentials.shortcodes import open_shortcode
-from mpesa_mcp.daraja.conclusions import Conclusion, Operation
+from mpesa_mcp.daraja.circuits import Turn
+from mpesa_mcp.daraja.conclusions import Conclusion, Held, Operation
 from mpesa_mcp.daraja.operations import B2cPayment, Purpose, Reversal, StkPush
 from mpesa_mcp.errors import MpesaMcpError
 from mpesa_mcp.payments.attempts import NewAttempt, add_attempt, not_prepared, within_deadline
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.history import record_history
 from mpesa_mcp.payments.models import Payment
-from mpesa_mcp.payments.outcomes import conclude_send, move
+from mpesa_mcp.payments.outcomes import conclude_send, lock_payment, move
 from mpesa_mcp.payments.schedule import QUEUE_LIFE, SEND_LEASE
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, next_status
 from mpesa_mcp.store.crossings import Claim, DueTable, claim_due
+from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Environment, Kes, Msisdn
 
 log = structlog.get_logger(__name__)
@@ -35,7 +42,7 @@ _OPERATIONS = {
 }
 
 
-async def claim_queued(core: Core, limit: int) -> Sequence[Claim]:
+async def claim_queued(core: Core, limit: int, passing_over: Collection[str] = ()) -> Sequence[Claim]:
     """Takes queued payments that are due, for `send_payment`."""
     return await claim_due(
         core.store,
@@ -44,31 +51,105 @@ async def claim_queued(core: Core, limit: int) -> Sequence[Claim]:
         now=core.clock.now(),
         lease=SEND_LEASE,
         limit=limit,
+        passing_over=passing_over,
     )
 
 
 async def send_payment(core: Core, claim: Claim) -> None:
-    """Sends one claimed payment, at most once."""
+    """Sends one claimed payment, at most once; or expires it, or puts it back while its app is paused."""
     async with core.store.reading(claim.organization_id) as session:
         payment = await session.get(Payment, claim.id)
     assert payment is not None  # rows of payments are never deleted
-    attempt = await _commit_attempt(core, claim, payment)
-    if attempt is None:
+    if core.clock.now() > _given_up_at(payment):
+        await _give_up(core, claim)
         return
-    conclusion = await _call(core, payment, attempt)
+    try:
+        shortcode = await open_shortcode(
+            core.store, core.keyring, core.settings, payment.organization_id, payment.shortcode_id
+        )
+    except MpesaMcpError as problem:
+        if attempt := await _commit_attempt(core, claim, payment):
+            await _conclude(core, claim, payment, attempt, not_prepared(problem))
+        return
+    async with core.daraja.turn(shortcode.app, refused_before=payment.not_sent_count) as turn:
+        if isinstance(turn, Held):
+            await _put_back(core, claim, payment, turn)
+            return
+        attempt = await _commit_attempt(core, claim, payment)
+        if attempt is None:
+            return
+        conclusion = await _call(core, payment, shortcode, attempt, turn)
+    await _conclude(core, claim, payment, attempt, conclusion)
+
+
+async def _put_back(core: Core, claim: Claim, payment: Payment, held: Held) -> None:
+    """No attempt, no try used up, and the same place: of rows that are due together the oldest goes first.
+
+    What waits for the same shortcode would learn the same, so it is put back too, unless it must expire before.
+    """
+    now, given_up_at = core.clock.now(), _given_up_at(payment)
+    life = given_up_at - payment.created_at
+    async with core.store.session(claim.organization_id) as session:
+        # Looked at again when it is too old, should that come first.
+        await _wait(session, min(held.until, given_up_at + timedelta(seconds=1)), _is_held(claim))
+        if held.others_until <= now:
+            return  # only this one waits: others may probe
+        others = _waits(
+            now,
+            held.others_until,
+            col(Payment.shortcode_id) == payment.shortcode_id,
+            col(Payment.kind) == payment.kind,
+            col(Payment.created_at) >= held.others_until - life,
+        )
+        await _wait(session, held.others_until, others)
+
+
+def _is_held(claim: Claim) -> ColumnElement[bool]:
+    """This payment, if the claim still holds it."""
+    return and_(col(Payment.id) == claim.id, col(Payment.fence) == claim.fence)
+
+
+def _waits(now: datetime, until: datetime, *more: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Nobody holds it, and it would be looked at before `until`."""
+    waiting = select(Payment.id).where(
+        col(Payment.status) == PaymentStatus.QUEUED,
+        col(Payment.next_action_at) < until,
+        or_(col(Payment.lease_until).is_(None), col(Payment.lease_until) <= now),
+        *more,
+    )
+    # What somebody is changing at this moment is not waiting; and nobody waits for anybody here.
+    return col(Payment.id).in_(waiting.with_for_update(skip_locked=True))
+
+
+async def _wait(session: OrganizationSession, until: datetime, which: ColumnElement[bool]) -> None:
+    await session.change(
+        update(Payment)
+        .where(col(Payment.status) == PaymentStatus.QUEUED, which)
+        .values(next_action_at=until, lease_until=None)
+    )
+
+
+def _given_up_at(payment: Payment) -> datetime:
+    return payment.created_at + QUEUE_LIFE[PaymentKind(payment.kind)]
+
+
+async def _give_up(core: Core, claim: Claim) -> None:
+    async with core.store.session(claim.organization_id) as session:
+        payment = await lock_payment(session, claim.id)
+        reason = "It waited too long to be sent and was given up; nothing was sent."
+        await move(core, session, payment, PaymentEvent.TOO_OLD, source="dispatch", reason=reason)
+
+
+async def _conclude(core: Core, claim: Claim, payment: Payment, attempt: NewAttempt, conclusion: Conclusion) -> None:
     log.info("payment_sent", payment_id=payment.id, kind=payment.kind, conclusion=type(conclusion).__name__)
     await conclude_send(core, claim, attempt.attempt_id, conclusion)
 
 
 async def _commit_attempt(core: Core, claim: Claim, payment: Payment) -> NewAttempt | None:
-    """Commits the attempt and `sending`; None when the payment is stale or no longer ours to send."""
+    """Commits the attempt and `sending`; None when the payment is no longer ours to send."""
     now = core.clock.now()
     kind = PaymentKind(payment.kind)
     async with core.store.session(claim.organization_id) as session:
-        if now - payment.created_at > QUEUE_LIFE[kind]:
-            reason = "It waited too long to be sent and was given up; nothing was sent."
-            await move(core, session, payment, PaymentEvent.TOO_OLD, source="dispatch", reason=reason)
-            return None
         sending = next_status(PaymentStatus.QUEUED, PaymentEvent.ATTEMPT_COMMITTED)
         taken = await session.change(
             update(Payment)
@@ -91,6 +172,7 @@ async def _commit_attempt(core: Core, claim: Claim, payment: Payment) -> NewAtte
             after=sending,
             source="dispatch",
         )
+        audit.record(session, core.clock, actor="system", action=f"payment.{sending}", subject=claim.id)
         return await add_attempt(
             core,
             session,
@@ -100,12 +182,9 @@ async def _commit_attempt(core: Core, claim: Claim, payment: Payment) -> NewAtte
         )
 
 
-async def _call(core: Core, payment: Payment, attempt: NewAttempt) -> Conclusion:
+async def _call(core: Core, payment: Payment, shortcode: OpenShortcode, attempt: NewAttempt, turn: Turn) -> Conclusion:
     """The HTTP call. Whatever keeps it from being made is a send that did not happen."""
     try:
-        shortcode = await open_shortcode(
-            core.store, core.keyring, core.settings, payment.organization_id, payment.shortcode_id
-        )
         amount = Kes(payment.amount_cents)
         match PaymentKind(payment.kind):
             case PaymentKind.STK_PUSH:
@@ -120,7 +199,7 @@ async def _call(core: Core, payment: Payment, attempt: NewAttempt) -> Conclusion
                     description=payment.description,
                     callback_url=attempt.result_url,
                 )
-                call = core.daraja.stk_push(shortcode.app, push)
+                call = core.daraja.stk_push(shortcode.app, push, turn=turn)
             case PaymentKind.B2C:
                 assert payment.originator_conversation_id is not None
                 payout = B2cPayment(
@@ -135,7 +214,7 @@ async def _call(core: Core, payment: Payment, attempt: NewAttempt) -> Conclusion
                     result_url=attempt.result_url,
                     timeout_url=attempt.timeout_url,
                 )
-                call = core.daraja.b2c(shortcode.app, payout)
+                call = core.daraja.b2c(shortcode.app, payout, turn=turn)
             case PaymentKind.REVERSAL:
                 assert payment.reverses_receipt is not None
                 reversal = Reversal(
@@ -147,7 +226,7 @@ async def _call(core: Core, payment: Payment, attempt: NewAttempt) -> Conclusion
                     result_url=attempt.result_url,
                     timeout_url=attempt.timeout_url,
                 )
-                call = core.daraja.reversal(shortcode.app, reversal)
+                call = core.daraja.reversal(shortcode.app, reversal, turn=turn)
             case unreachable:
                 assert_never(unreachable)
     except MpesaMcpError as problem:

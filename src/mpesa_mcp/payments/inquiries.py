@@ -4,7 +4,7 @@ They travel the way payments do (row, attempt with token, callback, outcome) but
 in five minutes expires and may be asked again, and a question is only repeated by asking it anew.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,27 +12,25 @@ from sqlalchemy import update
 from sqlmodel import col, select
 
 from mpesa_mcp import audit
-from mpesa_mcp.credentials.shortcodes import ShortcodeNeed, choose_shortcode, open_shortcode
-from mpesa_mcp.daraja.conclusions import Accepted, Conclusion, NotSent, Operation, Refused, Unknown
-from mpesa_mcp.daraja.operations import BalanceInquiry, StatusInquiry
-from mpesa_mcp.errors import MpesaMcpError
+from mpesa_mcp.credentials.shortcodes import ShortcodeNeed, choose_shortcode
 from mpesa_mcp.identity.principal import NotAllowed, Principal
-from mpesa_mcp.payments.attempts import NewAttempt, add_attempt, not_prepared, within_deadline
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.models import BalanceSnapshot, Inquiry, Payment
-from mpesa_mcp.payments.outcomes import record_reply
+from mpesa_mcp.payments.outcomes import lock_payment, stop_asking
 from mpesa_mcp.payments.reading import inquiry_record
 from mpesa_mcp.payments.records import InquiryRecord, InquiryStatus
 from mpesa_mcp.payments.requests import InquiryKind, check_receipt
-from mpesa_mcp.payments.schedule import INQUIRY_LIFE, NOT_SENT_TRIES, SEND_LEASE, resend_after
-from mpesa_mcp.store.crossings import Claim, DueTable, claim_due
+from mpesa_mcp.store.crossings import DueTable
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Environment, Role, new_id
 
 # How long a question under way answers the next caller too; after that its answer may be lost.
 _SAME_QUESTION = timedelta(seconds=60)
+RECONCILIATION = "reconciliation"
+_NOT_ANSWERABLE = (
+    "Safaricom does not let this organization's initiator or app ask what became of it; a person must find out."
+)
 OPEN = [InquiryStatus.QUEUED, InquiryStatus.SENDING, InquiryStatus.PENDING]
-_OPERATIONS = {InquiryKind.BALANCE: Operation.BALANCE, InquiryKind.STATUS: Operation.TRANSACTION_STATUS}
 
 
 async def ask_balance(core: Core, principal: Principal, *, max_age: timedelta) -> InquiryRecord:
@@ -119,66 +117,18 @@ def add_status_inquiry(session: OrganizationSession, payment: Payment, now: date
             environment=Environment(payment.environment),
             shortcode_id=payment.shortcode_id,
             shortcode=payment.shortcode,
-            created_by="reconciliation",
+            created_by=RECONCILIATION,
             payment_id=payment.id,
             original_conversation_id=conversation_id,
         )
     )
 
 
-async def claim_queued_inquiries(core: Core, limit: int) -> Sequence[Claim]:
-    """Takes inquiries that are due to be sent, for `send_inquiry`."""
-    return await _claim(core, [InquiryStatus.QUEUED], limit)
-
-
-async def claim_stale_inquiries(core: Core, limit: int) -> Sequence[Claim]:
-    """Takes inquiries that nobody answered in time, for `expire_inquiry`."""
-    return await _claim(core, [InquiryStatus.SENDING, InquiryStatus.PENDING], limit)
-
-
-async def send_inquiry(core: Core, claim: Claim) -> None:
-    """Sends one claimed question and records how it left."""
-    now = core.clock.now()
-    async with core.store.session(claim.organization_id) as session:
-        inquiry = await session.get(Inquiry, claim.id)
-        assert inquiry is not None
-        if not await _change(
-            session, claim, [InquiryStatus.QUEUED], status=InquiryStatus.SENDING, next_action_at=now + SEND_LEASE
-        ):
-            return
-        attempt = await add_attempt(
-            core,
-            session,
-            operation=_OPERATIONS[InquiryKind(inquiry.kind)],
-            environment=Environment(inquiry.environment),
-            inquiry_id=claim.id,
-        )
-    conclusion = await _call(core, inquiry, attempt)
-    now = core.clock.now()
-    async with core.store.session(claim.organization_id) as session:
-        await record_reply(session, attempt.attempt_id, conclusion, now)
-        session.wake(claim.id, DueTable.CALLBACKS)
-        await _change(
-            session,
-            claim,
-            [InquiryStatus.SENDING],
-            updated_at=now,
-            lease_until=None,
-            **_after(inquiry, conclusion, now),
-        )
-
-
-async def expire_inquiry(core: Core, claim: Claim) -> None:
-    async with core.store.session(claim.organization_id) as session:
-        await _change(
-            session,
-            claim,
-            [InquiryStatus.SENDING, InquiryStatus.PENDING],
-            status=InquiryStatus.EXPIRED,
-            reason="Safaricom did not answer this question in time. It moved nothing; ask again.",
-            updated_at=core.clock.now(),
-            next_action_at=None,
-        )
+async def nobody_may_ask(core: Core, session: OrganizationSession, inquiry: Inquiry, code: str) -> None:
+    """Safaricom refused to be asked by us: leaves the payment that reconciliation asked about to a person."""
+    if inquiry.created_by == RECONCILIATION and inquiry.payment_id is not None:
+        payment = await lock_payment(session, inquiry.payment_id)
+        await stop_asking(core, session, payment, code=code, reason=_NOT_ANSWERABLE)
 
 
 async def answer_inquiry(
@@ -234,78 +184,3 @@ def _new(organization_id: str, kind: InquiryKind, now: datetime, **values: Any) 
         next_action_at=now,
         **values,
     )
-
-
-async def _claim(core: Core, statuses: Sequence[InquiryStatus], limit: int) -> Sequence[Claim]:
-    return await claim_due(
-        core.store, DueTable.INQUIRIES, statuses=statuses, now=core.clock.now(), lease=SEND_LEASE, limit=limit
-    )
-
-
-async def _change(session: OrganizationSession, claim: Claim, expected: list[InquiryStatus], **values: Any) -> bool:
-    changed = await session.change(
-        update(Inquiry)
-        .where(col(Inquiry.id) == claim.id, col(Inquiry.status).in_(expected), col(Inquiry.fence) == claim.fence)
-        .values(**values)
-    )
-    return changed == 1
-
-
-def _after(inquiry: Inquiry, conclusion: Conclusion, now: datetime) -> dict[str, Any]:
-    match conclusion:
-        case Accepted() | Unknown():
-            # Unclear or not, the answer may come; asking twice would harm nobody but the rate limit.
-            return {"status": InquiryStatus.PENDING, "next_action_at": now + INQUIRY_LIFE}
-        case NotSent() if inquiry.not_sent_count + 1 < NOT_SENT_TRIES:
-            tried = inquiry.not_sent_count + 1
-            again = now + resend_after(tried, conclusion.retry_after_seconds)
-            return {
-                "status": InquiryStatus.QUEUED,
-                "next_action_at": again,
-                "not_sent_count": tried,
-                "reason": conclusion.reason,
-            }
-        case NotSent() | Refused():
-            return {
-                "status": InquiryStatus.FAILED,
-                "result_code": conclusion.code,
-                "reason": conclusion.reason,
-                "next_action_at": None,
-            }
-
-
-async def _call(core: Core, inquiry: Inquiry, attempt: NewAttempt) -> Conclusion:
-    try:
-        shortcode = await open_shortcode(
-            core.store, core.keyring, core.settings, inquiry.organization_id, inquiry.shortcode_id
-        )
-        initiator = shortcode.require_initiator()
-        if InquiryKind(inquiry.kind) is InquiryKind.BALANCE:
-            call = core.daraja.balance(
-                shortcode.app,
-                BalanceInquiry(
-                    shortcode=shortcode.shortcode,
-                    shortcode_type=shortcode.type,
-                    initiator=initiator,
-                    remarks="Balance",
-                    result_url=attempt.result_url,
-                    timeout_url=attempt.timeout_url,
-                ),
-            )
-        else:
-            call = core.daraja.transaction_status(
-                shortcode.app,
-                StatusInquiry(
-                    shortcode=shortcode.shortcode,
-                    shortcode_type=shortcode.type,
-                    initiator=initiator,
-                    receipt=inquiry.receipt,
-                    original_conversation_id=inquiry.original_conversation_id,
-                    remarks="Status",
-                    result_url=attempt.result_url,
-                    timeout_url=attempt.timeout_url,
-                ),
-            )
-    except MpesaMcpError as problem:
-        return not_prepared(problem)
-    return await within_deadline(call)

@@ -165,15 +165,14 @@ async def _draft(
 
 async def _reversible(session: OrganizationSession, environment: Environment, receipt: str) -> Payment:
     """The succeeded incoming payment with this receipt; any other receipt is not found."""
-    received = await session.first(
-        select(Payment).where(
-            Payment.receipt == receipt,
-            Payment.kind == PaymentKind.STK_PUSH,
-            Payment.environment == environment,
-            Payment.status == PaymentStatus.SUCCEEDED,
+    named = await session.first(
+        select(Payment.id).where(
+            Payment.receipt == receipt, Payment.kind == PaymentKind.STK_PUSH, Payment.environment == environment
         )
     )
-    if received is None:
+    # Held from here on: of two callers the second finds what the first has made of it.
+    received = await session.lock(Payment, named) if named is not None else None
+    if received is None or PaymentStatus(received.status) is not PaymentStatus.SUCCEEDED:
         raise NotReversible
     under_way = await session.first(
         select(Payment.id).where(

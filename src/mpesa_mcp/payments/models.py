@@ -108,6 +108,8 @@ class Hint(OrganizationTable, table=True):
     receipt: str | None = Field(default=None, max_length=20)
     untrusted_text: str | None = Field(default=None, max_length=200)
     received_at: datetime = moment()
+    # When Safaricom last answered our own question about it without confirming it.
+    answered_at: datetime | None = moment(nullable=True)
 
 
 class PaymentHistory(OrganizationTable, table=True):

@@ -50,14 +50,28 @@ _EVENT_OF = {
 }
 
 
+async def lock_payment(session: OrganizationSession, payment_id: str) -> Payment:
+    """The payment, kept from everybody else until this transaction ends.
+
+    A reversal decides about the payment it reverses, too. That one is always taken first, so that no two transactions
+    can wait for each other.
+    """
+    payment = await session.get(Payment, payment_id)
+    assert payment is not None  # rows of payments are never deleted
+    if payment.reverses_payment_id is not None:
+        await session.lock(Payment, payment.reverses_payment_id)
+    locked = await session.lock(Payment, payment_id)
+    assert locked is not None
+    return locked
+
+
 async def conclude_send(core: Core, claim: Claim, attempt_id: str, conclusion: Conclusion) -> None:
     """Records what the HTTP call came to, and moves the payment accordingly, if this sender still holds it."""
     now = core.clock.now()
     async with core.store.session(claim.organization_id) as session:
+        payment = await lock_payment(session, claim.id)
         await record_reply(session, attempt_id, conclusion, now)
         session.wake(DueTable.CALLBACKS)
-        payment = await session.get(Payment, claim.id)
-        assert payment is not None
         event, values = _after_send(core, payment, conclusion, now)
         if payment.fence != claim.fence:
             # Paused past the lease: reconciliation took over, and only evidence counts from here on.
@@ -118,7 +132,7 @@ def _after_send(
 
 
 async def apply_evidence(core: Core, session: OrganizationSession, payment_id: str, evidence: Evidence) -> bool:
-    """Moves the payment as the evidence says, in the caller's transaction; repeated evidence is a recorded no-op.
+    """Moves the payment, locked by the caller, as the evidence says; repeated evidence is a recorded no-op.
 
     False when the evidence cannot be this payment's, because another one has its receipt.
     """
@@ -148,6 +162,25 @@ async def receipt_is_taken(session: OrganizationSession, receipt: str, payment_i
     return await session.first(other) is not None
 
 
+async def stop_asking(
+    core: Core, session: OrganizationSession, payment: Payment, *, code: str | None, reason: str
+) -> None:
+    """Leaves an unsettled payment to a person: unknown, with `reason`, and no further question of ours."""
+    if PaymentStatus(payment.status) is PaymentStatus.PENDING:
+        await move(core, session, payment, PaymentEvent.UNCLEAR, source="question", code=code, reason=reason)
+        return
+    stopped = await session.change(
+        update(Payment)
+        .where(col(Payment.id) == payment.id, col(Payment.status) == PaymentStatus.UNKNOWN)
+        # The fence, so that a look under way does not set the next one.
+        .values(next_action_at=None, lease_until=None, fence=col(Payment.fence) + 1, reason=reason)
+    )
+    if stopped:
+        now = core.clock.now()
+        record_history(session, payment.id, now, event="not_answerable", source="question", code=code, note=reason)
+        session.wake(payment.id)
+
+
 async def move(
     core: Core,
     session: OrganizationSession,
@@ -161,11 +194,13 @@ async def move(
     untrusted_text: str | None = None,
     next_action_at: datetime | None = None,
     not_sent_count: int | None = None,
+    actor: str = "system",
+    note: str | None = None,
 ) -> PaymentStatus:
     """Applies one event: compare-and-set, history, audit; and the consequences for a reversed payment.
 
     Returns the status the payment has afterwards. `next_action_at` is when it is looked at again; a settled payment
-    never is.
+    never is. `reason` is our own sentence, shown to everybody; `note` is what a person wrote, for the history.
     """
     now = core.clock.now()
     for _ in range(_TRIES):
@@ -181,7 +216,7 @@ async def move(
         changes["reason"] = reason
         if after is not PaymentStatus.REVERSED:
             changes["result_code"] = code
-        if receipt and event is PaymentEvent.SUCCESS:
+        if receipt and event in {PaymentEvent.SUCCESS, PaymentEvent.RESOLVED_SUCCEEDED}:
             changes["receipt"] = receipt
         if untrusted_text:
             changes["untrusted_text"] = untrusted_text
@@ -193,9 +228,17 @@ async def move(
         if changed:
             session.wake(payment.id, DueTable.PAYMENTS)
             record_history(
-                session, payment.id, now, event=event, before=before, after=after, source=source, code=code, note=reason
+                session,
+                payment.id,
+                now,
+                event=event,
+                before=before,
+                after=after,
+                source=source,
+                code=code,
+                note=note or reason,
             )
-            audit.record(session, core.clock, actor="system", action=f"payment.{after}", subject=payment.id)
+            audit.record(session, core.clock, actor=actor, action=f"payment.{after}", subject=payment.id, reasons=note)
             if after is PaymentStatus.SUCCEEDED and payment.reverses_payment_id:
                 await _mark_reversed(core, session, payment)
             if await _is_contradicted(session, payment.id, after, receipt or payment.receipt):

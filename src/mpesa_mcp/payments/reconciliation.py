@@ -5,8 +5,9 @@ the reply or from a callback nobody confirmed yet; payouts and reversals by a Tr
 comes like any other callback. After the last question a person must decide.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy import delete, update
@@ -15,15 +16,18 @@ from sqlmodel import col, select
 from mpesa_mcp.credentials.shortcodes import open_shortcode
 from mpesa_mcp.daraja.codes import Verdict, stk_meaning
 from mpesa_mcp.daraja.operations import StkQuery
-from mpesa_mcp.daraja.stk_answers import Decided
+from mpesa_mcp.daraja.results import SUCCESS
+from mpesa_mcp.daraja.stk_answers import Decided, NotAsked, Nothing
 from mpesa_mcp.errors import MpesaMcpError
+from mpesa_mcp.identity.models import Organization
 from mpesa_mcp.payments.core import Core
-from mpesa_mcp.payments.hints import belongs_elsewhere, hints_of, is_of_phone
+from mpesa_mcp.payments.hints import belongs_elsewhere, deserves_an_answer, hints_of, is_of_phone, mark_answered
 from mpesa_mcp.payments.inquiries import OPEN, add_status_inquiry
 from mpesa_mcp.payments.models import Attempt, Hint, Inquiry, Payment
-from mpesa_mcp.payments.outcomes import Evidence, apply_evidence, move
-from mpesa_mcp.payments.schedule import SEND_LEASE, asked_often_enough, next_question_after
-from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus
+from mpesa_mcp.payments.outcomes import Evidence, apply_evidence, lock_payment, move, receipt_is_taken
+from mpesa_mcp.payments.records import InquiryStatus
+from mpesa_mcp.payments.schedule import SEND_LEASE, asked_often_enough, inquiry_life, next_question_after
+from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, Reply
 from mpesa_mcp.store.crossings import Claim, DueTable, claim_due
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Environment
@@ -31,16 +35,36 @@ from mpesa_mcp.values import Environment
 log = structlog.get_logger(__name__)
 
 
+_ASKED_IN_VAIN = "Safaricom has not said what became of this, however often it was asked; a person must find out."
+_OPEN_PAYMENT = [PaymentStatus.PENDING, PaymentStatus.UNKNOWN]
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
-    """An id Daraja may know the payment under; `hint` is the unconfirmed callback that named it, if one did."""
+    """An id Daraja may know the payment under; `is_ours` when its own reply gave it to us.
+
+    `hints` are the unconfirmed callbacks that named it.
+    """
 
     checkout_request_id: str
     attempt_id: str
-    hint: Hint | None
+    is_ours: bool
+    hints: Sequence[Hint]
 
 
-async def claim_silent(core: Core, limit: int) -> Sequence[Claim]:
+@dataclass(slots=True)
+class Answers:
+    """What a round of questions came to: settled or not, and the hints that were not confirmed.
+
+    `not_before`: calls of the app are paused until then, so that the round was not finished.
+    """
+
+    settled: bool = False
+    not_before: datetime | None = None
+    unconfirmed: list[Hint] = field(default_factory=list)
+
+
+async def claim_silent(core: Core, limit: int, passing_over: Collection[str] = ()) -> Sequence[Claim]:
     """Takes payments that left and are due to be looked at, for `ask_about`."""
     return await claim_due(
         core.store,
@@ -49,14 +73,16 @@ async def claim_silent(core: Core, limit: int) -> Sequence[Claim]:
         now=core.clock.now(),
         lease=SEND_LEASE,
         limit=limit,
+        passing_over=passing_over,
     )
 
 
 async def ask_about(core: Core, claim: Claim) -> None:
     """One look at one payment: asks Daraja, applies the answer, or sets the next time."""
     async with core.store.session(claim.organization_id) as session:
-        payment = await session.get(Payment, claim.id)
-        assert payment is not None
+        payment = await lock_payment(session, claim.id)
+        if payment.fence != claim.fence:
+            return
         if PaymentStatus(payment.status) is PaymentStatus.SENDING:
             await move(
                 core,
@@ -69,36 +95,53 @@ async def ask_about(core: Core, claim: Claim) -> None:
             )
             return
         if PaymentKind(payment.kind) is not PaymentKind.STK_PUSH:
-            await _add_inquiry(core, session, payment)
-            await _set_next(core, session, claim, payment)
+            await _ask_by_inquiry(core, session, claim, payment)
             return
+        hints = await hints_of(session, payment.id)
         questions = await questions_about(session, payment)
-    settled = await _ask_stk(core, payment, questions)
-    if not settled:
-        async with core.store.session(claim.organization_id) as session:
-            await _set_next(core, session, claim, payment)
-
-
-async def ask_now(core: Core, session: OrganizationSession, payment: Payment) -> None:
-    """Has an unsettled payment asked about at once: a callback named it, and only our own question can confirm that.
-
-    A few hints are kept at most, so callbacks cannot use up the questions. The fence grows, so that a question already
-    under way does not put this one off.
-    """
-    if PaymentKind(payment.kind) is not PaymentKind.STK_PUSH:
-        if PaymentStatus(payment.status) in {PaymentStatus.PENDING, PaymentStatus.UNKNOWN}:
-            await _add_inquiry(core, session, payment)
+    answers = await _ask_stk(core, payment, questions)
+    if answers.settled:
         return
-    now = core.clock.now()
-    await session.change(
-        update(Payment)
-        .where(col(Payment.id) == payment.id, col(Payment.status).in_([PaymentStatus.PENDING, PaymentStatus.UNKNOWN]))
-        .values(next_action_at=now, lease_until=None, fence=col(Payment.fence) + 1)
-    )
+    if answers.not_before is not None:
+        await _ask_later(core, claim, answers.not_before)
+        return
+    asked = {hint.id for question in questions for hint in question.hints}
+    # One that nothing can be asked by has been looked at, and that is all there is to do about it.
+    unconfirmed = [*answers.unconfirmed, *(hint for hint in hints if hint.id not in asked)]
+    async with core.store.session(claim.organization_id) as session:
+        payment = await lock_payment(session, claim.id)
+        now, speed = core.clock.now(), core.reconcile_speed(Environment(payment.environment))
+        await mark_answered(session, unconfirmed, now)
+        # What callbacks claim is asked about beside the schedule: whoever posts them must not use up its questions.
+        beside = any(deserves_an_answer(hint, now, speed) for hint in answers.unconfirmed)
+        await _set_next(core, session, claim, payment, counts=not beside)
 
 
-async def _ask_stk(core: Core, payment: Payment, questions: Sequence[Question]) -> bool:
-    """Asks for each known checkout id until one is decided; says whether one was."""
+async def ask_now(core: Core, session: OrganizationSession, payment: Payment, *, reason: str | None = None) -> None:
+    """Has an unsettled payment, locked by the caller, asked about at once; `reason` tells why it is not settled yet.
+
+    A callback named it, and only our own question can confirm that. A few hints are kept at most, so callbacks cannot
+    use up the questions. The fence grows, so that a question already under way does not put this one off.
+    """
+    if PaymentStatus(payment.status) not in _OPEN_PAYMENT:
+        return
+    values: dict[str, object] = {} if reason is None else {"reason": reason}
+    if PaymentKind(payment.kind) is PaymentKind.STK_PUSH:
+        values |= {"next_action_at": core.clock.now(), "lease_until": None, "fence": col(Payment.fence) + 1}
+    else:
+        await _add_inquiry(core, session, payment)
+    if values:
+        session.wake(payment.id, DueTable.PAYMENTS)
+        await session.change(
+            update(Payment)
+            .where(col(Payment.id) == payment.id, col(Payment.status).in_(_OPEN_PAYMENT))
+            .values(**values)
+        )
+
+
+async def _ask_stk(core: Core, payment: Payment, questions: Sequence[Question]) -> Answers:
+    """Asks for each known checkout id until one is decided."""
+    answers = Answers()
     for question in questions:
         try:
             shortcode = await open_shortcode(
@@ -111,37 +154,65 @@ async def _ask_stk(core: Core, payment: Payment, questions: Sequence[Question]) 
             )
         except MpesaMcpError as problem:
             log.warning("question_not_possible", payment_id=payment.id, code=problem.code)
-            return False
+            return answers
         answer = await core.daraja.stk_query(shortcode.app, query)
+        if isinstance(answer, NotAsked):
+            answers.not_before = answer.until
+            return answers
         if not isinstance(answer, Decided):
+            if not isinstance(answer, Nothing) or answer.code == "does_not_exist":
+                answers.unconfirmed.extend(question.hints)
             continue
-        meaning = stk_meaning(answer.result_code)
-        if meaning.verdict not in {Verdict.SUCCEEDED, Verdict.FAILED}:
-            continue
-        # An answer tells no receipt; the callback that named this checkout may have.
-        confirmed = question.hint if meaning.verdict is Verdict.SUCCEEDED else None
-        async with core.store.session(payment.organization_id) as session:
-            if not await _adopt(session, question, payment.id):
-                continue
-            if question.hint is not None:
-                # It has been answered, so it no longer speaks for or against anything.
-                await session.change(delete(Hint).where(col(Hint.id) == question.hint.id))
-            applied = await apply_evidence(
-                core,
-                session,
-                payment.id,
-                Evidence(
-                    verdict=meaning.verdict,
-                    source="question",
-                    code=answer.result_code,
-                    reason=meaning.reason,
-                    receipt=confirmed.receipt if confirmed else None,
-                    untrusted_text=confirmed.untrusted_text if confirmed else None,
-                ),
+        if await _settle_by_answer(core, payment, question, answer):
+            answers.settled = True
+            return answers
+        answers.unconfirmed.extend(question.hints)
+    return answers
+
+
+async def _ask_later(core: Core, claim: Claim, when: datetime) -> None:
+    """Not asked, so no question of the schedule is used up."""
+    async with core.store.session(claim.organization_id) as session:
+        await session.change(
+            update(Payment)
+            .where(
+                col(Payment.id) == claim.id,
+                col(Payment.fence) == claim.fence,
+                col(Payment.status).in_(_OPEN_PAYMENT),
             )
-        if applied:
-            return True
-    return False
+            .values(next_action_at=when, lease_until=None)
+        )
+
+
+async def _settle_by_answer(core: Core, payment: Payment, question: Question, answer: Decided) -> bool:
+    """Applies a decided answer; False when it settles nothing, or the id turned out to be another payment's."""
+    meaning = stk_meaning(answer.result_code)
+    if meaning.verdict not in {Verdict.SUCCEEDED, Verdict.FAILED}:
+        return False
+    moved = meaning.verdict is Verdict.SUCCEEDED
+    async with core.store.session(payment.organization_id) as session:
+        if not question.is_ours:
+            # Two payments whose callbacks named one id take turns here: the second finds it adopted.
+            await session.lock(Organization, session.organization_id)
+        await lock_payment(session, payment.id)
+        if not await _adopt(session, question, answer, payment.id):
+            return False
+        # An answer tells no receipt; the callbacks that named this checkout may have, if they agree.
+        receipt = _only(hint.receipt for hint in question.hints if hint.result_code == SUCCESS) if moved else None
+        if receipt and question.is_ours and await receipt_is_taken(session, receipt, payment.id):
+            receipt = None
+        # They have been answered, so they no longer speak for or against anything; unless one that named the id
+        # Daraja gave us is contradicted now.
+        answered = [hint.id for hint in question.hints if moved or not question.is_ours or hint.result_code != SUCCESS]
+        await session.change(delete(Hint).where(col(Hint.id).in_(answered)))
+        evidence = Evidence(
+            verdict=meaning.verdict,
+            source="question",
+            code=answer.result_code,
+            reason=meaning.reason,
+            receipt=receipt,
+        )
+        return await apply_evidence(core, session, payment.id, evidence)
 
 
 async def questions_about(session: OrganizationSession, payment: Payment) -> Sequence[Question]:
@@ -149,10 +220,13 @@ async def questions_about(session: OrganizationSession, payment: Payment) -> Seq
     attempts = await session.all(
         select(Attempt).where(Attempt.payment_id == payment.id).order_by(col(Attempt.id).desc())
     )
-    hints = await hints_of(session, payment.id)
+    hints = [hint for hint in await hints_of(session, payment.id) if hint.checkout_request_id]
+
+    def naming(checkout_request_id: str) -> list[Hint]:
+        return [hint for hint in hints if hint.checkout_request_id == checkout_request_id]
+
     questions = [
-        # A callback that named the attempt's own id, but not what moved, may still have named the receipt.
-        Question(known, attempt.id, next((hint for hint in hints if hint.checkout_request_id == known), None))
+        Question(known, attempt.id, attempt.reply == Reply.ACCEPTED, naming(known))
         for attempt in attempts
         if (known := attempt.checkout_request_id)
     ]
@@ -161,11 +235,17 @@ async def questions_about(session: OrganizationSession, payment: Payment) -> Seq
         named = hint.checkout_request_id
         if named and named not in asked and is_of_phone(named, payment.phone):
             asked.add(named)
-            questions.append(Question(named, hint.attempt_id, hint))
+            questions.append(Question(named, hint.attempt_id, False, naming(named)))
     return questions
 
 
-async def _adopt(session: OrganizationSession, question: Question, payment_id: str) -> bool:
+def _only(values: Iterable[str | None]) -> str | None:
+    """The one value that was told; None when there is none, or more than one."""
+    told = set(values) - {None}
+    return told.pop() if len(told) == 1 else None
+
+
+async def _adopt(session: OrganizationSession, question: Question, answer: Decided, payment_id: str) -> bool:
     """Our own answer confirmed the id that a callback named: from here on it is the attempt's.
 
     False when the id has turned out to be another payment's.
@@ -176,70 +256,89 @@ async def _adopt(session: OrganizationSession, question: Question, payment_id: s
     name = "checkout_request_id"
     if await belongs_elsewhere(session, name, question.checkout_request_id, payment_id=payment_id):
         return False
-    if question.hint is not None:
-        await session.change(
-            update(Attempt)
-            .where(col(Attempt.id) == question.attempt_id, col(Attempt.checkout_request_id).is_(None))
-            .values(
-                checkout_request_id=question.checkout_request_id,
-                merchant_request_id=question.hint.merchant_request_id,
-            )
+    await session.change(
+        update(Attempt)
+        .where(col(Attempt.id) == question.attempt_id, col(Attempt.checkout_request_id).is_(None))
+        .values(
+            checkout_request_id=question.checkout_request_id,
+            merchant_request_id=answer.merchant_request_id
+            or _only(hint.merchant_request_id for hint in question.hints),
         )
+    )
     return True
 
 
-async def _add_inquiry(core: Core, session: OrganizationSession, payment: Payment) -> None:
-    """Asks by the payout's own id, or by a reversal's acknowledgement; a reversal without one cannot be asked about."""
-    open_already = await session.first(
-        select(Inquiry.id).where(Inquiry.payment_id == payment.id, col(Inquiry.status).in_(OPEN))
-    )
-    if open_already is not None:
+async def _ask_by_inquiry(core: Core, session: OrganizationSession, claim: Claim, payment: Payment) -> None:
+    """Asks about a payout or a reversal; looks again when the question under way has ended, if there is one."""
+    busy_until = await _add_inquiry(core, session, payment)
+    if busy_until is None:
+        await _set_next(core, session, claim, payment)
         return
-    conversation_id = payment.originator_conversation_id
-    if conversation_id is None:
-        named = select(Attempt.conversation_id).where(
-            Attempt.payment_id == payment.id, col(Attempt.conversation_id).is_not(None)
-        )
-        hinted = select(Hint.conversation_id).where(
-            Hint.payment_id == payment.id, col(Hint.conversation_id).is_not(None)
-        )
-        asked = select(Inquiry.original_conversation_id).where(
-            Inquiry.payment_id == payment.id, col(Inquiry.original_conversation_id).is_not(None)
-        )
-        conversation_id = (
-            await session.first(named)
-            or await session.first(hinted.where(col(Hint.conversation_id).not_in(asked)))
-            or await session.first(hinted.order_by(col(Hint.id).desc()))
-        )
-    if conversation_id is not None:
-        add_status_inquiry(session, payment, core.clock.now(), conversation_id=conversation_id)
+    await session.change(
+        update(Payment)
+        .where(col(Payment.id) == claim.id, col(Payment.fence) == claim.fence, col(Payment.status).in_(_OPEN_PAYMENT))
+        .values(next_action_at=busy_until, lease_until=None)
+    )
 
 
-async def _set_next(core: Core, session: OrganizationSession, claim: Claim, payment: Payment) -> None:
+async def _add_inquiry(core: Core, session: OrganizationSession, payment: Payment) -> datetime | None:
+    """Asks by the id Daraja knows the payment under, if any; when a question is under way, says when that will end."""
+    now = core.clock.now()
+    under_way = await session.first(
+        select(Inquiry).where(Inquiry.payment_id == payment.id, col(Inquiry.status).in_(OPEN))
+    )
+    if under_way is not None:
+        ends_at = under_way.next_action_at
+        if ends_at is None or InquiryStatus(under_way.status) is InquiryStatus.QUEUED:
+            ends_at = now + inquiry_life(core.reconcile_speed(Environment(payment.environment)))
+        return max(now, ends_at) + timedelta(seconds=1)
+    if (conversation_id := await conversation_to_ask_by(session, payment)) is not None:
+        add_status_inquiry(session, payment, now, conversation_id=conversation_id)
+    return None
+
+
+async def conversation_to_ask_by(session: OrganizationSession, payment: Payment) -> str | None:
+    """A payout's own id, or that of a reversal's acknowledgement, or of what callbacks named the least asked one."""
+    if payment.originator_conversation_id is not None:
+        return payment.originator_conversation_id
+    attempts = await session.all(select(Attempt).where(Attempt.payment_id == payment.id))
+    if acknowledged := [attempt.conversation_id for attempt in attempts if attempt.conversation_id]:
+        return acknowledged[0]
+    hinted = [hint.conversation_id for hint in await hints_of(session, payment.id) if hint.conversation_id]
+    inquiries = await session.all(select(Inquiry).where(Inquiry.payment_id == payment.id))
+    asked = [inquiry.original_conversation_id for inquiry in inquiries]
+    return min(hinted, key=asked.count, default=None)
+
+
+async def _set_next(
+    core: Core, session: OrganizationSession, claim: Claim, payment: Payment, *, counts: bool = True
+) -> None:
     """Counts the question and sets the time of the next; a pending payment that was silent too long is unknown."""
     kind = PaymentKind(payment.kind)
-    asked = payment.ask_count + 1
+    asked = payment.ask_count + counts
     wait = next_question_after(kind, asked, core.reconcile_speed(Environment(payment.environment)))
     next_action_at = core.clock.now() + wait if wait is not None else None
     still_ours = await session.change(
         update(Payment)
-        .where(
-            col(Payment.id) == claim.id,
-            col(Payment.fence) == claim.fence,
-            col(Payment.status).in_([PaymentStatus.PENDING, PaymentStatus.UNKNOWN]),
-        )
+        .where(col(Payment.id) == claim.id, col(Payment.fence) == claim.fence, col(Payment.status).in_(_OPEN_PAYMENT))
         .values(ask_count=asked, next_action_at=next_action_at, lease_until=None)
     )
-    if still_ours and asked_often_enough(kind, asked):
-        current = await session.get(Payment, claim.id)
-        assert current is not None
-        if PaymentStatus(current.status) is PaymentStatus.PENDING:
-            await move(
-                core,
-                session,
-                current,
-                PaymentEvent.SILENT,
-                source="clock",
-                reason="Safaricom has not said what became of this; it is being asked about.",
-                next_action_at=next_action_at,
-            )
+    if not still_ours or not asked_often_enough(kind, asked):
+        return
+    if next_action_at is None:
+        await session.change(
+            update(Payment)
+            .where(col(Payment.id) == claim.id, col(Payment.status) == PaymentStatus.UNKNOWN)
+            .values(reason=_ASKED_IN_VAIN)
+        )
+    if PaymentStatus(payment.status) is PaymentStatus.PENDING:
+        await move(
+            core,
+            session,
+            payment,
+            PaymentEvent.SILENT,
+            source="clock",
+            # One that is being confirmed goes on saying so.
+            reason=payment.reason or "Safaricom has not said what became of this; it is being asked about.",
+            next_action_at=next_action_at,
+        )

@@ -16,42 +16,43 @@ QUEUE_LIFE = {
 }
 NOT_SENT_TRIES = 5
 INQUIRY_LIFE = timedelta(minutes=5)
+_LEAST_INQUIRY_LIFE = timedelta(seconds=10)
 
-_STK_FIRST = timedelta(seconds=15)
-_STK_STEP = timedelta(seconds=10)
-_STK_QUICK_QUESTIONS = 17  # from 15 s to about three minutes
-_STK_SLOW = (timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1), timedelta(hours=6), timedelta(hours=24))
-_PAYOUT = (
-    timedelta(minutes=1),
-    timedelta(minutes=5),
-    timedelta(minutes=30),
-    timedelta(hours=6),
-    timedelta(hours=24),
-)
+_PAYOUT = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=30), timedelta(hours=6), timedelta(hours=24))
+# When Daraja is asked about a payment that stays silent, counted from the send.
+_QUESTIONS = {
+    PaymentKind.STK_PUSH: (
+        *(timedelta(seconds=seconds) for seconds in range(15, 180, 10)),
+        *(timedelta(minutes=minutes) for minutes in (5, 15, 60, 6 * 60, 24 * 60)),
+    ),
+    PaymentKind.B2C: _PAYOUT,
+    PaymentKind.REVERSAL: _PAYOUT,
+}
 # After so many questions without an answer a pending payment is called unknown.
-_SILENT_AFTER = {PaymentKind.STK_PUSH: _STK_QUICK_QUESTIONS, PaymentKind.B2C: 2, PaymentKind.REVERSAL: 2}
+_SILENT_AFTER = {PaymentKind.STK_PUSH: 17, PaymentKind.B2C: 2, PaymentKind.REVERSAL: 2}
 
 
 def first_question_after(kind: PaymentKind, speed: float) -> timedelta:
     """How long after the send Daraja is asked for the first time."""
-    first = _STK_FIRST if kind is PaymentKind.STK_PUSH else _PAYOUT[0]
-    return first / speed
+    return _QUESTIONS[kind][0] / speed
 
 
 def next_question_after(kind: PaymentKind, asked: int, speed: float) -> timedelta | None:
-    """How long until question number `asked` + 1, or None when a person must decide."""
-    if kind is PaymentKind.STK_PUSH:
-        if asked < _STK_QUICK_QUESTIONS:
-            return _STK_STEP * jitter(0.1) / speed
-        steps, taken = _STK_SLOW, asked - _STK_QUICK_QUESTIONS
-    else:
-        steps, taken = _PAYOUT, asked
-    return steps[taken] * jitter(0.1) / speed if taken < len(steps) else None
+    """How long from question number `asked` (0: the send) to the next, or None when a person must decide."""
+    moments = (timedelta(0), *_QUESTIONS[kind])
+    if asked + 1 >= len(moments):
+        return None
+    return (moments[asked + 1] - moments[asked]) * jitter(0.05) / speed
 
 
 def asked_often_enough(kind: PaymentKind, asked: int) -> bool:
     """Whether a pending payment that was asked about so often, in vain, is called unknown."""
     return asked >= _SILENT_AFTER[kind]
+
+
+def inquiry_life(speed: float) -> timedelta:
+    """How long reconciliation's own question may stay unanswered before the next is asked."""
+    return max(INQUIRY_LIFE / speed, _LEAST_INQUIRY_LIFE)
 
 
 def resend_after(tried: int, retry_after_seconds: float | None) -> timedelta:

@@ -2,38 +2,50 @@
 
 SQLite: write-ahead log, every commit reaches the disk (synchronous FULL), foreign keys on, writers start with
 BEGIN IMMEDIATE and take turns on one connection, readers have their own, which cannot write (query_only).
+PostgreSQL: READ COMMITTED, so whoever decides from a row he reads takes `OrganizationSession.lock` first; each
+transaction names its organization to row-level security.
 """
 
 import os
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
+from urllib.parse import quote
 
 import anyio
-from sqlalchemy import Connection, column, event, make_url, select, table
+from sqlalchemy import URL, Connection, column, event, make_url, select, table
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.util.concurrency import greenlet_spawn
 
-from mpesa_mcp.errors import InternalFault
+from mpesa_mcp.store.roles import ConnectedRole, connected_role
 from mpesa_mcp.store.tenancy import BoundSession, OrganizationSession, PlatformSession
-from mpesa_mcp.store.wakeups import Wakeups
+from mpesa_mcp.store.unavailable import StoreUnavailable
+from mpesa_mcp.store.unavailable import spoken_as_unavailable as _spoken
+from mpesa_mcp.store.wakeups import Wakeups, watch_postgresql, watch_sqlite
 
+__all__ = ["Store", "StoreUnavailable", "open_store"]
+
+Value = TypeVar("Value")
+
+# How long somebody waits for his turn to write before the database counts as away: behind others of this process, and
+# then for those of other processes.
 _BUSY_TIMEOUT_MS = 10_000
 _READERS = 4
-
-
-class StoreUnavailable(InternalFault):
-    """The database cannot be reached, is locked, full or read-only. Nothing was changed by this request."""
-
-    code = "store_unavailable"
-    http_status = 503
-
-    def __init__(self) -> None:
-        super().__init__("The database is not available right now. Nothing was changed; try again in a moment.")
+_FILE = "file"
+# Connections of one process to PostgreSQL. One that hangs is given up: a lock or a statement takes milliseconds here.
+_POSTGRESQL_CONNECTIONS = 20
+_POSTGRESQL_SETTINGS = {
+    "application_name": "mpesa-mcp",
+    "lock_timeout": "5s",
+    "statement_timeout": "30s",
+    "idle_in_transaction_session_timeout": "60s",
+}
+_CONNECT_SECONDS = 5
 
 
 class Store:
@@ -43,6 +55,10 @@ class Store:
         self._writer = writer
         self._reader = reader
         self.wakeups = wakeups
+
+    @property
+    def is_postgresql(self) -> bool:
+        return self._writer.dialect.name == "postgresql"
 
     @asynccontextmanager
     async def session(self, organization_id: str) -> AsyncIterator[OrganizationSession]:
@@ -54,6 +70,7 @@ class Store:
             async with self._open(self._writer, BoundSession, organization_id) as session, session.begin():
                 bound = OrganizationSession(session, organization_id)
                 yield bound
+                await bound.tell_other_processes()
         self.wakeups.notify(bound.topics)
 
     @asynccontextmanager
@@ -96,6 +113,22 @@ class Store:
             async with AsyncSession(self._reader, expire_on_commit=False) as session:
                 yield session
 
+    async def in_one_visit(self, work: Callable[[sqlite3.Connection], Value], *, writing: bool) -> Value:
+        """Runs whole SQLite transactions in one visit to a connection's thread: for `store.callback_log` alone.
+
+        Each visit costs as much as a small statement; a session makes about ten.
+        """
+        pool = (self._writer if writing else self._reader).sync_engine.pool
+        with anyio.CancelScope(shield=True), _spoken():
+            lent = await greenlet_spawn(pool.connect)  # waits for its turn, as a session does
+            try:
+                driver = lent.driver_connection
+                assert driver is not None
+                done: Value = await driver._execute(work, driver._conn)
+            finally:
+                await greenlet_spawn(lent.close)
+        return done
+
     async def revision(self) -> str | None:
         """The migration the database is at. Raises StoreUnavailable."""
         version = table("alembic_version", column("version_num"))
@@ -103,6 +136,14 @@ class Store:
             async with self._reader.connect() as connection:
                 found: str | None = (await connection.execute(select(version.c.version_num))).scalars().first()
         return found
+
+    async def role(self) -> ConnectedRole | None:
+        """Who this process is to PostgreSQL; None on SQLite, which has no roles. Raises StoreUnavailable."""
+        if not self.is_postgresql:
+            return None
+        with _spoken():
+            async with self._reader.connect() as connection:
+                return await connection.run_sync(connected_role)
 
     async def close(self) -> None:
         await self.wakeups.close()
@@ -116,36 +157,47 @@ class Store:
         )
 
 
-class _spoken:  # noqa: N801 - reads as a word at its uses
-    """Turns a database that is away into StoreUnavailable; every other error passes."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(
-            error, OperationalError | sqlite3.OperationalError | PoolTimeout | ConnectionError | TimeoutError
-        ):
-            raise StoreUnavailable from error
-
-
 def open_store(url: str) -> Store:
     """Opens the database at `url` (SQLAlchemy form). Tables must be there: see `store.migrate`."""
-    if make_url(url).get_backend_name() == "sqlite":
-        path = Path(make_url(url).database or "")
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        path = Path(parsed.database or "")
         create_private_file(path)
-        writer = _sqlite_engine(url, begin="BEGIN IMMEDIATE", connections=1)
-        reader = _sqlite_engine(url, begin="BEGIN", connections=_READERS, query_only=True)
-        return Store(writer, reader, Wakeups.of_sqlite(path))
-    engine = create_async_engine(url, pool_pre_ping=True)
-    return Store(engine, engine, Wakeups())
+        writer = _sqlite_engine(path, begin="BEGIN IMMEDIATE", connections=1)
+        reader = _sqlite_engine(path, begin="BEGIN", connections=_READERS, query_only=True)
+        return Store(writer, reader, Wakeups(watch_sqlite(path)))
+    writer = _postgresql_engine(parsed)
+    # The same connections, but what is read through it cannot write.
+    reader = writer.execution_options(postgresql_readonly=True)
+    return Store(writer, reader, Wakeups(watch_postgresql(parsed)))
 
 
-def _sqlite_engine(url: str, *, begin: str, connections: int, query_only: bool = False) -> AsyncEngine:
-    engine = create_async_engine(url, pool_size=connections, max_overflow=0, pool_timeout=30)
+def _postgresql_engine(url: URL) -> AsyncEngine:
+    return create_async_engine(
+        url,
+        pool_size=_POSTGRESQL_CONNECTIONS,
+        max_overflow=0,
+        pool_timeout=10,
+        # A connection that died while it lay in the pool costs a look, not a request.
+        pool_pre_ping=True,
+        connect_args={"timeout": _CONNECT_SECONDS, "server_settings": _POSTGRESQL_SETTINGS},
+    )
+
+
+def _sqlite_engine(path: Path, *, begin: str, connections: int, query_only: bool = False) -> AsyncEngine:
+    engine = create_async_engine(
+        # A file that is gone is not made anew: an empty one in its place would keep the true one from coming back.
+        f"sqlite+aiosqlite:///file:{quote(str(path))}?mode=rw&uri=true",
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=10,
+        # Whoever begins a transaction ends it; another rollback would be one more visit to the connection's thread.
+        pool_reset_on_return=None,
+    )
 
     @event.listens_for(engine.sync_engine, "connect")
-    def _set_up(connection: DBAPIConnection, _record: Any) -> None:
+    def _set_up(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+        record.info[_FILE] = _identity(path)
         # Transactions begin where we say, not where the driver guesses.
         connection.isolation_level = None
         cursor = connection.cursor()
@@ -159,11 +211,26 @@ def _sqlite_engine(url: str, *, begin: str, connections: int, query_only: bool =
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
+    @event.listens_for(engine.sync_engine, "checkout")
+    def _same_file(_connection: DBAPIConnection, record: ConnectionPoolEntry, _lent: object) -> None:
+        # A connection goes on writing into a file that was moved, deleted or replaced; what it stores there is lost.
+        if record.info[_FILE] != _identity(path):
+            raise DisconnectionError("the database file is another one")
+
     @event.listens_for(engine.sync_engine, "begin")
     def _begin(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
 
     return engine
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file this is, whatever it is called; None when there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def create_private_file(path: Path) -> None:

@@ -16,7 +16,7 @@ from sqlmodel import Field, col
 from mpesa_mcp.errors import InputError
 from mpesa_mcp.settings import Settings
 from mpesa_mcp.store.engine import Store
-from mpesa_mcp.store.tables import PlatformTable
+from mpesa_mcp.store.tables import PlatformTable, insert_if_absent
 from mpesa_mcp.values.ids import random_bytes
 from mpesa_mcp.values.sealing import KEY_BYTES, SealingKey
 
@@ -55,12 +55,15 @@ class Keyring:
 
     async def _open_or_make(self, name: str) -> SealingKey:
         async with self._store.platform() as session:
-            row = (await session.execute(select(PlatformKey).where(col(PlatformKey.name) == name))).scalars().first()
-            if row is not None:
-                return self.master.unwrap(row.wrapped, "platform", name)
-            fresh = SealingKey.generate()
-            session.add(PlatformKey(name=name, wrapped=self.master.wrap(fresh, "platform", name)))
-            return fresh
+            stored = select(PlatformKey).where(col(PlatformKey.name) == name)
+            row = (await session.execute(stored)).scalars().first()
+            if row is None:
+                wrapped = self.master.wrap(SealingKey.generate(), "platform", name)
+                dialect = session.get_bind().dialect.name
+                await session.execute(insert_if_absent(dialect, PlatformKey, name=name, wrapped=wrapped))
+                # Read again: another process may have been first, and then its key is the one.
+                row = (await session.execute(stored)).scalars().one()
+            return self.master.unwrap(row.wrapped, "platform", name)
 
 
 def load_master_key(settings: Settings) -> SealingKey:

@@ -13,11 +13,15 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, make_url
+from sqlalchemy import Connection, func, make_url, select
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from mpesa_mcp.store.engine import create_private_file
+from mpesa_mcp.store.roles import grant, protect
+
+# PostgreSQL's lock for migrating: any number, the same in every version of this program.
+_ONE_AT_A_TIME = 7_305_419
 
 _SCRIPTS = Path(__file__).parent / "migrations"
 
@@ -31,14 +35,21 @@ class RevisionState(StrEnum):
     UNREACHABLE = "unreachable"
 
 
-async def upgrade(url: str) -> None:
-    """Brings the database at `url` to the newest migration; does nothing when it is there. Safe to run twice."""
+async def upgrade(url: str, *, application_url: str | None = None, callbacks_role: str | None = None) -> None:
+    """Brings the database at `url` to the newest migration; does nothing when it is there. Safe to run twice.
+
+    `url` is the owner's. On PostgreSQL the user of `application_url`, and `callbacks_role`, are granted what they need.
+    Raises RoleMissing.
+    """
     if make_url(url).get_backend_name() == "sqlite":
         create_private_file(Path(make_url(url).database or ""))
     engine = create_async_engine(url)
     try:
         async with engine.begin() as connection:
             await connection.run_sync(_upgrade)
+            if connection.dialect.name == "postgresql":
+                await connection.run_sync(protect)
+                await connection.run_sync(grant, application_url=application_url, callbacks_role=callbacks_role)
     finally:
         await engine.dispose()
 
@@ -79,6 +90,8 @@ def _upgrade(connection: Connection) -> None:
             connection.exec_driver_sql("PRAGMA journal_mode=WAL")
         # One process migrates at a time; the driver alone would begin too late, after looking at the version.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.execute(select(func.pg_advisory_xact_lock(_ONE_AT_A_TIME)))
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS))
     config.attributes["connection"] = connection

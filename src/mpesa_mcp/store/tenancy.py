@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from sqlalchemy import (
     CTE,
     CompoundSelect,
+    Connection,
     CursorResult,
     Delete,
     FromClause,
@@ -24,10 +25,10 @@ from sqlalchemy import (
     Table,
     Update,
     event,
+    func,
     inspect,
     select,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 from sqlalchemy.sql import visitors
@@ -36,7 +37,8 @@ from sqlalchemy.sql.operators import custom_op
 from sqlalchemy.sql.selectable import TextualSelect
 
 from mpesa_mcp.errors import InternalFault
-from mpesa_mcp.store.tables import OrganizationTable, PlatformTable
+from mpesa_mcp.store.tables import OrganizationTable, PlatformTable, insert_if_absent
+from mpesa_mcp.store.wakeups import CHANNEL
 
 Row = TypeVar("Row", bound=OrganizationTable)
 Value = TypeVar("Value")
@@ -81,6 +83,12 @@ class OrganizationSession:
         """Wakes who waits for these topics (a queue's name, a row's id) once this transaction is committed."""
         self.topics.update(topics)
 
+    async def tell_other_processes(self) -> None:
+        """Says the topics to other processes, with the commit and only then. On SQLite they notice by themselves."""
+        if self.topics and self.dialect == "postgresql":
+            said = select(func.pg_notify(CHANNEL, " ".join(sorted(self.topics))))
+            await (await self._session.connection()).execute(said)
+
     def add(self, *rows: OrganizationTable) -> None:
         """Adds new rows. Raises OrganizationBreach for a row of another organization."""
         self._session.add_all(rows)
@@ -91,12 +99,15 @@ class OrganizationSession:
 
     async def get(self, table: type[Row], row_id: str) -> Row | None:
         """The row of this organization with this id, read anew."""
-        statement = select(table)
-        if len(inspect(table).primary_key) > 1:
-            statement = statement.where(inspect(table).attrs["id"].class_attribute == row_id)
-        elif row_id != self.organization_id:
-            return None
-        return await self.first(statement)
+        return await self.first(_by_id(table, row_id))
+
+    async def lock(self, table: type[Row], row_id: str) -> Row | None:
+        """Like `get`, and nobody else changes the row until this transaction ends.
+
+        The first statement of every transaction that decides from what it reads: two about one payment take turns, on
+        PostgreSQL by this lock, on SQLite because writers take turns anyway. Rows that refer to it may still be added.
+        """
+        return await self.first(_by_id(table, row_id).with_for_update(key_share=True))
 
     async def first(self, statement: Select[Value]) -> Value | None:
         """The first value of the first row, or None."""
@@ -123,8 +134,7 @@ class OrganizationSession:
         """Inserts a row of this organization unless one with the same key is there; says whether it did."""
         if values.setdefault(_ORGANIZATION, self.organization_id) != self.organization_id:
             raise OrganizationBreach("an insert for another organization")
-        insert = postgresql.insert if self.dialect == "postgresql" else sqlite.insert
-        statement = insert(table).values(**values).on_conflict_do_nothing()
+        statement = insert_if_absent(self.dialect, table, **values)
         result = await self._session.execute(
             statement, execution_options={_CHECKED: True}, bind_arguments={"mapper": inspect(table)}
         )
@@ -135,7 +145,21 @@ class OrganizationSession:
         return await self._session.execute(statement, execution_options={"populate_existing": True})
 
 
+def _by_id(table: type[Row], row_id: str) -> Select[Row]:
+    # An organization's own row has no other id.
+    name = "id" if "id" in inspect(table).attrs else _ORGANIZATION
+    return select(table).where(inspect(table).attrs[name].class_attribute == row_id)
+
+
 _CHECKED = "organization_checked"
+
+
+@event.listens_for(BoundSession, "after_begin")
+def _name_organization(session: Session, _transaction: object, connection: Connection) -> None:
+    """Tells row-level security whose rows this transaction may see; forgotten again when it ends."""
+    if connection.dialect.name == "postgresql":
+        named = func.set_config("app.organization", session.info[_ORGANIZATION], True)
+        connection.execute(select(named))
 
 
 @event.listens_for(BoundSession, "before_attach")

@@ -1,42 +1,52 @@
 """Wake-ups: an optimisation over the slow poll, never a promise.
 
 A topic is the name of a queue or the id of a row. A session that commits wakes the topics it touched, in this process
-at once. On SQLite, commits of other processes are noticed by reading `PRAGMA data_version` (a number that changes with
-every commit of another connection) a few times a second, and wake everybody. It changes with our own commits too: while
-this process commits, it says nothing about the others, and whoever waits looks again by itself.
+at once. Commits of other processes: on PostgreSQL each says its topics by NOTIFY; on SQLite they are noticed by reading
+`PRAGMA data_version` (a number that changes with every commit of another connection) a few times a second, and wake
+everybody. That number changes with our own commits too: while this process commits, it says nothing about the others,
+and whoever waits looks again by itself.
 """
 
 import asyncio
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import anyio
+import structlog
+from sqlalchemy import URL
 
+log = structlog.get_logger(__name__)
+
+CHANNEL = "mpesa_mcp"
 _POLL_SECONDS = 0.2
+_RECONNECT_SECONDS = 1.0
+# How often the listening connection is asked whether it still lives: a silent network would never tell.
+_HEARTBEAT_SECONDS = 10.0
+
+Watch = Callable[["Wakeups"], Awaitable[None]]
 
 
 class Wakeups:
-    """Waiting for "something was committed that may concern you"."""
+    """Waiting for "something was committed that may concern you". `watch` brings what other processes commit."""
 
-    def __init__(self) -> None:
+    def __init__(self, watch: Watch | None = None) -> None:
         self._events: dict[str, asyncio.Event] = {}
-        self._watch: asyncio.Task[None] | None = None
-        self._path: Path | None = None
-        self._committed_here = False
-
-    @classmethod
-    def of_sqlite(cls, path: Path) -> "Wakeups":
-        wakeups = cls()
-        wakeups._path = path
-        return wakeups
+        self._watch = watch
+        self._watching: asyncio.Task[None] | None = None
+        self.committed_here = False
 
     def notify(self, topics: Iterable[str]) -> None:
         """Wakes whoever waits for one of these; call after the commit."""
-        self._committed_here = True
+        self.committed_here = True
         for topic in topics:
             if event := self._events.pop(topic, None):
                 event.set()
+
+    def notify_all(self) -> None:
+        """Wakes everybody: something was committed, and nobody knows what."""
+        self.notify(list(self._events))
 
     def token(self, topic: str) -> asyncio.Event:
         """Take it BEFORE looking at the rows, then wait on it: a commit in between is not missed."""
@@ -53,16 +63,24 @@ class Wakeups:
         self._events.pop(topic, None)
 
     async def close(self) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
-            self._watch = None
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+            self._watching = None
 
     def _start_watching(self) -> None:
-        if self._path is not None and (self._watch is None or self._watch.done()):
-            self._watch = asyncio.get_running_loop().create_task(self._watch_other_processes(self._path))
+        if self._watch is not None and (self._watching is None or self._watching.done()):
+            self._watching = asyncio.get_running_loop().create_task(_run(self._watch, self))
 
-    async def _watch_other_processes(self, path: Path) -> None:
+
+async def _run(watch: Watch, wakeups: Wakeups) -> None:
+    await watch(wakeups)
+
+
+def watch_sqlite(path: Path) -> Watch:
+    """Watches the file for commits of other processes."""
+
+    async def watch(wakeups: Wakeups) -> None:
         # The pragma reads one page of shared memory (microseconds), so it runs on the loop.
         connection = sqlite3.connect(path, isolation_level=None, timeout=0)
         try:
@@ -70,13 +88,43 @@ class Wakeups:
             while True:
                 await asyncio.sleep(_POLL_SECONDS)
                 now = _data_version(connection)
-                ours, self._committed_here = self._committed_here, False
+                ours, wakeups.committed_here = wakeups.committed_here, False
                 if now != seen and not ours:
-                    self.notify(list(self._events))
-                    self._committed_here = False
+                    wakeups.notify_all()
+                    wakeups.committed_here = False
                 seen = now
         finally:
             connection.close()
+
+    return watch
+
+
+def watch_postgresql(url: URL) -> Watch:
+    """Listens on a connection of its own; while it is away, the slow poll finds what nobody told of."""
+    address = url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+    async def watch(wakeups: Wakeups) -> None:
+        import asyncpg
+
+        def heard(_connection: Any, _pid: int, _channel: str, payload: str) -> None:
+            wakeups.notify(payload.split())
+
+        while True:
+            try:
+                connection = await asyncpg.connect(address, timeout=_RECONNECT_SECONDS * 5)
+                try:
+                    await connection.add_listener(CHANNEL, heard)
+                    wakeups.notify_all()  # what was said while nobody listened
+                    while True:
+                        await asyncio.sleep(_HEARTBEAT_SECONDS)
+                        await connection.fetchval("SELECT 1", timeout=_RECONNECT_SECONDS * 5)
+                finally:
+                    connection.terminate()
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as gone:
+                log.warning("not_listening", error=type(gone).__name__)
+                await asyncio.sleep(_RECONNECT_SECONDS)
+
+    return watch
 
 
 def _data_version(connection: sqlite3.Connection) -> int:

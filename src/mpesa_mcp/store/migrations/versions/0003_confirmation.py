@@ -1,4 +1,4 @@
-"""From which amount on a payout's success counts only after a question of our own."""
+"""From which amount on a payout's success counts only after a question of our own, and when a hint was answered."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,3 +15,4 @@ def upgrade() -> None:
         # KES 10,000, in cents.
         sa.Column("confirm_payouts_from_cents", sa.BigInteger(), nullable=False, server_default="1000000"),
     )
+    op.add_column("hints", sa.Column("answered_at", sa.DateTime(timezone=True), nullable=True))

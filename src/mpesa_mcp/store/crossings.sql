@@ -1,0 +1,186 @@
+-- What crosses organizations on PostgreSQL: the twins of `store.crossings`, with the owner's rights.
+--
+-- Row-level security hides every other organization's rows from the program. These functions look past it, and give
+-- organizations and ids only. `db upgrade` makes them anew each time (a change here needs a migration, be it an empty
+-- one, so that a program finds a database that lacks it). {schema} is where our tables are; a fixed search_path keeps a
+-- caller from slipping tables of its own in.
+
+CREATE FUNCTION find_organization(wanted_slug text) RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
+    SELECT organization_id FROM organizations WHERE slug = wanted_slug
+$$;
+
+CREATE FUNCTION list_organizations() RETURNS TABLE (organization_id text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
+    SELECT o.organization_id FROM organizations AS o ORDER BY o.created_at
+$$;
+
+CREATE FUNCTION find_key(wanted_hash text) RETURNS TABLE (organization_id text, id text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
+    SELECT k.organization_id, k.id FROM api_keys AS k WHERE k.key_hash = wanted_hash
+$$;
+
+CREATE FUNCTION claim_due(queue text, wanted text[], at timestamptz, lease interval, most integer, passing_over text[])
+RETURNS TABLE (organization_id text, id text, fence integer)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
+BEGIN
+    IF queue NOT IN ('payments', 'inquiries', 'callbacks') THEN
+        RAISE EXCEPTION 'not a queue' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    RETURN QUERY EXECUTE format(
+        'UPDATE %I AS taken SET lease_until = $2 + $3, fence = taken.fence + 1
+         FROM (
+             SELECT waiting.organization_id, waiting.id FROM %I AS waiting
+             WHERE waiting.status = ANY ($1) AND waiting.next_action_at <= $2
+               AND (waiting.lease_until IS NULL OR waiting.lease_until <= $2)
+               AND waiting.organization_id <> ALL ($5)
+             ORDER BY waiting.next_action_at, waiting.id LIMIT $4
+             FOR UPDATE SKIP LOCKED
+         ) AS due
+         WHERE taken.organization_id = due.organization_id AND taken.id = due.id
+         RETURNING taken.organization_id::text, taken.id::text, taken.fence',
+        queue, queue
+    ) USING wanted, at, lease, most, passing_over;
+END
+$$;
+
+CREATE FUNCTION next_due(queue text, later_than timestamptz) RETURNS timestamptz
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
+DECLARE
+    found timestamptz;
+BEGIN
+    IF queue NOT IN ('payments', 'inquiries', 'callbacks') THEN
+        RAISE EXCEPTION 'not a queue' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    EXECUTE format('SELECT min(next_action_at) FROM %I WHERE next_action_at > $1', queue) INTO found USING later_than;
+    RETURN found;
+END
+$$;
+
+-- The two that the role of `callbacks` may run. A path is both of its segments: the organization's and the attempt's.
+
+CREATE FUNCTION find_callback_tokens(callback_ids text[], token_hashes text[])
+RETURNS TABLE (callback_id text, token_sha256 text, organization_id text, attempt_id text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
+    SELECT path.callback_id, path.token_sha256, a.organization_id, a.id
+    FROM unnest(callback_ids, token_hashes) AS path (callback_id, token_sha256)
+    JOIN attempts AS a ON a.callback_token_sha256 = path.token_sha256
+    JOIN organizations AS o ON o.organization_id = a.organization_id AND o.callback_id = path.callback_id
+$$;
+
+-- Stores bodies and says of each, in their order, whether it was kept. Asked by the path, not by the attempt's id: who
+-- holds this role alone can add only to attempts whose token he was shown.
+CREATE FUNCTION store_callbacks(posted jsonb, most_of_an_attempt integer) RETURNS TABLE (kept boolean)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
+DECLARE
+    one jsonb;
+    attempt attempts%ROWTYPE;
+BEGIN
+    FOR one IN SELECT value FROM jsonb_array_elements(posted) LOOP
+        SELECT a.* INTO attempt FROM attempts AS a
+        JOIN organizations AS o USING (organization_id)
+        WHERE a.callback_token_sha256 = one ->> 'token_sha256' AND o.callback_id = one ->> 'callback_id';
+        kept := FOUND;
+        IF kept AND most_of_an_attempt <= (
+            SELECT count(*) FROM callbacks AS c
+            WHERE c.organization_id = attempt.organization_id AND c.attempt_id = attempt.id
+              AND c.channel = one ->> 'channel'
+        ) THEN
+            -- What was refused makes room, oldest first, so that a flood does not push out the truth.
+            DELETE FROM callbacks AS c
+            WHERE (c.organization_id, c.id) = (
+                SELECT r.organization_id, r.id FROM callbacks AS r
+                WHERE r.organization_id = attempt.organization_id AND r.attempt_id = attempt.id
+                  AND r.channel = one ->> 'channel' AND r.status IN ('malformed', 'mismatched')
+                ORDER BY r.id LIMIT 1
+            );
+            kept := FOUND;
+        END IF;
+        IF kept THEN
+            INSERT INTO callbacks (
+                organization_id, id, attempt_id, channel, status, received_at, source_address, body, next_action_at, fence
+            ) VALUES (
+                attempt.organization_id, one ->> 'id', attempt.id, one ->> 'channel', 'stored',
+                (one ->> 'received_at')::timestamptz, one ->> 'source_address', one ->> 'body',
+                (one ->> 'received_at')::timestamptz, 0
+            );
+        END IF;
+        RETURN NEXT;
+    END LOOP;
+    PERFORM pg_notify('mpesa_mcp', 'callbacks');
+END
+$$;
+
+CREATE FUNCTION find_callback_tokens(callback_ids text[], token_hashes text[])
+RETURNS TABLE (callback_id text, token_sha256 text, organization_id text, attempt_id text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
+    SELECT wanted.callback_id, wanted.token_sha256, found.organization_id, found.id
+    FROM unnest(callback_ids, token_hashes) AS wanted (callback_id, token_sha256)
+    CROSS JOIN LATERAL (
+        SELECT a.organization_id, a.id FROM attempts AS a
+        JOIN organizations AS o ON o.organization_id = a.organization_id
+        WHERE a.callback_token_sha256 = wanted.token_sha256 AND o.callback_id = wanted.callback_id
+        LIMIT 1
+    ) AS found
+$$;
+
+-- Rows are counted as this transaction sees them: two processes at once may keep a few more than `most`, never fewer.
+CREATE FUNCTION store_callbacks(callbacks jsonb, most integer) RETURNS TABLE (id text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
+BEGIN
+    DELETE FROM callbacks AS gone
+    USING (
+        SELECT kept.organization_id, kept.id FROM callbacks AS kept
+        JOIN (
+            SELECT ranked.organization_id, ranked.id
+            FROM (
+                SELECT value ->> 'organization_id' AS organization_id, value ->> 'attempt_id' AS attempt_id,
+                    value ->> 'channel' AS channel, count(*) AS coming
+                FROM jsonb_array_elements(store_callbacks.callbacks) GROUP BY 1, 2, 3
+            ) AS path
+            CROSS JOIN LATERAL (
+                SELECT c.organization_id, c.id, c.status, count(*) OVER () + path.coming - most AS excess,
+                    row_number() OVER (
+                        ORDER BY CASE c.status WHEN 'malformed' THEN 0 WHEN 'mismatched' THEN 0
+                            WHEN 'unconfirmed' THEN 1 WHEN 'applied' THEN 2 ELSE 3 END, c.id DESC
+                    ) AS place
+                FROM callbacks AS c
+                WHERE c.organization_id = path.organization_id AND c.attempt_id = path.attempt_id
+                    AND c.channel = path.channel
+            ) AS ranked
+            WHERE ranked.place <= ranked.excess AND ranked.status <> 'stored'
+        ) AS surplus ON kept.organization_id = surplus.organization_id AND kept.id = surplus.id
+        FOR UPDATE OF kept SKIP LOCKED
+    ) AS victim
+    WHERE gone.organization_id = victim.organization_id AND gone.id = victim.id;
+
+    PERFORM pg_notify('mpesa_mcp', 'callbacks');
+
+    RETURN QUERY
+    INSERT INTO callbacks AS made
+        (organization_id, id, attempt_id, channel, status, received_at, source_address, body, next_action_at, fence)
+    SELECT new.organization_id, new.id, new.attempt_id, new.channel, 'stored', new.received_at, new.source_address,
+        new.body, new.received_at, 0
+    FROM (
+        SELECT incoming.*, row_number() OVER (
+            PARTITION BY incoming.organization_id, incoming.attempt_id, incoming.channel ORDER BY incoming.incoming_at
+        ) + (
+            SELECT count(*) FROM callbacks AS c WHERE c.organization_id = incoming.organization_id
+                AND c.attempt_id = incoming.attempt_id AND c.channel = incoming.channel
+        ) AS number
+        FROM ROWS FROM (
+            jsonb_to_recordset(store_callbacks.callbacks) AS (
+                organization_id text, id text, attempt_id text, channel text, received_at timestamptz,
+                source_address text, body text
+            )
+        ) WITH ORDINALITY AS incoming
+            (organization_id, id, attempt_id, channel, received_at, source_address, body, incoming_at)
+    ) AS new
+    CROSS JOIN LATERAL (
+        SELECT 1 FROM attempts AS a WHERE a.organization_id = new.organization_id AND a.id = new.attempt_id LIMIT 1
+    ) AS known
+    WHERE new.number <= most
+    ORDER BY new.incoming_at
+    RETURNING made.id::text;
+END
+$$;

@@ -1,0 +1,160 @@
+"""PostgreSQL's second lock: row-level security, the crossings with the owner's rights, and who may do what.
+
+Three roles (design rule 9): the owner has the tables and runs the migrations; the application reads and writes rows of
+the organization it names and owns nothing; the role of `callbacks`, the only process that faces the internet, may look
+a callback token up and store callbacks. All of it is laid on anew at the end of every `db upgrade`, so that a table
+that is added cannot be forgotten.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection, make_url, text
+
+from mpesa_mcp.errors import InputError
+
+_CROSSINGS = Path(__file__).parent / "crossings.sql"
+# What the callbacks role may run; everything else in crossings.sql is the application's.
+CALLBACK_FUNCTIONS = frozenset({"find_callback_tokens", "store_callbacks"})
+# Tables whose rows are written once; the application may not change them. Of the others only these lose rows.
+APPEND_ONLY = frozenset({"audit_entries", "payment_history", "balance_snapshots"})
+LOSES_ROWS = frozenset({"shortcodes", "shortcode_secrets", "data_keys", "hints", "callbacks"})
+_VERSION_TABLE = "alembic_version"
+
+
+class RoleMissing(InputError):
+    """The role of a database URL does not exist yet, so nothing can be granted to it."""
+
+    code = "database_role_missing"
+
+    def __init__(self, role: str) -> None:
+        super().__init__(
+            f"The database has no role {role}. Make it first, with LOGIN and a password and nothing more: it must own "
+            "nothing and have neither SUPERUSER nor BYPASSRLS."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectedRole:
+    """What the role of a connection may do beyond what an application should."""
+
+    name: str
+    is_superuser: bool
+    bypasses_row_security: bool
+    owns_tables: bool
+
+    @property
+    def is_restricted(self) -> bool:
+        """Whether row-level security binds it."""
+        return not (self.is_superuser or self.bypasses_row_security or self.owns_tables)
+
+
+def protect(connection: Connection) -> None:
+    """Lays row-level security on every table with an organization, and makes the crossings anew."""
+    for table in _tables_of_organizations(connection):
+        # A transaction that names no organization compares with NULL, which equals nothing.
+        own = "organization_id = nullif(current_setting('app.organization', true), '')"
+        for statement in (
+            f"ALTER TABLE {_quoted(table)} ENABLE ROW LEVEL SECURITY",
+            f"DROP POLICY IF EXISTS own_organization ON {_quoted(table)}",
+            f"CREATE POLICY own_organization ON {_quoted(table)} USING ({own}) WITH CHECK ({own})",
+        ):
+            connection.exec_driver_sql(statement)
+    schema = connection.exec_driver_sql("SELECT current_schema()").scalar_one()
+    for name, definition in crossing_functions().items():
+        _drop_function(connection, name)
+        connection.exec_driver_sql(definition.replace("{schema}", _quoted(schema)))
+    for name in crossing_functions():
+        connection.exec_driver_sql(f"REVOKE ALL ON FUNCTION {name} FROM PUBLIC")
+
+
+def grant(connection: Connection, *, application_url: str | None, callbacks_role: str | None) -> None:
+    """Gives the application's role, and that of `callbacks`, exactly what they need. Raises RoleMissing."""
+    owner = connection.exec_driver_sql("SELECT current_user").scalar_one()
+    application = make_url(application_url).username if application_url else None
+    if application and application != owner:
+        _require_role(connection, application)
+        _grant_application(connection, _quoted(application))
+    if callbacks_role:
+        _require_role(connection, callbacks_role)
+        _grant_callbacks(connection, _quoted(callbacks_role))
+
+
+def connected_role(connection: Connection) -> ConnectedRole:
+    """Who this connection is, for `doctor`."""
+    row = connection.execute(
+        text(
+            "SELECT rolname, rolsuper, rolbypassrls, EXISTS (SELECT 1 FROM pg_class "
+            "WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r' "
+            "AND pg_has_role(pg_roles.oid, relowner, 'MEMBER')) "
+            "FROM pg_roles WHERE rolname = current_user"
+        )
+    ).one()
+    return ConnectedRole(*row)
+
+
+def crossing_functions() -> dict[str, str]:
+    """The definitions in crossings.sql by name; the list a test compares with the database and with `crossings`."""
+    definitions = re.split(r"(?m)^(?=CREATE FUNCTION )", _CROSSINGS.read_text())[1:]
+    return {re.match(r"CREATE FUNCTION (\w+)", definition)[1]: definition for definition in definitions}  # type: ignore[index] # split there
+
+
+def _grant_application(connection: Connection, role: str) -> None:
+    tables = connection.exec_driver_sql("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()").scalars()
+    schema = _quoted(connection.exec_driver_sql("SELECT current_schema()").scalar_one())
+    statements = [
+        f"GRANT USAGE ON SCHEMA {schema} TO {role}",
+        f"REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {role}",
+    ]
+    for table in tables:
+        rights = "SELECT" if table == _VERSION_TABLE else "SELECT, INSERT"
+        if table not in APPEND_ONLY | {_VERSION_TABLE}:
+            rights += ", UPDATE"
+        if table in LOSES_ROWS:
+            rights += ", DELETE"
+        statements.append(f"GRANT {rights} ON {_quoted(table)} TO {role}")
+    statements += [f"GRANT EXECUTE ON FUNCTION {name} TO {role}" for name in crossing_functions()]
+    for statement in statements:
+        connection.exec_driver_sql(statement)
+
+
+def _grant_callbacks(connection: Connection, role: str) -> None:
+    schema = _quoted(connection.exec_driver_sql("SELECT current_schema()").scalar_one())
+    for statement in (
+        f"GRANT USAGE ON SCHEMA {schema} TO {role}",
+        f"REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {role}",
+        f"REVOKE ALL ON ALL FUNCTIONS IN SCHEMA {schema} FROM {role}",
+        *(f"GRANT EXECUTE ON FUNCTION {name} TO {role}" for name in sorted(CALLBACK_FUNCTIONS)),
+    ):
+        connection.exec_driver_sql(statement)
+
+
+def _tables_of_organizations(connection: Connection) -> list[str]:
+    found = connection.exec_driver_sql(
+        "SELECT table_name FROM information_schema.columns "
+        "WHERE table_schema = current_schema() AND column_name = 'organization_id' ORDER BY table_name"
+    )
+    return list(found.scalars())
+
+
+def _drop_function(connection: Connection, name: str) -> None:
+    found = connection.execute(
+        text(
+            "SELECT oid::regprocedure::text FROM pg_proc "
+            "WHERE proname = :name AND pronamespace = current_schema()::regnamespace"
+        ),
+        {"name": name},
+    )
+    for signature in found.scalars().all():
+        connection.exec_driver_sql(f"DROP FUNCTION {signature}")
+
+
+def _require_role(connection: Connection, role: str) -> None:
+    found = connection.execute(text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": role}).first()
+    if found is None:
+        raise RoleMissing(role)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,61 @@
+"""What counts as "the database is away": the one error that everything above the store has to know of."""
+
+import sqlite3
+from types import TracebackType
+
+from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from mpesa_mcp.errors import InternalFault
+
+# Classes of SQLSTATE (PostgreSQL, appendix A) that speak of the server and not of the statement: connection, rollback
+# for concurrency, resources (a full disk), an operator's intervention (shutdown, time-outs), system, internal errors.
+_CLASSES = frozenset({"08", "40", "53", "57", "58", "XX"})
+# Read-only transaction (a standby), a lock not had in time, a table of another migration, rights not granted yet.
+_STATES = frozenset({"25006", "55P03", "42P01", "42501", "42883", "28000", "28P01", "3D000"})
+
+
+class StoreUnavailable(InternalFault):
+    """The database cannot be reached, is locked, full, damaged or read-only. Nothing was changed by this request."""
+
+    code = "store_unavailable"
+    http_status = 503
+
+    def __init__(self) -> None:
+        super().__init__("The database is not available right now. Nothing was changed; try again in a moment.")
+
+
+class spoken_as_unavailable:  # noqa: N801 - reads as words at its uses
+    """Turns a database that is away into StoreUnavailable; every other error passes."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if error is not None and is_unavailable(error):
+            raise StoreUnavailable from error
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether this error of a driver or pool is about the database itself rather than about what it was asked."""
+    if isinstance(error, PoolTimeout | DisconnectionError | OSError):  # OSError: a refused or broken connection
+        return True
+    if isinstance(error, DBAPIError) and not isinstance(error, IntegrityError):
+        return error.connection_invalidated or is_unavailable(_driver_error(error))
+    if isinstance(error, sqlite3.DatabaseError):
+        # These two kinds are the statement's fault; "malformed" and "not a database" are plain DatabaseErrors.
+        return not isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError)
+    state = getattr(error, "sqlstate", None)
+    if isinstance(state, str):
+        return state[:2] in _CLASSES or state in _STATES
+    # asyncpg's own complaints about a connection that is closed, or busy being closed, carry no SQLSTATE.
+    return type(error).__module__.startswith("asyncpg") and "nterface" in type(error).__name__
+
+
+def _driver_error(error: DBAPIError) -> BaseException:
+    """The driver's error under SQLAlchemy's; its asyncpg adapter puts one of its own in between."""
+    inner = error.orig
+    assert inner is not None
+    return inner.__cause__ if inner.__cause__ is not None else inner

@@ -1,0 +1,58 @@
+"""The commands on PostgreSQL: an upgrade with the owner's role, grants, and what `doctor` says of the roles."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import make_url
+
+from .conftest import Terminal
+
+pytestmark = [pytest.mark.postgresql, pytest.mark.own_database]
+
+
+def database_of(database: dict[str, Any]) -> dict[str, str]:
+    return {"DATABASE_URL": database["database_url"], "DATABASE_OWNER_URL": database["database_owner_url"]}
+
+
+def finding(terminal: Terminal, name: str, **variables: str) -> dict[str, Any]:
+    found = {each["name"]: each for each in terminal.run("doctor", "--json", **variables).value}
+    named: dict[str, Any] = found[name]
+    return named
+
+
+def test_an_upgrade_grants_to_the_user_of_the_database_url(terminal: Terminal, database: dict[str, Any]) -> None:
+    urls = database_of(database)
+    assert terminal.ask("db", "upgrade", "--callbacks-role", "shop_callbacks", **urls)["state"] == "current"
+    made = terminal.ask("org", "create", "Acme Ltd", "--slug", "acme", **urls)
+    assert [each["organization_id"] for each in terminal.ask("org", "list", **urls)] == [made["organization_id"]]
+    assert finding(terminal, "database", **urls)["status"] == "ok"
+    assert finding(terminal, "database_role", **urls)["status"] == "ok"
+
+
+def test_a_program_that_connects_as_the_owner_is_warned(terminal: Terminal, database: dict[str, Any]) -> None:
+    warning = finding(terminal, "database_role", DATABASE_URL=database["database_owner_url"])
+    assert warning["status"] == "warning"
+    assert "owns tables" in warning["message"]
+    assert "MPESA_MCP_DATABASE_OWNER_URL" in warning["fix"]
+
+
+def test_a_superuser_is_warned(terminal: Terminal, database: dict[str, Any]) -> None:
+    url = make_url(database["database_url"]).set(username="postgres").render_as_string()
+    assert "is a superuser" in finding(terminal, "database_role", DATABASE_URL=url)["message"]
+
+
+def test_a_role_that_is_not_there_is_named_and_nothing_changes(terminal: Terminal, database: dict[str, Any]) -> None:
+    outcome = terminal.run("db", "upgrade", "--callbacks-role", "nobody_yet", **database_of(database))
+    assert outcome.exit_code == 1
+    assert outcome.stderr.count("\n") == 1
+    assert "no role nobody_yet" in outcome.stderr
+
+
+def test_a_server_that_is_away_is_said_in_one_line_without_its_address(terminal: Terminal) -> None:
+    url = "postgresql+asyncpg://shop:hunter2@127.0.0.1:1/payments"
+    for words in (("db", "upgrade"), ("org", "list")):
+        outcome = terminal.run(*words, DATABASE_URL=url)
+        assert outcome.exit_code == 1
+        assert outcome.stderr.count("\n") == 1
+        assert "hunter2" not in outcome.stderr
+    assert finding(terminal, "database", DATABASE_URL=url)["status"] == "problem"

@@ -1,0 +1,46 @@
+"""One organization's slow calls and long queue keep nobody else waiting."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+import pytest
+
+from mpesa_mcp.app.worker import working
+from mpesa_mcp.payments.intake import open_payment
+from mpesa_mcp.values import FrozenClock
+
+from .factories import a_payout, a_push, make_organization, open_shop
+from .fake_daraja import Call
+
+pytestmark = pytest.mark.anyio
+
+# How many sends of one organization make others go first.
+SHARE = 16
+
+
+async def test_calls_that_hang_hold_a_share_of_the_slots_and_anothers_push_leaves_at_once(
+    database: Mapping[str, Any], clock: FrozenClock
+) -> None:
+    share_hangs, push_arrived, released = anyio.Event(), anyio.Event(), anyio.Event()
+
+    async def hang(call: Call) -> None:
+        if call.operation == "stk_push":
+            push_arrived.set()
+            return
+        if len(shop.daraja.of("b2c")) == SHARE:
+            share_hangs.set()
+        await released.wait()
+
+    async with open_shop(database, clock, daraja_calls_per_second=10_000) as shop:
+        other = await make_organization(shop.core, "other")
+        for number in range(150):
+            await open_payment(shop.core, shop.principal, a_payout(key=f"payout-{number}"))
+        shop.daraja.on_call = hang
+        async with working(shop.core):
+            with anyio.fail_after(20):
+                await share_hangs.wait()
+                await open_payment(shop.core, other, a_push())
+                await push_arrived.wait()
+            assert SHARE <= len(shop.daraja.of("b2c")) < 2 * SHARE
+            released.set()

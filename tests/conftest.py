@@ -18,6 +18,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+import structlog
 from pydantic import SecretStr
 from sqlalchemy import make_url
 
@@ -65,12 +66,23 @@ class Cluster:
             "database_owner_url": self.url(database, OWNER),
         }
 
+    async def empty(self, database: str) -> None:
+        """Ends what others left open there, and empties every table."""
+        await self.run(EMPTIED, database=database)
+
     async def run(self, *statements: str, database: str = "postgres", role: str = "postgres") -> None:
         address = make_url(self.url(database, role)).set(drivername="postgresql").render_as_string()
         connection = await asyncpg.connect(address)
         for statement in statements:
             await connection.execute(statement)
         await connection.close()
+
+
+@pytest.fixture(autouse=True)
+def plain_logs() -> None:
+    """A traceback with all its variables in colours takes seconds to draw, and nobody looks at it."""
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[structlog.processors.add_log_level, plain])
 
 
 @pytest.fixture
@@ -143,7 +155,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[st
             yield {"data_dir": data_dir, **own}
         return
     # One database for all, emptied: copying one takes ten times as long.
-    asyncio.run(cluster.run(EMPTIED, database="shared"))
+    asyncio.run(cluster.empty("shared"))
     yield {"data_dir": data_dir, **cluster.settings("shared")}
 
 

@@ -117,6 +117,23 @@ async def test_without_a_reply_a_callback_waits_for_the_end_of_the_lease_and_is_
     assert (payment.status, payment.next_action_at) == ("unknown", clock.now())
 
 
+async def test_a_callback_whose_sender_died_is_looked_at_ever_more_rarely_until_the_lease_ends(
+    core: Core, merchant: Principal, clock: FrozenClock
+) -> None:
+    sent = await send(core, merchant, a_push())
+    ends_at = clock.now() + SEND_LEASE
+    callback = await receive(core, merchant, sent, stk_body())
+    looks = 1
+    while clock.now() < ends_at:
+        assert callback.next_action_at is not None
+        assert callback.next_action_at <= ends_at
+        clock.at = callback.next_action_at
+        looks += await apply_due(core)
+        [callback] = await callbacks_stored(core, merchant)
+    assert callback.status == "unconfirmed"
+    assert looks < 25
+
+
 async def test_a_success_that_names_our_id_but_no_amount_keeps_its_receipt_for_our_question(
     core: Core, merchant: Principal
 ) -> None:

@@ -16,8 +16,8 @@ from mpesa_mcp.app.http import listen, serving
 from mpesa_mcp.callbacks.sidecar import create_sidecar
 from mpesa_mcp.identity.principal import Principal
 from mpesa_mcp.payments.core import Core
-from mpesa_mcp.store.callback_log import MAX_CALLBACKS
-from mpesa_mcp.values import FrozenClock
+from mpesa_mcp.store.callback_log import MAX_CALLBACKS, CallbackPath, NewCallback, store_callbacks
+from mpesa_mcp.values import FrozenClock, sha256_hex
 
 from .factories import Sent, a_payout, accepted, apply_due, as_owner, callbacks_stored, result_body, send, status_of
 
@@ -121,12 +121,14 @@ async def test_a_callback_whose_row_cannot_be_made_leaves_the_others(
     core: Core, http: httpx2.AsyncClient, merchant: Principal, sent: Sent
 ) -> None:
     """The attempt vanishes between the look-up and the commit, in the middle of a round."""
-    from mpesa_mcp.store.callback_log import NewCallback, store_callbacks
-
+    organization, token = sent.path.split("/")[2:]
+    there, gone = (CallbackPath(organization, sha256_hex(each)) for each in (token, "gone"))
     now = core.clock.now()
     new = [
-        NewCallback(merchant.organization_id, f"cbk_{number}", attempt_id, "result", now, "127.0.0.1", "{}")
-        for number, attempt_id in enumerate([sent.attempt_id, "att_gone", sent.attempt_id])
+        NewCallback(path, merchant.organization_id, f"cbk_{number}", attempt_id, "result", now, "127.0.0.1", "{}")
+        for number, (path, attempt_id) in enumerate(
+            [(there, sent.attempt_id), (gone, "att_gone"), (there, sent.attempt_id)]
+        )
     ]
     assert await store_callbacks(core.store, new) == {"cbk_0", "cbk_2"}
     assert [callback.id for callback in await callbacks_stored(core, merchant)] == ["cbk_0", "cbk_2"]
@@ -172,15 +174,17 @@ async def test_the_sidecar_stores_without_the_rest_of_the_program(core: Core, se
     program = (
         "import asyncio, sys; from datetime import UTC, datetime; from mpesa_mcp.callbacks.sidecar import Sidecar\n"
         "from mpesa_mcp.store.engine import open_store\n"
-        "from mpesa_mcp.store.callback_log import NewCallback, store_callbacks\n"
-        "async def main(url, organization, attempt):\n"
-        "    store = open_store(url)\n"
-        "    new = NewCallback(organization, 'cbk_1', attempt, 'result', datetime.now(UTC), '127.0.0.1', '{}')\n"
+        "from mpesa_mcp.store.callback_log import CallbackPath, NewCallback, store_callbacks\n"
+        "async def main(url, callback_id, hash, organization, attempt):\n"
+        "    store, path = open_store(url), CallbackPath(callback_id, hash)\n"
+        "    new = NewCallback(path, organization, 'cbk_1', attempt, 'result', datetime.now(UTC), '127.0.0.1', '{}')\n"
         "    assert await store_callbacks(store, [new]) == {'cbk_1'}\n"
         "    await store.close()\n"
         "asyncio.run(main(*sys.argv[1:]))"
     )
-    words = [core.settings.effective_database_url, merchant.organization_id, sent.attempt_id]
+    callback_id, token = sent.path.split("/")[2:]
+    ids = [merchant.organization_id, sent.attempt_id]
+    words = [core.settings.effective_database_url, callback_id, sha256_hex(token), *ids]
     done = await anyio.run_process([sys.executable, "-c", program, *words], check=False, env=dict(os.environ))
     assert done.returncode == 0, done.stderr
     assert [callback.id for callback in await callbacks_stored(core, merchant)] == ["cbk_1"]

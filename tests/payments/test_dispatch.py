@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import anyio
 import pytest
@@ -9,6 +10,7 @@ from sqlmodel import select
 
 from mpesa_mcp.credentials.shortcodes import remove_shortcode
 from mpesa_mcp.credentials.vault import SecretField
+from mpesa_mcp.payments import attempts
 from mpesa_mcp.payments.dispatch import claim_queued, send_payment
 from mpesa_mcp.payments.intake import open_payment
 from mpesa_mcp.payments.models import Attempt, Payment
@@ -16,7 +18,7 @@ from mpesa_mcp.payments.reconciliation import ask_about, claim_silent
 from mpesa_mcp.payments.requests import PaymentRequest
 from mpesa_mcp.payments.schedule import SEND_LEASE
 from mpesa_mcp.store.crossings import Claim
-from mpesa_mcp.store.engine import open_store
+from mpesa_mcp.store.engine import Store, StoreUnavailable, open_store
 from mpesa_mcp.values import Environment, FrozenClock, sha256_hex
 
 from .factories import SECRETS, Shop, a_payout, a_push, ask_due, give_shortcode, send_due, stk_callback
@@ -295,3 +297,23 @@ async def test_a_passkey_set_again_in_time_lets_the_payment_go_on(shop: Shop, cl
     await send_due(shop.core)
     await shop.call_back(shop.daraja.of("stk_push")[0].body["CallBackURL"], stk_callback())
     assert await shop.status(payment_id) == "succeeded"
+
+
+async def test_a_reply_is_written_down_once_the_database_is_back(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "_WRITE_AGAIN_SECONDS", 0)
+    payment_id = await a_payment(shop)
+    session, away = Store.session, 3
+
+    def failing(store: Store, organization_id: str) -> Any:
+        nonlocal away
+        if shop.daraja.of("stk_push") and away:
+            away -= 1
+            raise StoreUnavailable
+        return session(store, organization_id)
+
+    monkeypatch.setattr(Store, "session", failing)
+    await send_due(shop.core)
+    assert away == 0
+    assert await shop.status(payment_id) == "pending"
+    [attempt] = await shop.attempts(payment_id)
+    assert attempt.checkout_request_id is not None

@@ -225,14 +225,17 @@ async def test_a_hint_that_our_question_denies_changes_nothing(shop: Shop) -> No
     assert (await shop.attempts(payment_id))[0].checkout_request_id is None
 
 
-async def test_a_hinted_success_that_was_a_failure_is_failed_without_the_hints_receipt(shop: Shop) -> None:
+@pytest.mark.parametrize(("hinted", "answered"), [(0, "1032"), (1032, "0")], ids=["success", "failure"])
+async def test_a_hint_that_our_question_contradicts_settles_nothing(shop: Shop, hinted: int, answered: str) -> None:
+    """Who posts the id of another prompt of the same phone, not knowing how that one ended, settles nothing by it."""
     shop.daraja.order_server_error("stk_push")
     payment_id = await a_sent_payment(shop)
-    await shop.call_back(url_of(shop, "stk_push"), stk_callback(receipt="SKE0000AA1"))
-    order_query_answer(shop, "1032")
+    await shop.call_back(url_of(shop, "stk_push"), stk_callback(code=hinted, receipt="SKE0000AA1"))
+    order_query_answer(shop, answered)
     await ask_due(shop.core)
     row = await shop.row(payment_id)
-    assert (row.status, row.receipt) == ("failed", None)
+    assert (row.status, row.receipt) == ("unknown", None)
+    assert (await shop.attempts(payment_id))[0].checkout_request_id is None
 
 
 @pytest.mark.parametrize(

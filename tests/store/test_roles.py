@@ -4,7 +4,8 @@ import inspect
 from typing import Any
 
 import pytest
-from sqlalchemy import func, make_url, select, text, update
+from sqlalchemy import cast, func, make_url, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -211,3 +212,26 @@ async def test_the_owner_alone_still_works_for_a_small_installation(settings: Se
     async with store.reading(OURS) as session:
         assert await session.get(ApiKey, "key_theirs") is None
     await store.close()
+
+
+async def test_the_callbacks_role_adds_only_to_an_attempt_whose_path_it_knows(
+    store: Store, settings: Settings, clock: FrozenClock
+) -> None:
+    await make_ours_and_theirs(store, clock)
+    await as_owner(
+        settings,
+        "INSERT INTO attempts (organization_id, id, operation, callback_token_sha256, sent_at, in_flight_until) "
+        f"VALUES ('{THEIRS}', 'att_theirs', 'b2c', 'hash', now(), now())",
+    )
+    posted = {"callback_id": "theirs", "id": "cbk_1", "channel": "result", "received_at": "2026-11-16T08:30:00Z"}
+    posted |= {"source_address": "", "body": "{}", "organization_id": THEIRS, "attempt_id": "att_theirs"}
+    url = make_url(settings.effective_database_url).set(username="shop_callbacks")
+    engine = create_async_engine(url)
+    try:
+        for token, kept in (("guess", []), ("hash", [("cbk_1",)])):
+            document = [posted | {"token_sha256": token}]
+            async with engine.begin() as connection:
+                stored = await connection.execute(select(func.store_callbacks(cast(document, JSONB), 20)))
+                assert [tuple(row) for row in stored.all()] == kept
+    finally:
+        await engine.dispose()

@@ -32,7 +32,7 @@ from mpesa_mcp.values import Environment, new_id
 log = structlog.get_logger(__name__)
 
 _LEASE = timedelta(seconds=30)
-_REPLY_LOOK_EVERY = timedelta(milliseconds=200)
+_REPLY_LOOK_AFTER = timedelta(milliseconds=200)
 # A callback for whose hint there is no room yet is read again, so that no flood of others hides it.
 _ROOM_LOOK_EVERY = timedelta(seconds=20)
 _NO_ROOM_FOR = timedelta(hours=24)
@@ -63,7 +63,9 @@ async def apply_callback(core: Core, claim: Claim) -> None:
         assert attempt is not None
         if attempt.replied_at is None and attempt.in_flight_until > now:
             # It overtook our own reply (quirk 3): first the reply, or the end of the lease, then the callback.
-            await _set(session, callback, next_action_at=min(now + _REPLY_LOOK_EVERY, attempt.in_flight_until))
+            # Most replies come within a second; after a death there is none, and each look is a write.
+            wait = max(_REPLY_LOOK_AFTER, (now - callback.received_at) / 2)
+            await _set(session, callback, next_action_at=min(now + wait, attempt.in_flight_until))
             return
         status, note = await _apply(core, session, callback, attempt)
         if status is CallbackStatus.STORED:

@@ -107,7 +107,8 @@ class Sidecar:
     async def _answer(self, request: Request) -> Response:
         callback_id, token, channel = _segments(request)
         # Looked up before the body is read, whatever the path looks like: strangers cost one look and learn nothing.
-        found = await self._paths.ask(CallbackPath(callback_id, sha256_hex(token)))
+        path = CallbackPath(callback_id, sha256_hex(token))
+        found = await self._paths.ask(path)
         source = request.client.host if request.client else ""
         if found is None or channel is None or request.method != "POST" or not self._may_come_from(source):
             return _NOT_FOUND
@@ -122,6 +123,7 @@ class Sidecar:
             log.warning("callback_too_large", attempt_id=attempt_id)
             return _TOO_LARGE
         callback = NewCallback(
+            path=path,
             organization_id=organization_id,
             id=new_id("cbk"),
             attempt_id=attempt_id,

@@ -35,8 +35,8 @@ _LONGEST_PAUSE_SECONDS: Final = 60
 _LONGEST_FOR_RATE_LIMIT_SECONDS: Final = 4
 # Daraja's own wish is followed further, but not for an hour: a mistaken header must not stop an organization.
 _LONGEST_WISH_SECONDS: Final = 300
-# Longer than a call may take; after that somebody else may probe.
-_PROBE_LEASE: Final = timedelta(seconds=70)
+# Longer than most calls take. After that somebody else may probe: one whose process died must not hold up the rest.
+_PROBE_LEASE: Final = timedelta(seconds=20)
 _LOOK_EVERY: Final = timedelta(seconds=1)
 # After a pause, who was turned away before lets others probe first, this many seconds for each time. With the pauses
 # between, the five tries of a payment that waits alone last longer than a minute.

@@ -5,6 +5,7 @@ checksum refuses typing errors and guesses without asking the database. Only a k
 the database holds nothing that opens a door.
 """
 
+import asyncio
 import re
 import zlib
 from collections.abc import Collection, Sequence
@@ -38,6 +39,9 @@ _CHECKSUM = 6
 _SHOWN = 8
 _WRITTEN = re.compile(rf"(mpk_(?:sim|test|live)_)[0-9A-Za-z]{{{_BODY + _CHECKSUM}}}")
 _USE_IS_NOTED_EVERY = timedelta(minutes=1)
+# A locked database would hold up the call for as long as what the call itself writes.
+_NOTING_SECONDS = 0.25
+_noting: set[asyncio.Task[None]] = set()
 
 _log = structlog.get_logger(__name__)
 
@@ -166,11 +170,18 @@ async def authenticate(store: Store, keyring: Keyring, clock: Clock, presented: 
 
 
 async def _note_use(store: Store, clock: Clock, organization_id: str, key: KeyRecord) -> None:
-    """Keeps `last_used_at` fresh to the minute. A call is not refused because this could not be written."""
+    """Keeps `last_used_at` fresh to the minute. No call is refused, nor held up, because this cannot be written."""
     now = clock.now()
-    stale = now - _USE_IS_NOTED_EVERY
-    if key.last_used_at is not None and key.last_used_at > stale:
+    if key.last_used_at is not None and key.last_used_at > now - _USE_IS_NOTED_EVERY:
         return
+    noting = asyncio.get_running_loop().create_task(_write_use(store, organization_id, key, now))
+    _noting.add(noting)
+    noting.add_done_callback(_noting.discard)
+    await asyncio.wait({noting}, timeout=_NOTING_SECONDS)
+
+
+async def _write_use(store: Store, organization_id: str, key: KeyRecord, now: datetime) -> None:
+    stale = now - _USE_IS_NOTED_EVERY
     unnoted = or_(col(ApiKey.last_used_at).is_(None), col(ApiKey.last_used_at) <= stale)
     try:
         async with store.session(organization_id) as session:

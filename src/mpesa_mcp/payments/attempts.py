@@ -1,6 +1,6 @@
 """One attempt: one call to Daraja, written down before it is made, with the secret path its result will come to."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import anyio
@@ -12,11 +12,15 @@ from mpesa_mcp.identity.organizations import get_organization
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.models import Attempt
 from mpesa_mcp.payments.schedule import CALL_DEADLINE_SECONDS, SEND_LEASE
+from mpesa_mcp.store.engine import StoreUnavailable
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Environment, Secret, new_id, random_hex, sha256_hex
 
 # 128 random bits in each path; hex cannot spell a word that Safaricom refuses.
 _TOKEN_BITS = 128
+# Five minutes of trying.
+_WRITES = 300
+_WRITE_AGAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,21 @@ async def within_deadline(call: Awaitable[Conclusion]) -> Conclusion:
     with anyio.move_on_after(CALL_DEADLINE_SECONDS):
         return await call
     return Unknown("timeout", "Safaricom did not answer in time, so it is not known whether this was carried out.")
+
+
+async def written_down(write: Callable[[], Awaitable[None]]) -> None:
+    """Runs `write` again and again while the database is away: what Daraja answered is known nowhere else.
+
+    The ids of a reply that came after the lease still help the questions; only a process that ends loses them.
+    """
+    for _ in range(_WRITES):
+        try:
+            await write()
+        except StoreUnavailable:
+            await anyio.sleep(_WRITE_AGAIN_SECONDS)
+        else:
+            return
+    await write()
 
 
 def not_prepared(problem: MpesaMcpError) -> NotSent:

@@ -22,7 +22,7 @@ from mpesa_mcp.daraja.circuits import Turn
 from mpesa_mcp.daraja.conclusions import Conclusion, Held, Operation
 from mpesa_mcp.daraja.operations import B2cPayment, Purpose, Reversal, StkPush
 from mpesa_mcp.errors import MpesaMcpError
-from mpesa_mcp.payments.attempts import NewAttempt, add_attempt, not_prepared, within_deadline
+from mpesa_mcp.payments.attempts import NewAttempt, add_attempt, not_prepared, within_deadline, written_down
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.history import record_history
 from mpesa_mcp.payments.models import Payment
@@ -142,7 +142,7 @@ async def _give_up(core: Core, claim: Claim) -> None:
 
 async def _conclude(core: Core, claim: Claim, payment: Payment, attempt: NewAttempt, conclusion: Conclusion) -> None:
     log.info("payment_sent", payment_id=payment.id, kind=payment.kind, conclusion=type(conclusion).__name__)
-    await conclude_send(core, claim, attempt.attempt_id, conclusion)
+    await written_down(lambda: conclude_send(core, claim, attempt.attempt_id, conclusion))
 
 
 async def _commit_attempt(core: Core, claim: Claim, payment: Payment) -> NewAttempt | None:

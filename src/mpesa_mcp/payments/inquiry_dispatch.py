@@ -25,7 +25,7 @@ from mpesa_mcp.daraja.conclusions import (
 )
 from mpesa_mcp.daraja.operations import BalanceInquiry, StatusInquiry
 from mpesa_mcp.errors import MpesaMcpError
-from mpesa_mcp.payments.attempts import NewAttempt, add_attempt, not_prepared, within_deadline
+from mpesa_mcp.payments.attempts import NewAttempt, add_attempt, not_prepared, within_deadline, written_down
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.inquiries import RECONCILIATION, nobody_may_ask
 from mpesa_mcp.payments.models import Inquiry
@@ -74,7 +74,7 @@ async def send_inquiry(core: Core, claim: Claim) -> None:
         if attempt is None:
             return
         conclusion = await _call(core, inquiry, shortcode, attempt, turn)
-    await _conclude(core, claim, inquiry, attempt, conclusion)
+    await written_down(lambda: _conclude(core, claim, inquiry, attempt, conclusion))
 
 
 async def expire_inquiry(core: Core, claim: Claim) -> None:

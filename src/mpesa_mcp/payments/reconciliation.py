@@ -248,11 +248,14 @@ def _only(values: Iterable[str | None]) -> str | None:
 async def _adopt(session: OrganizationSession, question: Question, answer: Decided, payment_id: str) -> bool:
     """Our own answer confirmed the id that a callback named: from here on it is the attempt's.
 
-    False when the id has turned out to be another payment's.
+    False when it confirms nothing the callbacks said of the id, or the id has turned out to be another payment's.
     """
     attempt = await session.get(Attempt, question.attempt_id)
     if attempt is not None and attempt.checkout_request_id == question.checkout_request_id:
         return True  # Daraja's own reply gave us this id; nobody's hint outranks that
+    verdict = stk_meaning(answer.result_code).verdict
+    if not any(stk_meaning(hint.result_code).verdict is verdict for hint in question.hints):
+        return False
     name = "checkout_request_id"
     if await belongs_elsewhere(session, name, question.checkout_request_id, payment_id=payment_id):
         return False

@@ -33,8 +33,9 @@ class CallbackPath:
 
 @dataclass(frozen=True, slots=True)
 class NewCallback:
-    """A body to be stored, with our own secrets gone."""
+    """A body to be stored, with our own secrets gone, and the path it was posted to."""
 
+    path: CallbackPath
     organization_id: str
     id: str
     attempt_id: str
@@ -79,9 +80,9 @@ async def store_callbacks(store: Store, callbacks: Sequence[NewCallback]) -> fro
 
 def _document(callback: NewCallback) -> dict[str, str]:
     return {
-        "organization_id": callback.organization_id,
+        "callback_id": callback.path.callback_id,
+        "token_sha256": callback.path.token_sha256,
         "id": callback.id,
-        "attempt_id": callback.attempt_id,
         "channel": callback.channel,
         "received_at": callback.received_at.isoformat(),
         "source_address": callback.source_address,

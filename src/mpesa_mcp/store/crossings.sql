@@ -62,58 +62,6 @@ $$;
 CREATE FUNCTION find_callback_tokens(callback_ids text[], token_hashes text[])
 RETURNS TABLE (callback_id text, token_sha256 text, organization_id text, attempt_id text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
-    SELECT path.callback_id, path.token_sha256, a.organization_id, a.id
-    FROM unnest(callback_ids, token_hashes) AS path (callback_id, token_sha256)
-    JOIN attempts AS a ON a.callback_token_sha256 = path.token_sha256
-    JOIN organizations AS o ON o.organization_id = a.organization_id AND o.callback_id = path.callback_id
-$$;
-
--- Stores bodies and says of each, in their order, whether it was kept. Asked by the path, not by the attempt's id: who
--- holds this role alone can add only to attempts whose token he was shown.
-CREATE FUNCTION store_callbacks(posted jsonb, most_of_an_attempt integer) RETURNS TABLE (kept boolean)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
-DECLARE
-    one jsonb;
-    attempt attempts%ROWTYPE;
-BEGIN
-    FOR one IN SELECT value FROM jsonb_array_elements(posted) LOOP
-        SELECT a.* INTO attempt FROM attempts AS a
-        JOIN organizations AS o USING (organization_id)
-        WHERE a.callback_token_sha256 = one ->> 'token_sha256' AND o.callback_id = one ->> 'callback_id';
-        kept := FOUND;
-        IF kept AND most_of_an_attempt <= (
-            SELECT count(*) FROM callbacks AS c
-            WHERE c.organization_id = attempt.organization_id AND c.attempt_id = attempt.id
-              AND c.channel = one ->> 'channel'
-        ) THEN
-            -- What was refused makes room, oldest first, so that a flood does not push out the truth.
-            DELETE FROM callbacks AS c
-            WHERE (c.organization_id, c.id) = (
-                SELECT r.organization_id, r.id FROM callbacks AS r
-                WHERE r.organization_id = attempt.organization_id AND r.attempt_id = attempt.id
-                  AND r.channel = one ->> 'channel' AND r.status IN ('malformed', 'mismatched')
-                ORDER BY r.id LIMIT 1
-            );
-            kept := FOUND;
-        END IF;
-        IF kept THEN
-            INSERT INTO callbacks (
-                organization_id, id, attempt_id, channel, status, received_at, source_address, body, next_action_at, fence
-            ) VALUES (
-                attempt.organization_id, one ->> 'id', attempt.id, one ->> 'channel', 'stored',
-                (one ->> 'received_at')::timestamptz, one ->> 'source_address', one ->> 'body',
-                (one ->> 'received_at')::timestamptz, 0
-            );
-        END IF;
-        RETURN NEXT;
-    END LOOP;
-    PERFORM pg_notify('mpesa_mcp', 'callbacks');
-END
-$$;
-
-CREATE FUNCTION find_callback_tokens(callback_ids text[], token_hashes text[])
-RETURNS TABLE (callback_id text, token_sha256 text, organization_id text, attempt_id text)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
     SELECT wanted.callback_id, wanted.token_sha256, found.organization_id, found.id
     FROM unnest(callback_ids, token_hashes) AS wanted (callback_id, token_sha256)
     CROSS JOIN LATERAL (
@@ -124,10 +72,23 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
     ) AS found
 $$;
 
--- Rows are counted as this transaction sees them: two processes at once may keep a few more than `most`, never fewer.
+-- Asked by the path, not by the attempt's id: who holds this role alone can add only to attempts whose token he was
+-- shown. Rows are counted as this transaction sees them: two processes at once may keep a few more than `most`, never
+-- fewer.
 CREATE FUNCTION store_callbacks(callbacks jsonb, most integer) RETURNS TABLE (id text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
 BEGIN
+    callbacks := (
+        SELECT coalesce(jsonb_agg(
+            posted.value || jsonb_build_object('organization_id', a.organization_id, 'attempt_id', a.id)
+            ORDER BY posted.ordinality
+        ), '[]')
+        FROM jsonb_array_elements(callbacks) WITH ORDINALITY AS posted
+        JOIN attempts AS a ON a.callback_token_sha256 = posted.value ->> 'token_sha256'
+        JOIN organizations AS o
+            ON o.organization_id = a.organization_id AND o.callback_id = posted.value ->> 'callback_id'
+    );
+
     DELETE FROM callbacks AS gone
     USING (
         SELECT kept.organization_id, kept.id FROM callbacks AS kept
@@ -176,9 +137,6 @@ BEGIN
         ) WITH ORDINALITY AS incoming
             (organization_id, id, attempt_id, channel, received_at, source_address, body, incoming_at)
     ) AS new
-    CROSS JOIN LATERAL (
-        SELECT 1 FROM attempts AS a WHERE a.organization_id = new.organization_id AND a.id = new.attempt_id LIMIT 1
-    ) AS known
     WHERE new.number <= most
     ORDER BY new.incoming_at
     RETURNING made.id::text;

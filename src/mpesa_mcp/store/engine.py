@@ -32,20 +32,22 @@ __all__ = ["Store", "StoreUnavailable", "open_store"]
 
 Value = TypeVar("Value")
 
-# How long somebody waits for his turn to write before the database counts as away: behind others of this process, and
-# then for those of other processes.
-_BUSY_TIMEOUT_MS = 10_000
+# How long somebody waits for his turn to write before the database counts as away: for those of other processes, and
+# before that behind others of this one.
+_BUSY_TIMEOUT_MS = 4_000
+_TURN_SECONDS = 8
 _READERS = 4
 _FILE = "file"
 # Connections of one process to PostgreSQL. One that hangs is given up: a lock or a statement takes milliseconds here.
-_POSTGRESQL_CONNECTIONS = 20
+_POSTGRESQL_CONNECTIONS = 10
 _POSTGRESQL_SETTINGS = {
     "application_name": "mpesa-mcp",
-    "lock_timeout": "5s",
-    "statement_timeout": "30s",
+    "lock_timeout": "4s",
+    "statement_timeout": "6s",
     "idle_in_transaction_session_timeout": "60s",
 }
 _CONNECT_SECONDS = 5
+_ANSWER_SECONDS = 7
 
 
 class Store:
@@ -177,10 +179,15 @@ def _postgresql_engine(url: URL) -> AsyncEngine:
         url,
         pool_size=_POSTGRESQL_CONNECTIONS,
         max_overflow=0,
-        pool_timeout=10,
+        pool_timeout=5,
         # A connection that died while it lay in the pool costs a look, not a request.
         pool_pre_ping=True,
-        connect_args={"timeout": _CONNECT_SECONDS, "server_settings": _POSTGRESQL_SETTINGS},
+        connect_args={
+            "timeout": _CONNECT_SECONDS,
+            # Of a server that hangs, or a network that swallows everything, nobody else would ever tell.
+            "command_timeout": _ANSWER_SECONDS,
+            "server_settings": _POSTGRESQL_SETTINGS,
+        },
     )
 
 
@@ -190,7 +197,7 @@ def _sqlite_engine(path: Path, *, begin: str, connections: int, query_only: bool
         f"sqlite+aiosqlite:///file:{quote(str(path))}?mode=rw&uri=true",
         pool_size=connections,
         max_overflow=0,
-        pool_timeout=10,
+        pool_timeout=_TURN_SECONDS,
         # Whoever begins a transaction ends it; another rollback would be one more visit to the connection's thread.
         pool_reset_on_return=None,
     )

@@ -11,8 +11,9 @@ from mpesa_mcp.errors import InternalFault
 # Classes of SQLSTATE (PostgreSQL, appendix A) that speak of the server and not of the statement: connection, rollback
 # for concurrency, resources (a full disk), an operator's intervention (shutdown, time-outs), system, internal errors.
 _CLASSES = frozenset({"08", "40", "53", "57", "58", "XX"})
-# Read-only transaction (a standby), a lock not had in time, a table of another migration, rights not granted yet.
-_STATES = frozenset({"25006", "55P03", "42P01", "42501", "42883", "28000", "28P01", "3D000"})
+# Read-only transaction (a standby), a lock not had in time, a database that takes no connections, a table, column or
+# function of another migration, rights not granted yet.
+_STATES = frozenset({"25006", "55P03", "55000", "42P01", "42703", "42883", "42501", "28000", "28P01", "3D000"})
 
 
 class StoreUnavailable(InternalFault):

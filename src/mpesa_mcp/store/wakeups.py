@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 import structlog
@@ -82,7 +83,9 @@ def watch_sqlite(path: Path) -> Watch:
 
     async def watch(wakeups: Wakeups) -> None:
         # The pragma reads one page of shared memory (microseconds), so it runs on the loop.
-        connection = sqlite3.connect(path, isolation_level=None, timeout=0)
+        connection = _connected(path)
+        if connection is None:
+            return  # begun again by whoever waits next
         try:
             seen = _data_version(connection)
             while True:
@@ -127,8 +130,16 @@ def watch_postgresql(url: URL) -> Watch:
     return watch
 
 
+def _connected(path: Path) -> sqlite3.Connection | None:
+    """A connection, unless the file is gone; it is not made here."""
+    try:
+        return sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True, isolation_level=None, timeout=0)
+    except sqlite3.Error:
+        return None
+
+
 def _data_version(connection: sqlite3.Connection) -> int:
     try:
         return int(connection.execute("PRAGMA data_version").fetchone()[0])
-    except sqlite3.OperationalError:
-        return -1  # locked for a moment: counts as a change, which costs one look
+    except sqlite3.DatabaseError:
+        return -1  # locked for a moment, or damaged: counts as a change, which costs one look

@@ -22,6 +22,15 @@ types: .venv/installed ## Strict types
 
 check: lint types test ## All that must hold before a change is handed in
 
+crash: .venv/installed ## Kills a process at every commit and every call of Daraja, in every story, on both databases
+	@$(BIN)/python -m pytest tests/crash -m "slow or not slow" --numprocesses auto
+
+model: .venv/installed ## Payments under whatever can happen, in any order: thousands of other examples each time
+	@MODEL_EXAMPLES=$${MODEL_EXAMPLES:-1000} $(BIN)/python -m pytest tests/property --numprocesses 2
+
+storm: .venv/installed ## 1,000 payments on each database while a worker is killed each second; prints the figures
+	@$(BIN)/python -m pytest tests/storm -m slow -s
+
 bench: .venv/installed ## Stored callbacks per second, beside an endpoint that stores nothing
 	@$(BIN)/python -m bench.callbacks
 
@@ -38,4 +47,4 @@ lock: .venv/installed ## Renew requirements.lock: names, versions and hashes, no
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-.PHONY: demo run test test-fast lint types check bench lock
+.PHONY: demo run test test-fast lint types check crash storm model bench lock

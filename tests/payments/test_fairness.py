@@ -6,6 +6,7 @@ from typing import Any
 import anyio
 import pytest
 
+from mpesa_mcp.app import worker
 from mpesa_mcp.app.worker import working
 from mpesa_mcp.payments.intake import open_payment
 from mpesa_mcp.values import FrozenClock
@@ -44,3 +45,25 @@ async def test_calls_that_hang_hold_a_share_of_the_slots_and_anothers_push_leave
                 await push_arrived.wait()
             assert SHARE <= len(shop.daraja.of("b2c")) < 2 * SHARE
             released.set()
+
+
+async def test_a_row_whose_moment_cannot_be_read_does_not_stop_the_worker(
+    database: Mapping[str, Any], clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unreadable(*_arguments: object, **_values: object) -> None:
+        looked.set()
+        raise OverflowError("date value out of range")
+
+    looked, arrived = anyio.Event(), anyio.Event()
+
+    async def answer(_call: Call) -> None:
+        arrived.set()
+
+    monkeypatch.setattr(worker, "next_due", unreadable)
+    async with open_shop(database, clock) as shop:
+        shop.daraja.on_call = answer
+        async with working(shop.core):
+            with anyio.fail_after(20):
+                await looked.wait()
+                await open_payment(shop.core, shop.principal, a_push())
+                await arrived.wait()

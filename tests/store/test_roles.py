@@ -14,7 +14,14 @@ from mpesa_mcp.settings import Settings
 from mpesa_mcp.store import callback_log, crossings
 from mpesa_mcp.store.engine import Store, open_store
 from mpesa_mcp.store.migrate import upgrade
-from mpesa_mcp.store.roles import APPEND_ONLY, CALLBACK_FUNCTIONS, LOSES_ROWS, RoleMissing, connected_role
+from mpesa_mcp.store.roles import (
+    APPEND_ONLY,
+    CALLBACK_FUNCTIONS,
+    LOSES_ROWS,
+    RoleMayCreate,
+    RoleMissing,
+    connected_role,
+)
 from mpesa_mcp.values import FrozenClock
 
 from .factories import OURS, THEIRS, as_owner, make_ours_and_theirs
@@ -163,7 +170,7 @@ async def test_the_callbacks_role_reads_no_table_and_runs_two_functions(store: S
                     await connection.execute(text(statement))
         async with engine.begin() as connection:
             assert (await connection.execute(text("SELECT * FROM find_callback_tokens('{x}', '{y}')"))).all() == []
-            assert (await connection.execute(text("SELECT * FROM store_callbacks('[]', 20)"))).all() == []
+            assert (await connection.execute(text("SELECT * FROM store_callbacks('[]')"))).all() == []
     finally:
         await engine.dispose()
 
@@ -231,7 +238,46 @@ async def test_the_callbacks_role_adds_only_to_an_attempt_whose_path_it_knows(
         for token, kept in (("guess", []), ("hash", [("cbk_1",)])):
             document = [posted | {"token_sha256": token}]
             async with engine.begin() as connection:
-                stored = await connection.execute(select(func.store_callbacks(cast(document, JSONB), 20)))
+                stored = await connection.execute(select(func.store_callbacks(cast(document, JSONB))))
                 assert [tuple(row) for row in stored.all()] == kept
     finally:
         await engine.dispose()
+
+
+async def test_everybodys_right_to_create_is_taken_away(settings: Settings) -> None:
+    await as_owner(settings, "GRANT CREATE ON SCHEMA public TO PUBLIC")
+    await upgrade(settings.owner_database_url, application_url=settings.effective_database_url)
+    with pytest.raises(DBAPIError, match="permission denied for schema"):
+        await as_application(
+            settings, "CREATE OPERATOR public.= (leftarg = varchar, rightarg = text, function = texteq)"
+        )
+
+
+async def test_a_role_that_may_create_is_refused(settings: Settings) -> None:
+    await as_owner(settings, "GRANT CREATE ON SCHEMA public TO shop_application")
+    with pytest.raises(RoleMayCreate, match="shop_application"):
+        await upgrade(settings.owner_database_url, application_url=settings.effective_database_url)
+
+
+async def test_the_callbacks_role_cannot_name_a_moment_or_a_channel_that_would_stop_the_worker(
+    store: Store, settings: Settings, clock: FrozenClock
+) -> None:
+    await make_ours_and_theirs(store, clock)
+    await as_owner(
+        settings,
+        "INSERT INTO attempts (organization_id, id, operation, callback_token_sha256, sent_at, in_flight_until) "
+        f"VALUES ('{THEIRS}', 'att_theirs', 'b2c', 'hash', now(), now())",
+    )
+    posted = {"callback_id": "theirs", "token_sha256": "hash", "source_address": "", "body": "{}"}
+    engine = create_async_engine(make_url(settings.effective_database_url).set(username="shop_callbacks"))
+    try:
+        for number, (moment, channel) in enumerate(
+            [("12000-01-01", "result"), ("infinity", "result"), ("2026-11-16", "weird")]
+        ):
+            document = [posted | {"id": f"cbk_{number}", "received_at": moment, "channel": channel}]
+            async with engine.begin() as connection:
+                await connection.execute(select(func.store_callbacks(cast(document, JSONB))))
+    finally:
+        await engine.dispose()
+    kept = await as_owner(settings, "SELECT id, next_action_at <= now() AS is_due FROM callbacks ORDER BY id")
+    assert [(row["id"], row["is_due"]) for row in kept] == [("cbk_0", True), ("cbk_1", True)]

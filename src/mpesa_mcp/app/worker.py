@@ -1,6 +1,7 @@
 """The worker: dispatch, inbox and reconciliation over rows that are due. Any number of processes may run one."""
 
 import asyncio
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -65,6 +66,7 @@ async def working(core: Core) -> AsyncIterator[None]:
     """
     stopping = asyncio.Event()
     task = asyncio.get_running_loop().create_task(work(core, stopping))
+    task.add_done_callback(_tell_if_it_died)
     try:
         yield
     finally:
@@ -75,6 +77,13 @@ async def working(core: Core) -> AsyncIterator[None]:
                 await asyncio.wait([task])
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+def _tell_if_it_died(task: asyncio.Task[None]) -> None:
+    """A server without its worker would take payments and send none: better it stops, and is started again."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("worker_died", exc_info=error)
+        signal.raise_signal(signal.SIGTERM)
 
 
 async def work(core: Core, stopping: asyncio.Event) -> None:
@@ -127,6 +136,10 @@ async def _idle_seconds(core: Core, queue: DueTable) -> float:
     now = core.clock.now()
     try:
         due_at = await next_due(core.store, queue, after=now)
+        return min(_POLL_SECONDS, (due_at - now).total_seconds()) if due_at else _POLL_SECONDS
     except StoreUnavailable:
         return _POLL_SECONDS
-    return min(_POLL_SECONDS, (due_at - now).total_seconds()) if due_at else _POLL_SECONDS
+    except Exception:
+        # A row that cannot be read as a moment: this loop serves everybody, and goes on.
+        log.exception("next_due_failed", queue=queue)
+        return _POLL_SECONDS

@@ -160,6 +160,7 @@ async def _database_role(settings: "Settings") -> Sequence[Finding]:
         "is a superuser": role.is_superuser,
         "has BYPASSRLS": role.bypasses_row_security,
         "owns tables": role.owns_tables,
+        "may create in the schema": role.creates,
     }
     what = " and ".join(words for words, is_so in marks.items() if is_so)
     return [

@@ -68,7 +68,7 @@ async def store_callbacks(store: Store, callbacks: Sequence[NewCallback]) -> fro
     refused, then those whose effect the payment has already taken; what nobody has looked at yet always stays.
     """
     if store.is_postgresql:
-        stored = func.store_callbacks(cast([_document(each) for each in callbacks], JSONB), MAX_CALLBACKS)
+        stored = func.store_callbacks(cast([_document(each) for each in callbacks], JSONB))
         async with store.unbound() as session:
             ids = frozenset((await session.execute(select(stored.table_valued("id").c.id))).scalars())
     else:

@@ -3,7 +3,8 @@
 -- Row-level security hides every other organization's rows from the program. These functions look past it, and give
 -- organizations and ids only. `db upgrade` makes them anew each time (a change here needs a migration, be it an empty
 -- one, so that a program finds a database that lacks it). {schema} is where our tables are; a fixed search_path keeps a
--- caller from slipping tables of its own in.
+-- caller from slipping tables of its own in; operators and functions would still be found there, so nobody but the owner
+-- may create anything in it, which `db upgrade` sees to.
 
 CREATE FUNCTION find_organization(wanted_slug text) RETURNS text
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
@@ -74,9 +75,11 @@ $$;
 
 -- Asked by the path, not by the attempt's id: who holds this role alone can add only to attempts whose token he was
 -- shown. Rows are counted as this transaction sees them: two processes at once may keep a few more than `most`, never
--- fewer.
-CREATE FUNCTION store_callbacks(callbacks jsonb, most integer) RETURNS TABLE (id text)
+-- fewer. Nothing else is believed of who holds it: not a channel we do not have, not a moment far away.
+CREATE FUNCTION store_callbacks(callbacks jsonb) RETURNS TABLE (id text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
+DECLARE
+    most CONSTANT integer := 20;
 BEGIN
     callbacks := (
         SELECT coalesce(jsonb_agg(
@@ -87,6 +90,7 @@ BEGIN
         JOIN attempts AS a ON a.callback_token_sha256 = posted.value ->> 'token_sha256'
         JOIN organizations AS o
             ON o.organization_id = a.organization_id AND o.callback_id = posted.value ->> 'callback_id'
+        WHERE posted.value ->> 'channel' IN ('result', 'timeout')
     );
 
     DELETE FROM callbacks AS gone
@@ -120,8 +124,8 @@ BEGIN
     RETURN QUERY
     INSERT INTO callbacks AS made
         (organization_id, id, attempt_id, channel, status, received_at, source_address, body, next_action_at, fence)
-    SELECT new.organization_id, new.id, new.attempt_id, new.channel, 'stored', new.received_at, new.source_address,
-        new.body, new.received_at, 0
+    SELECT new.organization_id, new.id, new.attempt_id, new.channel, 'stored', at.moment, new.source_address,
+        new.body, at.moment, 0
     FROM (
         SELECT incoming.*, row_number() OVER (
             PARTITION BY incoming.organization_id, incoming.attempt_id, incoming.channel ORDER BY incoming.incoming_at
@@ -137,6 +141,11 @@ BEGIN
         ) WITH ORDINALITY AS incoming
             (organization_id, id, attempt_id, channel, received_at, source_address, body, incoming_at)
     ) AS new
+    -- A moment that no honest clock says would be waited for, by everybody.
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN new.received_at BETWEEN now() - interval '1 year' AND now() + interval '1 hour'
+            THEN new.received_at ELSE now() END AS moment
+    ) AS at
     WHERE new.number <= most
     ORDER BY new.incoming_at
     RETURNING made.id::text;

@@ -35,7 +35,7 @@ Value = TypeVar("Value")
 # How long somebody waits for his turn to write before the database counts as away: for those of other processes, and
 # before that behind others of this one.
 _BUSY_TIMEOUT_MS = 4_000
-_TURN_SECONDS = 8
+_TURN_SECONDS = 6
 _READERS = 4
 _FILE = "file"
 # Connections of one process to PostgreSQL. One that hangs is given up: a lock or a statement takes milliseconds here.

@@ -35,6 +35,18 @@ class RoleMissing(InputError):
         )
 
 
+class RoleMayCreate(InputError):
+    """A role that must be able to do little could make itself the owner."""
+
+    code = "database_role_may_create"
+
+    def __init__(self, role: str) -> None:
+        super().__init__(
+            f"The role {role} may create things in the schema of the tables, and could make itself their owner. "
+            "As the schema's owner run: REVOKE CREATE ON SCHEMA public FROM PUBLIC; give it no such right of its own."
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectedRole:
     """What the role of a connection may do beyond what an application should."""
@@ -43,11 +55,12 @@ class ConnectedRole:
     is_superuser: bool
     bypasses_row_security: bool
     owns_tables: bool
+    creates: bool
 
     @property
     def is_restricted(self) -> bool:
         """Whether row-level security binds it."""
-        return not (self.is_superuser or self.bypasses_row_security or self.owns_tables)
+        return not (self.is_superuser or self.bypasses_row_security or self.owns_tables or self.creates)
 
 
 def protect(connection: Connection) -> None:
@@ -62,6 +75,8 @@ def protect(connection: Connection) -> None:
         ):
             connection.exec_driver_sql(statement)
     schema = connection.exec_driver_sql("SELECT current_schema()").scalar_one()
+    # Before PostgreSQL 15 everybody may create in `public`, and an operator there could come before the system's own.
+    connection.exec_driver_sql(f"REVOKE CREATE ON SCHEMA {_quoted(schema)} FROM PUBLIC")
     for name, definition in crossing_functions().items():
         _drop_function(connection, name)
         connection.exec_driver_sql(definition.replace("{schema}", _quoted(schema)))
@@ -75,9 +90,11 @@ def grant(connection: Connection, *, application_url: str | None, callbacks_role
     application = make_url(application_url).username if application_url else None
     if application and application != owner:
         _require_role(connection, application)
+        _require_no_creating(connection, application)
         _grant_application(connection, _quoted(application))
     if callbacks_role:
         _require_role(connection, callbacks_role)
+        _require_no_creating(connection, callbacks_role)
         _grant_callbacks(connection, _quoted(callbacks_role))
 
 
@@ -87,7 +104,8 @@ def connected_role(connection: Connection) -> ConnectedRole:
         text(
             "SELECT rolname, rolsuper, rolbypassrls, EXISTS (SELECT 1 FROM pg_class "
             "WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r' "
-            "AND pg_has_role(pg_roles.oid, relowner, 'MEMBER')) "
+            "AND pg_has_role(pg_roles.oid, relowner, 'MEMBER')), "
+            "has_schema_privilege(current_schema(), 'CREATE') "
             "FROM pg_roles WHERE rolname = current_user"
         )
     ).one()
@@ -154,6 +172,12 @@ def _require_role(connection: Connection, role: str) -> None:
     found = connection.execute(text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": role}).first()
     if found is None:
         raise RoleMissing(role)
+
+
+def _require_no_creating(connection: Connection, role: str) -> None:
+    may_create = text("SELECT has_schema_privilege(:role, current_schema(), 'CREATE')")
+    if connection.execute(may_create, {"role": role}).scalar_one():
+        raise RoleMayCreate(role)
 
 
 def _quoted(name: str) -> str:

@@ -1,0 +1,35 @@
+"""MCP clients over HTTP, in both generations of the protocol."""
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+from mcp.client import Client
+from mcp.client.streamable_http import streamable_http_client
+
+# Made once: making it is slower than a whole call.
+TLS = ssl.create_default_context()
+# How a client opens, and the version it then speaks.
+GENERATIONS = (("auto", "2026-07-28"), ("legacy", "2025-11-25"))
+
+
+@asynccontextmanager
+async def connected(url: str, key: str, *, mode: Any = "auto") -> AsyncIterator[Client]:
+    """An MCP client of the server at `url`."""
+    headers = {"Authorization": f"Bearer {key}"}
+    async with (
+        httpx2.AsyncClient(verify=TLS, headers=headers, timeout=httpx2.Timeout(10, read=60)) as http,
+        Client(streamable_http_client(f"{url}/mcp", http_client=http), mode=mode) as client,
+    ):
+        yield client
+
+
+async def call(client: Client, tool: str, /, **arguments: Any) -> dict[str, Any]:
+    """The structured result of a call that must not be an error."""
+    result = await client.call_tool(tool, arguments)
+    assert not result.is_error, result
+    structure: dict[str, Any] | None = result.structured_content
+    assert structure is not None
+    return structure

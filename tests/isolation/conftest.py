@@ -1,0 +1,26 @@
+"""One platform for each module and database: the asking organization, and the other one beside it. No worker runs."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from mpesa_mcp.app.local import LocalPlatform, local_platform
+
+from .factories import Theirs, make_theirs
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def platform(module_database: dict[str, Any]) -> AsyncIterator[LocalPlatform]:
+    async with local_platform(worker=False, delay_ms=10, **module_database) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+async def theirs(platform: LocalPlatform) -> Theirs:
+    return await make_theirs(platform.core)

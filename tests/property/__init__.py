@@ -1,0 +1,1 @@
+"""The whole way of a payment under anything that can happen, in any order."""

@@ -39,7 +39,7 @@ _TURN_SECONDS = 6
 _READERS = 4
 _FILE = "file"
 # Connections of one process to PostgreSQL. One that hangs is given up: a lock or a statement takes milliseconds here.
-_POSTGRESQL_CONNECTIONS = 10
+_POSTGRESQL_CONNECTIONS = 20
 _POSTGRESQL_SETTINGS = {
     "application_name": "mpesa-mcp",
     "lock_timeout": "4s",
@@ -179,7 +179,7 @@ def _postgresql_engine(url: URL) -> AsyncEngine:
         url,
         pool_size=_POSTGRESQL_CONNECTIONS,
         max_overflow=0,
-        pool_timeout=5,
+        pool_timeout=8,
         # A connection that died while it lay in the pool costs a look, not a request.
         pool_pre_ping=True,
         connect_args={

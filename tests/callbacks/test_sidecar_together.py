@@ -107,6 +107,32 @@ async def test_refused_bodies_go_before_those_that_counted(
     assert statuses == ["applied", *["mismatched"] * (MAX_CALLBACKS - 1)]
 
 
+async def test_who_knows_one_path_cannot_hold_up_the_others(
+    core: Core, http: httpx2.AsyncClient, merchant: Principal, sent: Sent
+) -> None:
+    """Bodies that take a third of a second each to look at, and a true one that needs a close look too."""
+    other = await send(core, merchant, a_payout(key="payout-2"), accepted(2))
+    slow = b'"' * 65_000 + b"\\"
+    under_way = anyio.Event()
+
+    async def flood() -> None:
+        while True:
+            await http.post(sent.path, content=slow)
+            under_way.set()
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(40):
+            tasks.start_soon(flood)
+        with anyio.fail_after(10):
+            await under_way.wait()
+        true = json.dumps(result_body(2, parameters={"ReceiverPartyPublicName": "José"}), ensure_ascii=False)
+        with anyio.fail_after(5):
+            assert (await http.post(other.path, content=true.encode())).status_code == 200
+        tasks.cancel_scope.cancel()
+    stored = [callback for callback in await callbacks_stored(core, merchant) if callback.attempt_id != sent.attempt_id]
+    assert [json.loads(callback.body) for callback in stored] == [json.loads(true)]
+
+
 async def test_callbacks_of_one_path_keep_their_order(
     core: Core, http: httpx2.AsyncClient, merchant: Principal, sent: Sent, clock: FrozenClock
 ) -> None:

@@ -20,6 +20,7 @@ from mpesa_mcp.store.roles import (
     LOSES_ROWS,
     RoleMayCreate,
     RoleMissing,
+    RoleNotItsOwn,
     connected_role,
 )
 from mpesa_mcp.values import FrozenClock
@@ -281,3 +282,10 @@ async def test_the_callbacks_role_cannot_name_a_moment_or_a_channel_that_would_s
         await engine.dispose()
     kept = await as_owner(settings, "SELECT id, next_action_at <= now() AS is_due FROM callbacks ORDER BY id")
     assert [(row["id"], row["is_due"]) for row in kept] == [("cbk_0", True), ("cbk_1", True)]
+
+
+async def test_the_callbacks_role_is_nobody_elses(settings: Settings) -> None:
+    for role in ("shop_application", "shop_owner"):
+        with pytest.raises(RoleNotItsOwn, match=role):
+            url = settings.effective_database_url
+            await upgrade(settings.owner_database_url, application_url=url, callbacks_role=role)

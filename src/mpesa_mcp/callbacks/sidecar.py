@@ -9,6 +9,7 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from weakref import WeakValueDictionary
 
 import anyio
 import anyio.to_thread
@@ -91,8 +92,10 @@ class Sidecar:
             weight=lambda callback: len(callback.body),
             heaviest=_ROUND_BYTES,
         )
-        # Bodies that need a close look take turns, so that strange ones do not slow the others down.
+        # Bodies that need a close look take turns, so that strange ones do not slow the others down; and first those
+        # of one attempt among themselves, so that who knows one path cannot hold up the other paths.
         self._looking = anyio.CapacityLimiter(1)
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -130,7 +133,7 @@ class Sidecar:
             channel=channel,
             received_at=self._clock.now(),
             source_address=source[:_ADDRESS_LENGTH],
-            body=body.decode() if is_plain(body) else await self._redacted(body),
+            body=body.decode() if is_plain(body) else await self._redacted(attempt_id, body),
         )
         if not await self._bodies.ask(callback):
             log.warning("callbacks_too_many", attempt_id=attempt_id)
@@ -145,8 +148,16 @@ class Sidecar:
         stored = await store_callbacks(self._store, callbacks)
         return [callback.id in stored for callback in callbacks]
 
-    async def _redacted(self, body: bytes) -> str:
-        return await anyio.to_thread.run_sync(redact, body, limiter=self._looking)
+    async def _redacted(self, attempt_id: str, body: bytes) -> str:
+        """The body without our secrets. Raises NotServed when its turn does not come in time; a begun look is ended."""
+        turn = self._turns.setdefault(attempt_id, asyncio.Lock())
+        try:
+            with anyio.fail_after(_PATIENCE_SECONDS):
+                async with turn:
+                    return await anyio.to_thread.run_sync(redact, body, limiter=self._looking)
+        except TimeoutError:
+            log.warning("callback_not_looked_at", attempt_id=attempt_id)
+            raise NotServed from None
 
     def _may_come_from(self, source: str) -> bool:
         if source in SAFARICOM_ADDRESSES:

@@ -84,9 +84,11 @@ def callbacks(as_json: JsonOption = False) -> None:
     """Receive Safaricom's callbacks, and nothing else: the only part that must face the internet."""
 
     async def act(settings: "Settings") -> None:
+        from mpesa_mcp.app.core import DatabaseNotReady
         from mpesa_mcp.app.http import listen, serving, until_stopped
         from mpesa_mcp.callbacks.sidecar import create_sidecar
-        from mpesa_mcp.store.engine import open_store
+        from mpesa_mcp.store.callback_log import CallbackPath, find_callback_tokens
+        from mpesa_mcp.store.engine import StoreUnavailable, open_store
         from mpesa_mcp.store.migrate import upgrade
         from mpesa_mcp.values import SystemClock
 
@@ -96,6 +98,14 @@ def callbacks(as_json: JsonOption = False) -> None:
         store = open_store(settings.effective_database_url)
         sidecar = create_sidecar(store, settings, SystemClock())
         try:
+            try:
+                # It may not read the migrations' table; what it may do shows whether it can do its work.
+                await find_callback_tokens(store, [CallbackPath("", "")])
+            except StoreUnavailable:
+                raise DatabaseNotReady(
+                    "Callbacks could not be stored: the database is away, lacks its tables, or this role its grants. "
+                    "Check MPESA_MCP_DATABASE_URL and run: mpesa-mcp db upgrade --callbacks-role ROLE."
+                ) from None
             async with serving(sidecar, opened, trusted_proxies=settings.trusted_proxies):
                 port = settings.callback_port
                 _announce(f"Receiving callbacks on port {port} (stop with Ctrl-C).", as_json, port=port)

@@ -211,6 +211,7 @@ def payment_record(row: Payment) -> PaymentRecord:
         reason=row.reason,
         reversed_payment_id=row.reverses_payment_id,
         untrusted_text=row.untrusted_text,
+        is_looked_at_again=row.next_action_at is not None,
         created_by=row.created_by,
         created_at=row.created_at,
         updated_at=row.updated_at,

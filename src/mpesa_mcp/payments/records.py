@@ -29,6 +29,8 @@ class PaymentRecord:
     reason: str | None
     reversed_payment_id: str | None
     untrusted_text: str | None
+    is_looked_at_again: bool
+    """Whether something of ours is still due for it; an unknown payment without that waits for a person."""
     created_by: str
     created_at: datetime
     updated_at: datetime

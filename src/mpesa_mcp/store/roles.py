@@ -35,6 +35,18 @@ class RoleMissing(InputError):
         )
 
 
+class RoleNotItsOwn(InputError):
+    """One role named for two parts."""
+
+    code = "database_role_not_its_own"
+
+    def __init__(self, role: str) -> None:
+        super().__init__(
+            f"The role {role} cannot be the one of `callbacks` too: the process that faces the internet needs a role "
+            "of its own, which may do nothing else."
+        )
+
+
 class RoleMayCreate(InputError):
     """A role that must be able to do little could make itself the owner."""
 
@@ -93,6 +105,8 @@ def grant(connection: Connection, *, application_url: str | None, callbacks_role
         _require_no_creating(connection, application)
         _grant_application(connection, _quoted(application))
     if callbacks_role:
+        if callbacks_role in {application, owner}:
+            raise RoleNotItsOwn(callbacks_role)
         _require_role(connection, callbacks_role)
         _require_no_creating(connection, callbacks_role)
         _grant_callbacks(connection, _quoted(callbacks_role))

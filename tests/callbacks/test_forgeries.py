@@ -93,7 +93,7 @@ async def test_many_hints_are_not_kept_and_the_rest_wait_to_be_read(core: Core, 
     sent = await send(core, merchant, a_push(), UNCLEAR)
     callbacks = [await receive(core, merchant, sent, stk_body(number)) for number in range(8)]
     assert len(await hints_of(core, merchant, sent)) == MAX_HINTS
-    assert [callback.status for callback in callbacks] == ["unconfirmed"] * MAX_HINTS + ["stored"] * (8 - MAX_HINTS)
+    assert [callback.status for callback in callbacks] == ["unconfirmed"] * MAX_HINTS + ["waiting"] * (8 - MAX_HINTS)
 
 
 async def test_the_true_result_is_read_once_the_forged_have_had_their_time(
@@ -103,7 +103,7 @@ async def test_the_true_result_is_read_once_the_forged_have_had_their_time(
     sent = await send(core, merchant, a_push(), UNCLEAR)
     for number in range(2, 2 + MAX_HINTS):
         await receive(core, merchant, sent, stk_body(number))
-    assert (await receive(core, merchant, sent, stk_body(1))).status == "stored"
+    assert (await receive(core, merchant, sent, stk_body(1))).status == "waiting"
     await deny_all(core, merchant, sent)
     clock.advance(timedelta(seconds=20))
     await apply_due(core)
@@ -128,7 +128,7 @@ async def test_a_hint_that_nobody_was_asked_about_does_not_make_room(
     for number in range(1, 1 + MAX_HINTS):
         await receive(core, merchant, sent, stk_body(number))
     clock.advance(timedelta(hours=5))
-    assert (await receive(core, merchant, sent, stk_body(9))).status == "stored"
+    assert (await receive(core, merchant, sent, stk_body(9))).status == "waiting"
     assert "ws_CO_1_700000001" in await named(core, merchant, sent)
 
 

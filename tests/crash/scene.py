@@ -17,7 +17,7 @@ from mpesa_mcp.app.core import open_core
 from mpesa_mcp.app.http import port_of, serving
 from mpesa_mcp.app.local import SANDBOX_SECRETS, SANDBOX_SHORTCODE
 from mpesa_mcp.app.worker import working
-from mpesa_mcp.callbacks.models import Callback, CallbackStatus
+from mpesa_mcp.callbacks.models import UNAPPLIED, Callback
 from mpesa_mcp.callbacks.sidecar import create_sidecar
 from mpesa_mcp.credentials.shortcodes import set_shortcode
 from mpesa_mcp.errors import MpesaMcpError
@@ -135,7 +135,7 @@ def _is_done(payments: Sequence[Payment], inquiries: Sequence[Inquiry], callback
             for payment in payments
         )
         and all(InquiryStatus(inquiry.status).is_final for inquiry in inquiries)
-        and all(callback.status != CallbackStatus.STORED for callback in callbacks)
+        and all(callback.status not in UNAPPLIED for callback in callbacks)
     )
 
 

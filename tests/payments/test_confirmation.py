@@ -223,3 +223,18 @@ async def test_a_confirmation_is_not_asked_twice_for_the_same_callback(shop: Sho
     await send_due_inquiries(shop.core)
     assert len(shop.daraja.of("transaction_status")) == 1
     assert PHONE in shop.daraja.of("b2c")[0].body["PartyB"]
+
+
+async def test_a_receipt_told_by_a_path_alone_is_not_taken_over(shop: Shop) -> None:
+    """The answer confirms that the payout was carried out; not who told the receipt."""
+    payment_id = await a_large_payout(shop)
+    forged = payout_result(amount=LARGE, receipt="SKE0000FF9")
+    del forged["Result"]["ConversationID"]
+    await shop.call_back(result_url(shop), forged)
+    await send_due_inquiries(shop.core)
+    await answer_question(shop, "Completed")
+    row = await shop.row(payment_id)
+    assert (row.status, row.receipt) == ("succeeded", None)
+    await report_success(shop)
+    row = await shop.row(payment_id)
+    assert (row.status, row.receipt) == ("succeeded", "SKE0000BB1")

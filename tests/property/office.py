@@ -16,7 +16,7 @@ from sqlmodel import col, select
 
 from mpesa_mcp.audit import AuditEntry
 from mpesa_mcp.callbacks.inbox import apply_callback, claim_stored
-from mpesa_mcp.callbacks.models import Callback, CallbackStatus
+from mpesa_mcp.callbacks.models import UNAPPLIED, Callback
 from mpesa_mcp.callbacks.sidecar import create_sidecar
 from mpesa_mcp.credentials.shortcodes import set_shortcode
 from mpesa_mcp.credentials.vault import SecretField
@@ -178,7 +178,7 @@ class Office:
             for waiting in (
                 select(Payment.id).where(col(Payment.next_action_at).is_not(None)),
                 select(Inquiry.id).where(col(Inquiry.status).in_(OPEN)),
-                select(Callback.id).where(Callback.status == CallbackStatus.STORED),
+                select(Callback.id).where(col(Callback.status).in_(UNAPPLIED)),
             ):
                 if await session.first(waiting) is not None:
                     return True

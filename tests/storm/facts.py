@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlmodel import col, select
 
-from mpesa_mcp.callbacks.models import Callback, CallbackStatus
+from mpesa_mcp.callbacks.models import UNAPPLIED, Callback
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.models import Attempt, Inquiry, Payment, PaymentHistory
 from mpesa_mcp.payments.records import InquiryStatus
@@ -92,7 +92,7 @@ async def unrest(core: Core, organizations: Mapping[str, str]) -> Sequence[Waiti
     queues: Mapping[type[Any], Any] = {
         Payment: open_payment,
         Inquiry: col(Inquiry.status).not_in(_ENDED),
-        Callback: col(Callback.status) == CallbackStatus.STORED,
+        Callback: col(Callback.status).in_(UNAPPLIED),
     }
     found: list[Waiting] = []
     for organization_id in organizations.values():

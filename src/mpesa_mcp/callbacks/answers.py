@@ -16,7 +16,7 @@ from mpesa_mcp.daraja.codes import Meaning, Verdict, balance_meaning, status_mea
 from mpesa_mcp.daraja.results import SUCCESS, BalanceOutcome, Malformed, Party, Result, StatusOutcome, read_result
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.hints import hints_of, mark_answered
-from mpesa_mcp.payments.history import record_history
+from mpesa_mcp.payments.history import record_no_change
 from mpesa_mcp.payments.inquiries import add_balance, answer_inquiry, nobody_may_ask
 from mpesa_mcp.payments.models import Attempt, Hint, Inquiry, Payment
 from mpesa_mcp.payments.outcomes import Evidence, apply_evidence, lock_payment, receipt_is_taken
@@ -113,7 +113,9 @@ async def _status(
     if differing := await _disagreements(session, inquiry, payment, outcome):
         disagreement = f"disagrees in: {', '.join(differing)}"
         if payment is not None:
-            record_history(session, payment.id, now, event="status_mismatch", source="question", note=disagreement)
+            await record_no_change(
+                session, payment.id, now, event="status_mismatch", source="question", note=disagreement
+            )
         return CallbackStatus.MISMATCHED, disagreement
     answer = _answer(outcome) if result.succeeded else None
     closed = await _close(session, inquiry, result, meaning, now, answer=answer)
@@ -222,7 +224,10 @@ async def _evidence(
         return Evidence(verdict=outcome.verdict, source="question", code=outcome.transaction_status, reason=reason)
     confirmed = [hint for hint in hints if hint.result_code == SUCCESS]
     receipt = outcome.receipt
-    told = {hint.receipt for hint in confirmed if hint.receipt}
+    # The answer confirms the movement. A receipt is believed of who named it by Daraja's own id: a path is not enough.
+    attempts = await session.all(select(Attempt).where(Attempt.payment_id == payment.id))
+    ours = {attempt.conversation_id for attempt in attempts} - {None}
+    told = {hint.receipt for hint in confirmed if hint.receipt and hint.conversation_id in ours}
     if receipt is None and len(told) == 1:
         [named] = told
         receipt = None if await receipt_is_taken(session, named, payment.id) else named

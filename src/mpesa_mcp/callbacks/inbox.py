@@ -13,14 +13,14 @@ from sqlalchemy import func, update
 from sqlmodel import col, select
 
 from mpesa_mcp.callbacks.answers import answer_of
-from mpesa_mcp.callbacks.models import Callback, CallbackStatus, Channel
+from mpesa_mcp.callbacks.models import UNAPPLIED, Callback, CallbackStatus, Channel
 from mpesa_mcp.callbacks.statements import Statement, read_statement
 from mpesa_mcp.daraja.codes import Verdict
 from mpesa_mcp.daraja.results import Malformed, read_timeout
 from mpesa_mcp.identity.organizations import get_organization
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.hints import Kept, belongs_elsewhere, keep_hint
-from mpesa_mcp.payments.history import record_history
+from mpesa_mcp.payments.history import record_no_change
 from mpesa_mcp.payments.models import Attempt, Hint, Payment
 from mpesa_mcp.payments.outcomes import Evidence, apply_evidence, lock_payment, move, receipt_is_taken
 from mpesa_mcp.payments.reconciliation import ask_now
@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 _LEASE = timedelta(seconds=30)
 _REPLY_LOOK_AFTER = timedelta(milliseconds=200)
-# A callback for whose hint there is no room yet is read again, so that no flood of others hides it.
+# A callback for whose hint there is no room yet is read again, so that no flood of others hides it for good.
 _ROOM_LOOK_EVERY = timedelta(seconds=20)
 _NO_ROOM_FOR = timedelta(hours=24)
 
@@ -43,7 +43,7 @@ async def claim_stored(core: Core, limit: int, passing_over: Collection[str] = (
     return await claim_due(
         core.store,
         DueTable.CALLBACKS,
-        statuses=[CallbackStatus.STORED],
+        statuses=UNAPPLIED,
         now=core.clock.now(),
         lease=_LEASE,
         limit=limit,
@@ -57,7 +57,7 @@ async def apply_callback(core: Core, claim: Claim) -> None:
     async with core.store.session(claim.organization_id) as session:
         callback = await session.lock(Callback, claim.id)
         assert callback is not None
-        if callback.fence != claim.fence or callback.status != CallbackStatus.STORED:
+        if callback.fence != claim.fence or callback.status not in UNAPPLIED:
             return
         attempt = await session.get(Attempt, callback.attempt_id)
         assert attempt is not None
@@ -68,8 +68,8 @@ async def apply_callback(core: Core, claim: Claim) -> None:
             await _set(session, callback, next_action_at=min(now + wait, attempt.in_flight_until))
             return
         status, note = await _apply(core, session, callback, attempt)
-        if status is CallbackStatus.STORED:
-            await _set(session, callback, next_action_at=now + _ROOM_LOOK_EVERY)
+        if status in UNAPPLIED:
+            await _set(session, callback, status=status, next_action_at=now + _ROOM_LOOK_EVERY)
             return
         await _set(session, callback, status=status, note=note, applied_at=now, next_action_at=None)
     if status in {CallbackStatus.MALFORMED, CallbackStatus.MISMATCHED}:
@@ -92,11 +92,12 @@ async def _apply(
     try:
         said = read_statement(payment, attempt, callback.body.encode())
     except Malformed as malformed:
-        record_history(session, payment.id, now, event="callback_malformed", source="callback", note=str(malformed))
-        return CallbackStatus.MALFORMED, str(malformed)
+        refusal = str(malformed)
+        await record_no_change(session, payment.id, now, event="callback_malformed", source="callback", note=refusal)
+        return CallbackStatus.MALFORMED, refusal
     if disagreements := [*said.disagreements, *await _taken_elsewhere(session, payment, attempt, said)]:
         note = f"disagrees in: {', '.join(disagreements)}"
-        record_history(session, payment.id, now, event="callback_mismatch", source="callback", note=note)
+        await record_no_change(session, payment.id, now, event="callback_mismatch", source="callback", note=note)
         if disagreements == ["receipt"] and await _is_second_movement(session, payment, attempt, said):
             reason = (
                 "Safaricom reported a second movement: a send that was taken for not sent was carried out after all."
@@ -113,7 +114,8 @@ async def _apply(
         await move(core, session, payment, PaymentEvent.CONTRADICTION, source="callback", reason=_CONTRADICTED)
         return CallbackStatus.UNCONFIRMED, "contradicts what was concluded"
     if not await _keep(core, session, payment, attempt, said) and now - callback.received_at < _NO_ROOM_FOR:
-        return CallbackStatus.STORED, None
+        # What waits makes room for newcomers; what repeats an id of Daraja's does not, and stays as it came.
+        return CallbackStatus.STORED if said.names_our_id else CallbackStatus.WAITING, None
     return CallbackStatus.UNCONFIRMED, None
 
 
@@ -242,7 +244,7 @@ async def _keep(core: Core, session: OrganizationSession, payment: Payment, atte
     kept = await keep_hint(session, hint, speed=core.reconcile_speed(Environment(payment.environment)))
     if kept is Kept.NEW:
         note = "kept until our own question confirms it"
-        record_history(
+        await record_no_change(
             session, payment.id, now, event="callback_unconfirmed", source="callback", code=said.code, note=note
         )
     if kept in {Kept.NEW, Kept.ROOM_SOON}:

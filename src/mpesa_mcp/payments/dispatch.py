@@ -25,7 +25,7 @@ from mpesa_mcp.errors import MpesaMcpError
 from mpesa_mcp.payments.attempts import NewAttempt, add_attempt, not_prepared, within_deadline, written_down
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.history import record_history
-from mpesa_mcp.payments.models import Payment
+from mpesa_mcp.payments.models import UNAPPLIED, Attempt, Callback, Payment
 from mpesa_mcp.payments.outcomes import conclude_send, lock_payment, move
 from mpesa_mcp.payments.schedule import QUEUE_LIFE, SEND_LEASE
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, next_status
@@ -34,6 +34,9 @@ from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Environment, Kes, Msisdn
 
 log = structlog.get_logger(__name__)
+
+# The inbox reads within a moment; after a worker's death, when the callback's lease has ended.
+_LOOK_AFTER_CALLBACK = timedelta(seconds=1)
 
 _OPERATIONS = {
     PaymentKind.STK_PUSH: Operation.STK_PUSH,
@@ -129,6 +132,12 @@ async def _wait(session: OrganizationSession, until: datetime, which: ColumnElem
     )
 
 
+def _is_called_back(payment_id: str) -> ColumnElement[bool]:
+    """Whether a callback about an earlier send is there that the payment knows nothing of: it may have been paid."""
+    sent = select(Attempt.id).where(Attempt.payment_id == payment_id)
+    return select(Callback.id).where(col(Callback.attempt_id).in_(sent), col(Callback.status).in_(UNAPPLIED)).exists()
+
+
 def _given_up_at(payment: Payment) -> datetime:
     return payment.created_at + QUEUE_LIFE[PaymentKind(payment.kind)]
 
@@ -146,7 +155,7 @@ async def _conclude(core: Core, claim: Claim, payment: Payment, attempt: NewAtte
 
 
 async def _commit_attempt(core: Core, claim: Claim, payment: Payment) -> NewAttempt | None:
-    """Commits the attempt and `sending`; None when the payment is no longer ours to send."""
+    """Commits the attempt and `sending`; None when the payment is no longer ours, or not to be sent yet."""
     now = core.clock.now()
     kind = PaymentKind(payment.kind)
     async with core.store.session(claim.organization_id) as session:
@@ -154,14 +163,16 @@ async def _commit_attempt(core: Core, claim: Claim, payment: Payment) -> NewAtte
         taken = await session.change(
             update(Payment)
             .where(
-                col(Payment.id) == claim.id,
                 col(Payment.status) == PaymentStatus.QUEUED,
-                col(Payment.fence) == claim.fence,
+                _is_held(claim),
+                ~_is_called_back(claim.id),
             )
             # Due again when the lease ends: that is how a crash is noticed.
             .values(status=sending, updated_at=now, next_action_at=now + SEND_LEASE)
         )
         if not taken:
+            # Still ours: then a callback must be read first. No attempt, and no try used up.
+            await _wait(session, now + _LOOK_AFTER_CALLBACK, _is_held(claim))
             return None
         record_history(
             session,

@@ -1,6 +1,7 @@
 """The tables of payments. The inbox shares them; everybody else gets records (`payments.records`)."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import JSON, ForeignKeyConstraint, Index, UniqueConstraint, text
@@ -87,6 +88,42 @@ class Attempt(OrganizationTable, table=True):
     checkout_request_id: str | None = Field(default=None, max_length=80)
     conversation_id: str | None = Field(default=None, max_length=80)
     originator_conversation_id: str | None = Field(default=None, max_length=80)
+
+
+class CallbackStatus(StrEnum):
+    """What became of a body; one that waits was read, and no more hints were kept at that moment."""
+
+    STORED = "stored"
+    WAITING = "waiting"
+    APPLIED = "applied"
+    UNCONFIRMED = "unconfirmed"
+    MALFORMED = "malformed"
+    MISMATCHED = "mismatched"
+
+
+# Of these the payment knows nothing yet: the inbox will read them (again), and nothing is sent meanwhile.
+UNAPPLIED = (CallbackStatus.STORED, CallbackStatus.WAITING)
+
+
+class Callback(OrganizationTable, Due, table=True):
+    """One body that was posted to one attempt's path; `body` is as it came, but for our own secrets."""
+
+    __tablename__ = "callbacks"
+    __table_args__ = (
+        ForeignKeyConstraint(["organization_id", "attempt_id"], ["attempts.organization_id", "attempts.id"]),
+        Index("ix_callbacks_attempt", "organization_id", "attempt_id"),
+        Index("ix_callbacks_due", "next_action_at"),
+    )
+
+    id: str = Field(primary_key=True, max_length=40)
+    attempt_id: str = Field(max_length=40)
+    channel: str = Field(max_length=10)
+    status: str = Field(max_length=20)
+    received_at: datetime = moment()
+    source_address: str = Field(max_length=45)
+    body: str
+    applied_at: datetime | None = moment(nullable=True)
+    note: str | None = Field(default=None, max_length=300)
 
 
 class Hint(OrganizationTable, table=True):

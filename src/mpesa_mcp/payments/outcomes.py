@@ -16,7 +16,7 @@ from mpesa_mcp.daraja.codes import Verdict
 from mpesa_mcp.daraja.conclusions import Accepted, Conclusion, NotSent, Refused, Unknown
 from mpesa_mcp.daraja.results import SUCCESS
 from mpesa_mcp.payments.core import Core
-from mpesa_mcp.payments.history import record_history
+from mpesa_mcp.payments.history import record_history, record_no_change
 from mpesa_mcp.payments.models import Attempt, Hint, Payment
 from mpesa_mcp.payments.schedule import NOT_SENT_TRIES, first_question_after, resend_after
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, Reply, next_status
@@ -141,7 +141,7 @@ async def apply_evidence(core: Core, session: OrganizationSession, payment_id: s
     values: dict[str, Any] = {"code": evidence.code, "reason": evidence.reason}
     if evidence.receipt and await receipt_is_taken(session, evidence.receipt, payment.id):
         # One receipt is one movement: this one is accounted for elsewhere.
-        record_history(
+        await record_no_change(
             session, payment.id, core.clock.now(), event="receipt_taken", source=evidence.source, code=evidence.code
         )
         return False
@@ -279,7 +279,6 @@ async def _note(
 ) -> None:
     """Records an event that changes no status; a success already known, or disputed, may still bring its receipt."""
     status = PaymentStatus(payment.status)
-    note = None
     told_of_success = status.moved or status is PaymentStatus.DISPUTED
     if event is PaymentEvent.SUCCESS and told_of_success and receipt and payment.receipt is None:
         await session.change(
@@ -287,8 +286,11 @@ async def _note(
             .where(col(Payment.id) == payment.id, col(Payment.receipt).is_(None))
             .values(receipt=receipt, updated_at=now)
         )
+        # Once in a payment's life, and always told.
         note = "brought the receipt"
-    record_history(session, payment.id, now, event=event, before=status, source=source, code=code, note=note)
+        record_history(session, payment.id, now, event=event, before=status, source=source, code=code, note=note)
+        return
+    await record_no_change(session, payment.id, now, event=event, before=status, source=source, code=code)
 
 
 async def _mark_reversed(core: Core, session: OrganizationSession, reversal: Payment) -> None:

@@ -65,7 +65,8 @@ async def store_callbacks(store: Store, callbacks: Sequence[NewCallback]) -> fro
     """Stores them in one commit, in this order; gives the ids of those that found room.
 
     An attempt keeps up to MAX_CALLBACKS bodies for each of its addresses. When more come, those go first that were
-    refused, then those whose effect the payment has already taken; what nobody has looked at yet always stays.
+    refused, then the newest of those that were read and wait for room, then those whose effect the payment has already
+    taken; what nobody has looked at yet always stays.
     """
     if store.is_postgresql:
         stored = func.store_callbacks(cast([_document(each) for each in callbacks], JSONB))
@@ -154,8 +155,8 @@ _MAKE_ROOM = """
 WITH ranked AS (
     SELECT c.organization_id, c.id, c.status, json_extract(path.value, '$[3]') AS excess, row_number() OVER (
         PARTITION BY c.organization_id, c.attempt_id, c.channel
-        ORDER BY CASE c.status WHEN 'malformed' THEN 0 WHEN 'mismatched' THEN 0 WHEN 'unconfirmed' THEN 1
-            WHEN 'applied' THEN 2 ELSE 3 END, c.id DESC
+        ORDER BY CASE c.status WHEN 'malformed' THEN 0 WHEN 'mismatched' THEN 0 WHEN 'waiting' THEN 1
+            WHEN 'unconfirmed' THEN 2 WHEN 'applied' THEN 3 ELSE 4 END, c.id DESC
     ) AS place
     FROM json_each(?) AS path
     CROSS JOIN callbacks AS c ON c.organization_id = json_extract(path.value, '$[0]')

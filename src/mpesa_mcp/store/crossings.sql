@@ -107,7 +107,7 @@ BEGIN
                 SELECT c.organization_id, c.id, c.status, count(*) OVER () + path.coming - most AS excess,
                     row_number() OVER (
                         ORDER BY CASE c.status WHEN 'malformed' THEN 0 WHEN 'mismatched' THEN 0
-                            WHEN 'unconfirmed' THEN 1 WHEN 'applied' THEN 2 ELSE 3 END, c.id DESC
+                            WHEN 'waiting' THEN 1 WHEN 'unconfirmed' THEN 2 WHEN 'applied' THEN 3 ELSE 4 END, c.id DESC
                     ) AS place
                 FROM callbacks AS c
                 WHERE c.organization_id = path.organization_id AND c.attempt_id = path.attempt_id

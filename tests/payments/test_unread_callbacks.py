@@ -1,0 +1,64 @@
+"""A send that was taken for not sent was called back about, and nobody has read that yet: the next must wait."""
+
+from datetime import timedelta
+
+import pytest
+
+from mpesa_mcp.callbacks.inbox import claim_stored
+from mpesa_mcp.payments.dispatch import claim_queued, send_payment
+from mpesa_mcp.payments.intake import open_payment
+from mpesa_mcp.payments.schedule import SEND_LEASE
+from mpesa_mcp.values import FrozenClock
+
+from .factories import Shop, a_payout, a_push, apply_due, payout_result, send_due, stk_callback
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_nothing_is_sent_again_past_a_callback_that_is_not_read_yet(shop: Shop, clock: FrozenClock) -> None:
+    """Answered 429 and carried out all the same; whoever took its callback died with it."""
+    payment_id = (await open_payment(shop.core, shop.principal, a_push())).payment.payment_id
+    shop.daraja.order_spike_arrest("stk_push")
+    await send_due(shop.core)
+    [push] = shop.daraja.of("stk_push")
+    await shop.post(push.body["CallBackURL"], stk_callback())
+    assert len(await claim_stored(shop.core, 5)) == 1
+    for _ in range(3):
+        clock.advance(timedelta(seconds=2))
+        assert await send_due(shop.core) == 1
+        row = await shop.row(payment_id)
+        assert (row.status, row.not_sent_count, row.lease_until) == ("queued", 1, None)
+        assert row.next_action_at == clock.now() + timedelta(seconds=1)
+    assert (len(shop.daraja.of("stk_push")), len(await shop.attempts(payment_id))) == (1, 1)
+    clock.advance(timedelta(seconds=30))
+    await apply_due(shop.core)
+    assert await send_due(shop.core) == 0
+    assert await shop.status(payment_id) == "unknown"
+    assert len(shop.daraja.of("stk_push")) == 1
+
+
+async def test_a_callback_about_another_payment_keeps_nobody_waiting(shop: Shop, clock: FrozenClock) -> None:
+    first = (await open_payment(shop.core, shop.principal, a_payout(key="payout-1"))).payment.payment_id
+    await send_due(shop.core)
+    await shop.post(shop.daraja.of("b2c")[0].body["ResultURL"], payout_result())
+    second = (await open_payment(shop.core, shop.principal, a_payout(key="payout-2"))).payment.payment_id
+    shop.daraja.order_spike_arrest("b2c")
+    await send_due(shop.core)
+    clock.advance(timedelta(seconds=2))
+    await send_due(shop.core)
+    assert (await shop.status(first), await shop.status(second)) == ("pending", "pending")
+
+
+async def test_who_lost_the_payment_does_not_put_it_back(shop: Shop, clock: FrozenClock) -> None:
+    payment_id = (await open_payment(shop.core, shop.principal, a_payout())).payment.payment_id
+    shop.daraja.order_spike_arrest("b2c")
+    await send_due(shop.core)
+    await shop.post(shop.daraja.of("b2c")[0].body["ResultURL"], payout_result())
+    clock.advance(timedelta(seconds=2))
+    [slow] = await claim_queued(shop.core, 1)
+    clock.advance(SEND_LEASE)
+    [_quick] = await claim_queued(shop.core, 1)
+    before = await shop.row(payment_id)
+    await send_payment(shop.core, slow)
+    assert await shop.row(payment_id) == before
+    assert len(shop.daraja.of("b2c")) == 1

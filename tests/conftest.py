@@ -134,9 +134,11 @@ async def _prepare(cluster: Cluster) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Both databases, unless a test is marked as being about one of them."""
+    marked = [kind for kind in KINDS if metafunc.definition.get_closest_marker(kind)]
     if "database" in metafunc.fixturenames:
-        marked = [kind for kind in KINDS if metafunc.definition.get_closest_marker(kind)]
         metafunc.parametrize("database", marked or KINDS, indirect=True)
+    if "module_database" in metafunc.fixturenames:
+        metafunc.parametrize("module_database", marked or KINDS, indirect=True, scope="module")
 
 
 @pytest.fixture
@@ -159,7 +161,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[st
     yield {"data_dir": data_dir, **cluster.settings("shared")}
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module")
 def module_database(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
     """As `database`, for a whole module: the settings to be added to those of an installation of its own."""
     if request.param == "sqlite":

@@ -179,12 +179,12 @@ async def test_ten_megabytes_are_refused_without_being_read_whole(
     assert (await http.post(sent.path, json=result_body())).status_code == 200
 
 
+@pytest.mark.sqlite  # PostgreSQL has no lock on everything
 async def test_a_store_held_by_another_process_is_a_503_within_seconds_and_comes_back(
     core: Core, http: httpx2.AsyncClient, merchant: Principal, sent: Sent
 ) -> None:
     path = core.settings.sqlite_path
-    if path is None:
-        pytest.skip("PostgreSQL has no lock on everything")
+    assert path is not None
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with anyio.fail_after(8):

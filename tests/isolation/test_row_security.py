@@ -49,19 +49,14 @@ def _give_organization(session: Session, row: object) -> None:
         row.organization_id = session.info["organization_id"]
 
 
-@pytest.fixture
-def postgresql(platform: LocalPlatform) -> None:
-    if not platform.core.store.is_postgresql:
-        pytest.skip("SQLite has no row-level security")
-
-
 @pytest.mark.usefixtures("no_filter")
 async def test_without_the_filter_sqlite_is_open_and_postgresql_is_not(platform: LocalPlatform, theirs: Theirs) -> None:
     found = await as_asker(platform)("get_payment", {"id": theirs.named["a receipt"]})
     assert found.is_error is platform.core.store.is_postgresql
 
 
-@pytest.mark.usefixtures("postgresql", "no_filter")
+@pytest.mark.postgresql
+@pytest.mark.usefixtures("no_filter")
 async def test_every_tool_answers_without_the_filter_as_for_nothing(platform: LocalPlatform, theirs: Theirs) -> None:
     before = await rows_of(platform.core, theirs.organization.organization_id)
     ask = as_asker(platform)
@@ -71,7 +66,8 @@ async def test_every_tool_answers_without_the_filter_as_for_nothing(platform: Lo
     assert await rows_of(platform.core, theirs.organization.organization_id) == before
 
 
-@pytest.mark.usefixtures("postgresql", "no_filter")
+@pytest.mark.postgresql
+@pytest.mark.usefixtures("no_filter")
 async def test_lists_and_totals_without_the_filter_hold_our_own_alone(platform: LocalPlatform, theirs: Theirs) -> None:
     made = await make_organization(platform.core, "nothing-yet")
     ask = as_asker(platform, made.organization_id)
@@ -81,7 +77,8 @@ async def test_lists_and_totals_without_the_filter_hold_our_own_alone(platform: 
         assert not marks_in(said.model_dump_json(), theirs)
 
 
-@pytest.mark.usefixtures("postgresql", "no_filter")
+@pytest.mark.postgresql
+@pytest.mark.usefixtures("no_filter")
 @pytest.mark.parametrize("table", [table.name for table in tables_of_organizations()])
 async def test_no_row_of_theirs_is_read_changed_moved_deleted_or_added(
     platform: LocalPlatform, theirs: Theirs, table: str
@@ -123,7 +120,8 @@ async def _done(platform: LocalPlatform, own_id: str, change: Any) -> int | None
         return None
 
 
-@pytest.mark.usefixtures("postgresql", "no_filter")
+@pytest.mark.postgresql
+@pytest.mark.usefixtures("no_filter")
 async def test_a_new_row_for_them_is_refused_by_the_database(platform: LocalPlatform, theirs: Theirs) -> None:
     with pytest.raises(StoreUnavailable) as refused:
         async with platform.core.store.session(platform.organization.organization_id) as session:

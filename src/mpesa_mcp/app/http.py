@@ -53,6 +53,22 @@ def port_of(opened: socket.socket) -> int:
 class _ServerWithinProgram(uvicorn.Server):
     """A server beside other work: signals belong to the program, not to one of its servers."""
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        self.should_exit = True
+        self._stopping.set()
+
+    async def main_loop(self) -> None:
+        """As uvicorn's own, but a stop is heard at once and not at the next tick."""
+        ticks = 0
+        while not await self.on_tick(ticks):
+            ticks += 1
+            with anyio.move_on_after(0.1):
+                await self._stopping.wait()
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -91,7 +107,7 @@ async def serving(app: ASGIApp, opened: socket.socket, *, trusted_proxies: str =
             await asyncio.sleep(0.005)
         yield port_of(opened)
     finally:
-        server.should_exit = True
+        server.stop()
         with anyio.CancelScope(shield=True):
             await asyncio.gather(task, return_exceptions=True)
         opened.close()

@@ -140,3 +140,18 @@ async def test_of_twenty_callers_with_different_keys_at_once_one_gets_the_revers
             for number in range(20):
                 group.start_soon(ask, number)
     assert (len(made), refused) == (1, made * 19)
+
+
+async def test_twenty_callers_with_the_same_key_at_once_all_get_the_one_reversal(shop: Shop) -> None:
+    """Each has looked for the key before the first has written it down."""
+    await received(shop)
+    made: list[str] = []
+
+    async def ask() -> None:
+        made.append(await reverse(shop))
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            for _ in range(20):
+                group.start_soon(ask)
+    assert made == made[:1] * 20

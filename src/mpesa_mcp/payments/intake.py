@@ -96,6 +96,9 @@ async def _open(
     environment = principal.environment
     claim: StkClaim | None = None
     fingerprint = ""
+    # What is to be reversed is held from here on: of two callers the second finds what the first has made of it, its
+    # key too.
+    received = await _hold_received(session, environment, request) if isinstance(request, ReversalRequest) else None
     if request.idempotency_key is not None:
         stored = await session.first(select(Payment).where(Payment.idempotency_key == request.idempotency_key))
         if stored is not None:
@@ -108,7 +111,7 @@ async def _open(
         if claim is not None and (stored := await _same_push(session, claim, now)) is not None:
             return OpenedPayment(payment_record(stored), replayed=True)
 
-    payment = await _draft(core, session, principal, request, now)
+    payment = await _draft(core, session, principal, request, received, now)
     session.add(payment)
     session.wake(DueTable.PAYMENTS)
     await session.flush()
@@ -120,7 +123,12 @@ async def _open(
 
 
 async def _draft(
-    core: Core, session: OrganizationSession, principal: Principal, request: PaymentRequest, now: datetime
+    core: Core,
+    session: OrganizationSession,
+    principal: Principal,
+    request: PaymentRequest,
+    received: Payment | None,
+    now: datetime,
 ) -> Payment:
     """The row of a new payment, not added yet: which shortcode, whose phone, how much."""
     environment = principal.environment
@@ -135,7 +143,7 @@ async def _draft(
             added = {"originator_conversation_id": random_hex(128)}
         case ReversalRequest():
             core.require_callbacks(environment)
-            received = await _reversible(session, environment, request.receipt)
+            received = await _require_reversible(session, received)
             shortcode = await require_shortcode(session, received.shortcode_id, need=ShortcodeNeed.INITIATOR)
             added = {
                 "phone": received.phone,
@@ -163,15 +171,20 @@ async def _draft(
     )
 
 
-async def _reversible(session: OrganizationSession, environment: Environment, receipt: str) -> Payment:
-    """The succeeded incoming payment with this receipt; any other receipt is not found."""
+async def _hold_received(
+    session: OrganizationSession, environment: Environment, request: ReversalRequest
+) -> Payment | None:
+    """The incoming payment with this receipt, locked."""
     named = await session.first(
         select(Payment.id).where(
-            Payment.receipt == receipt, Payment.kind == PaymentKind.STK_PUSH, Payment.environment == environment
+            Payment.receipt == request.receipt, Payment.kind == PaymentKind.STK_PUSH, Payment.environment == environment
         )
     )
-    # Held from here on: of two callers the second finds what the first has made of it.
-    received = await session.lock(Payment, named) if named is not None else None
+    return await session.lock(Payment, named) if named is not None else None
+
+
+async def _require_reversible(session: OrganizationSession, received: Payment | None) -> Payment:
+    """The succeeded incoming payment that nobody is reversing; any other is not found."""
     if received is None or PaymentStatus(received.status) is not PaymentStatus.SUCCEEDED:
         raise NotReversible
     under_way = await session.first(

@@ -326,6 +326,7 @@ async def _set_next(
         .where(col(Payment.id) == claim.id, col(Payment.fence) == claim.fence, col(Payment.status).in_(_OPEN_PAYMENT))
         .values(ask_count=asked, next_action_at=next_action_at, lease_until=None)
     )
+    session.wake(DueTable.PAYMENTS)  # the worker may sleep past the next time otherwise
     if not still_ours or not asked_often_enough(kind, asked):
         return
     if next_action_at is None:

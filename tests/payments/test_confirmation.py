@@ -201,6 +201,28 @@ async def test_a_success_that_came_before_our_reply_is_confirmed_by_our_own_ques
     assert (row.status, row.receipt) == ("succeeded", "SKE0000AA1")
 
 
+async def test_a_callback_read_while_our_question_is_answered_still_brings_its_receipt(
+    shop: Shop, clock: FrozenClock
+) -> None:
+    async def call_back_first(call: Call) -> None:
+        shop.daraja.on_call = read_it_now
+        await shop.post(call.body["CallBackURL"], stk_callback(receipt="SKE0000AA1"))
+        clock.advance(timedelta(seconds=1))
+
+    async def read_it_now(call: Call) -> None:
+        if call.operation == "stk_query":
+            await apply_due(shop.core)
+
+    shop.daraja.on_call = call_back_first
+    payment_id = await a_sent_payment(shop, a_push())
+    clock.advance(timedelta(seconds=15))
+    answer = {"ResponseCode": "0", "ResultCode": "0", "CheckoutRequestID": "ws_CO_1_700000001"}
+    shop.daraja.order("stk_query", 200, answer)
+    assert await ask_due(shop.core) == 1
+    row = await shop.row(payment_id)
+    assert (row.status, row.receipt) == ("succeeded", "SKE0000AA1")
+
+
 async def test_an_early_success_that_our_question_denies_is_a_dispute(shop: Shop, clock: FrozenClock) -> None:
     async def call_back_first(call: Call) -> None:
         shop.daraja.on_call = None

@@ -6,7 +6,7 @@ comes like any other callback. After the last question a person must decide.
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -195,6 +195,13 @@ async def _settle_by_answer(core: Core, payment: Payment, question: Question, an
             # Two payments whose callbacks named one id take turns here: the second finds it adopted.
             await session.lock(Organization, session.organization_id)
         await lock_payment(session, payment.id)
+        # Callbacks that were read while Daraja was being asked count too: one of them may have told the receipt.
+        known = [
+            hint
+            for hint in await hints_of(session, payment.id)
+            if hint.checkout_request_id == question.checkout_request_id
+        ]
+        question = replace(question, hints=known)
         if not await _adopt(session, question, answer, payment.id):
             return False
         # An answer tells no receipt; the callbacks that named this checkout may have, if they agree.

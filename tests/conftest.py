@@ -30,6 +30,7 @@ from mpesa_mcp.values import FrozenClock
 
 MASTER_KEY = "00112233445566778899aabbccddeeff0123456789abcdeffedcba9876543210"
 KINDS = ["sqlite", "postgresql"]
+LONGEST = ("/storm/", "/crash/test_crash", "/test_outcomes", "/test_pauses", "/property/", "/trouble/", "/isolation/")
 # Ends what an earlier test left open, then empties every table but the migrations' own.
 EMPTIED = """
 DO $$ BEGIN
@@ -76,6 +77,11 @@ class Cluster:
         for statement in statements:
             await connection.execute(statement)
         await connection.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The modules that take longest come first: several processes run the suite, and the last must not be alone."""
+    items.sort(key=lambda item: next((n for n, name in enumerate(LONGEST) if name in item.nodeid), len(LONGEST)))
 
 
 @pytest.fixture(autouse=True)

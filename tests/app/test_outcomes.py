@@ -86,7 +86,7 @@ B2C = (
 FINAL = {"succeeded", "failed"}
 # A payment that is unknown is looked at again after this: nothing may have made up its mind meanwhile.
 STAYS_SECONDS = 2
-LONGEST_SECONDS = 60
+LONGEST_SECONDS = 120
 PUSHED, PAID, ASKED = 120, 170, 130
 OPENED_WITH = 10_000_000
 
@@ -96,7 +96,9 @@ Outcomes = dict[str, dict[str, Any]]
 @pytest.fixture(scope="module")
 async def platform(module_database: dict[str, Any]) -> AsyncIterator[LocalPlatform]:
     """Asks about what stays silent a hundred times as often as in earnest: a question may overtake a callback."""
-    async with local_platform(delay_ms=30, reconcile_speed=100, daraja_calls_per_second=1000, **module_database) as started:
+    async with local_platform(
+        delay_ms=30, reconcile_speed=100, daraja_calls_per_second=1000, **module_database
+    ) as started:
         yield started
 
 

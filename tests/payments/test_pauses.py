@@ -210,15 +210,15 @@ async def test_two_processes_share_one_pause_and_one_probe(database: Mapping[str
         assert sorted(row.not_sent_count for row in await rows(shop)) == [0] * 10 + [1] * 2
 
 
-async def test_a_storm_of_a_hundred_payouts_is_slowed_down_and_none_fails(
+async def test_a_storm_of_forty_payouts_is_slowed_down_and_none_fails(
     database: Mapping[str, Any], clock: FrozenClock
 ) -> None:
-    """Every fourth call of the first sixty is turned away, in two processes that send side by side."""
+    """Every fourth call of the first thirty-six is turned away, in two processes that send side by side."""
     turned_away: list[int] = []
 
     async def storm(call: Call) -> None:
         number = len(shop.daraja.of("b2c"))
-        if number < 60 and number % 4 == 0:
+        if number < 36 and number % 4 == 0:
             turned_away.append(number)
             shop.daraja.order_spike_arrest("b2c")
 
@@ -227,14 +227,14 @@ async def test_a_storm_of_a_hundred_payouts_is_slowed_down_and_none_fails(
         open_core(shop.core.settings, clock=clock) as elsewhere,
     ):
         shop.daraja.on_call = storm
-        await payouts(shop, 100)
+        await payouts(shop, 40)
         with anyio.fail_after(60):
             while {row.status for row in await rows(shop)} & {"queued", "sending"}:
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(a_round, shop.core, 16)
                     tasks.start_soon(a_round, elsewhere, 16)
                 await to_next_moment(shop, clock)
-        assert len(turned_away) > 10
+        assert len(turned_away) == 8
         accepted = [number for number in range(1, len(shop.daraja.of("b2c")) + 1) if number not in turned_away]
         for number in accepted:
             body = shop.daraja.of("b2c")[number - 1].body
@@ -242,5 +242,5 @@ async def test_a_storm_of_a_hundred_payouts_is_slowed_down_and_none_fails(
             await shop.post(body["ResultURL"], payout_result(number, amount=amount, receipt=receipt))
         while await apply_due(shop.core):
             pass
-        assert [row.status for row in await rows(shop)] == ["succeeded"] * 100
-        assert len(accepted) == 100
+        assert [row.status for row in await rows(shop)] == ["succeeded"] * 40
+        assert len(accepted) == 40

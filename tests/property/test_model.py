@@ -53,7 +53,7 @@ def test_every_promise_is_kept_on_sqlite(migrated: Path, tmp_path: Path) -> None
             shutil.copy(migrated, data_dir / migrated.name)
             return office_settings(MASTER_KEY, data_dir=data_dir)
 
-    run_state_machine_as_test(Model, settings=profile(16))
+    run_state_machine_as_test(Model, settings=profile(10))
 
 
 def test_every_promise_is_kept_on_postgresql(cluster: Any, tmp_path: Path) -> None:
@@ -62,4 +62,4 @@ def test_every_promise_is_kept_on_postgresql(cluster: Any, tmp_path: Path) -> No
             asyncio.run(cluster.empty("shared"))
             return office_settings(MASTER_KEY, data_dir=tmp_path, **cluster.settings("shared"))
 
-    run_state_machine_as_test(Model, settings=profile(6))
+    run_state_machine_as_test(Model, settings=profile(4))

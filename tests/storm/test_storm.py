@@ -1,6 +1,6 @@
 """1,000 payments over the simulator's whole table, while a worker is killed each second; then the books are compared.
 
-`make storm` runs the long one on each database and prints its figures; here are a hundred payments. The seed can be
+`make storm` runs the long one on each database and prints its figures; here are sixty payments. The seed can be
 given as STORM_SEED.
 """
 
@@ -19,8 +19,8 @@ from .weather import Plan, storm
 pytestmark = pytest.mark.anyio
 
 SHORT = Plan(
-    payments=120,
-    seconds=5,
+    payments=60,
+    seconds=4,
     organizations=2,
     waits_for_leases=False,
     seed=0,

@@ -5,7 +5,7 @@ the reply or from a callback nobody confirmed yet; payouts and reversals by a Tr
 comes like any other callback. After the last question a person must decide.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -21,13 +21,14 @@ from mpesa_mcp.daraja.stk_answers import Decided, NotAsked, Nothing
 from mpesa_mcp.errors import MpesaMcpError
 from mpesa_mcp.identity.models import Organization
 from mpesa_mcp.payments.core import Core
-from mpesa_mcp.payments.hints import belongs_elsewhere, deserves_an_answer, hints_of, is_of_phone, mark_answered
+from mpesa_mcp.payments.hints import belongs_elsewhere, deserves_an_answer, hints_of, mark_answered
 from mpesa_mcp.payments.inquiries import OPEN, add_status_inquiry
 from mpesa_mcp.payments.models import Attempt, Hint, Inquiry, Payment
 from mpesa_mcp.payments.outcomes import Evidence, apply_evidence, lock_payment, move, receipt_is_taken
+from mpesa_mcp.payments.questions import Question, conversation_to_ask_by, only_one, questions_about
 from mpesa_mcp.payments.records import InquiryStatus
 from mpesa_mcp.payments.schedule import SEND_LEASE, asked_often_enough, inquiry_life, next_question_after
-from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, Reply
+from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus
 from mpesa_mcp.store.crossings import Claim, DueTable, claim_due
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Environment
@@ -37,19 +38,6 @@ log = structlog.get_logger(__name__)
 
 _ASKED_IN_VAIN = "Safaricom has not said what became of this, however often it was asked; a person must find out."
 _OPEN_PAYMENT = [PaymentStatus.PENDING, PaymentStatus.UNKNOWN]
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """An id Daraja may know the payment under; `is_ours` when its own reply gave it to us.
-
-    `hints` are the unconfirmed callbacks that named it.
-    """
-
-    checkout_request_id: str
-    attempt_id: str
-    is_ours: bool
-    hints: Sequence[Hint]
 
 
 @dataclass(slots=True)
@@ -205,7 +193,7 @@ async def _settle_by_answer(core: Core, payment: Payment, question: Question, an
         if not await _adopt(session, question, answer, payment.id):
             return False
         # An answer tells no receipt; the callbacks that named this checkout may have, if they agree.
-        receipt = _only(hint.receipt for hint in question.hints if hint.result_code == SUCCESS) if moved else None
+        receipt = only_one(hint.receipt for hint in question.hints if hint.result_code == SUCCESS) if moved else None
         if receipt and question.is_ours and await receipt_is_taken(session, receipt, payment.id):
             receipt = None
         # They have been answered, so they no longer speak for or against anything; unless one that named the id
@@ -220,36 +208,6 @@ async def _settle_by_answer(core: Core, payment: Payment, question: Question, an
             receipt=receipt,
         )
         return await apply_evidence(core, session, payment.id, evidence)
-
-
-async def questions_about(session: OrganizationSession, payment: Payment) -> Sequence[Question]:
-    """The ids to ask about, the attempts' own first; a callback's only if it is of the payment's phone."""
-    attempts = await session.all(
-        select(Attempt).where(Attempt.payment_id == payment.id).order_by(col(Attempt.id).desc())
-    )
-    hints = [hint for hint in await hints_of(session, payment.id) if hint.checkout_request_id]
-
-    def naming(checkout_request_id: str) -> list[Hint]:
-        return [hint for hint in hints if hint.checkout_request_id == checkout_request_id]
-
-    questions = [
-        Question(known, attempt.id, attempt.reply == Reply.ACCEPTED, naming(known))
-        for attempt in attempts
-        if (known := attempt.checkout_request_id)
-    ]
-    asked = {question.checkout_request_id for question in questions}
-    for hint in hints:
-        named = hint.checkout_request_id
-        if named and named not in asked and is_of_phone(named, payment.phone):
-            asked.add(named)
-            questions.append(Question(named, hint.attempt_id, False, naming(named)))
-    return questions
-
-
-def _only(values: Iterable[str | None]) -> str | None:
-    """The one value that was told; None when there is none, or more than one."""
-    told = set(values) - {None}
-    return told.pop() if len(told) == 1 else None
 
 
 async def _adopt(session: OrganizationSession, question: Question, answer: Decided, payment_id: str) -> bool:
@@ -272,7 +230,7 @@ async def _adopt(session: OrganizationSession, question: Question, answer: Decid
         .values(
             checkout_request_id=question.checkout_request_id,
             merchant_request_id=answer.merchant_request_id
-            or _only(hint.merchant_request_id for hint in question.hints),
+            or only_one(hint.merchant_request_id for hint in question.hints),
         )
     )
     return True
@@ -305,19 +263,6 @@ async def _add_inquiry(core: Core, session: OrganizationSession, payment: Paymen
     if (conversation_id := await conversation_to_ask_by(session, payment)) is not None:
         add_status_inquiry(session, payment, now, conversation_id=conversation_id)
     return None
-
-
-async def conversation_to_ask_by(session: OrganizationSession, payment: Payment) -> str | None:
-    """A payout's own id, or that of a reversal's acknowledgement, or of what callbacks named the least asked one."""
-    if payment.originator_conversation_id is not None:
-        return payment.originator_conversation_id
-    attempts = await session.all(select(Attempt).where(Attempt.payment_id == payment.id))
-    if acknowledged := [attempt.conversation_id for attempt in attempts if attempt.conversation_id]:
-        return acknowledged[0]
-    hinted = [hint.conversation_id for hint in await hints_of(session, payment.id) if hint.conversation_id]
-    inquiries = await session.all(select(Inquiry).where(Inquiry.payment_id == payment.id))
-    asked = [inquiry.original_conversation_id for inquiry in inquiries]
-    return min(hinted, key=asked.count, default=None)
 
 
 async def _set_next(

@@ -152,7 +152,7 @@ async def answers(url: str) -> None:
                     await http.get(url)
                     return
                 except httpx2.TransportError:
-                    await anyio.lowlevel.checkpoint()
+                    await anyio.sleep(0.05)
 
 
 async def prepared(

@@ -240,12 +240,14 @@ async def _read_again(client: Client, row: Row, outcomes: Outcomes) -> None:
             came = payment["status"] == "disputed" or row.status != "disputed"
             if came and (payment["receipt"] or not row.receipt):
                 return
+            await anyio.sleep(0.1)
 
 
 async def _with_receipt(client: Client, payment: dict[str, Any]) -> dict[str, Any]:
     """The payment when its callback has brought the receipt, also where a question was quicker."""
     with anyio.fail_after(LONGEST_SECONDS):
         while payment["receipt"] is None:
+            await anyio.sleep(0.05)
             payment = await call(client, "get_payment", id=payment["payment_id"])
     return payment
 
@@ -276,3 +278,4 @@ async def _prompt(page: httpx2.AsyncClient, number: str) -> dict[str, Any]:
             if shown:
                 prompt: dict[str, Any] = shown[0]
                 return prompt
+            await anyio.sleep(0.02)

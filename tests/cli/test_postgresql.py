@@ -22,7 +22,8 @@ def finding(terminal: Terminal, name: str, **variables: str) -> dict[str, Any]:
 
 def test_an_upgrade_grants_to_the_user_of_the_database_url(terminal: Terminal, database: dict[str, Any]) -> None:
     urls = database_of(database)
-    assert terminal.ask("db", "upgrade", "--callbacks-role", "shop_callbacks", **urls)["state"] == "current"
+    upgraded = terminal.ask("db", "upgrade", "--callbacks-role", "shop_callbacks", **urls)
+    assert upgraded == {"state": "current", "changed": False, "granted_to": ["shop_application", "shop_callbacks"]}
     made = terminal.ask("org", "create", "Acme Ltd", "--slug", "acme", **urls)
     assert [each["organization_id"] for each in terminal.ask("org", "list", **urls)] == [made["organization_id"]]
     assert finding(terminal, "database", **urls)["status"] == "ok"
@@ -56,3 +57,27 @@ def test_a_server_that_is_away_is_said_in_one_line_without_its_address(terminal:
         assert outcome.stderr.count("\n") == 1
         assert "hunter2" not in outcome.stderr
     assert finding(terminal, "database", DATABASE_URL=url)["status"] == "problem"
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [({"username": "nobody_yet"}, "user or the password"), ({"database": "no_such"}, "no database of that name")],
+    ids=["role", "database"],
+)
+def test_what_the_server_refuses_is_told_apart_from_a_server_that_is_away(
+    terminal: Terminal, database: dict[str, Any], what: dict[str, Any], said: str
+) -> None:
+    url = make_url(database["database_url"]).set(**what).render_as_string()
+    assert said in finding(terminal, "database", DATABASE_URL=url)["message"]
+    outcome = terminal.run("db", "upgrade", DATABASE_URL=database["database_url"], DATABASE_OWNER_URL=url)
+    assert (outcome.exit_code, outcome.stderr.count("\n")) == (1, 1)
+    assert said in outcome.stderr
+    assert "MPESA_MCP_DATABASE_OWNER_URL" in outcome.stderr
+
+
+def test_an_upgrade_without_the_owner_says_that_it_needs_the_owner(
+    terminal: Terminal, database: dict[str, Any]
+) -> None:
+    outcome = terminal.run("db", "upgrade", DATABASE_URL=database["database_url"])
+    assert outcome.exit_code == 1
+    assert "MPESA_MCP_DATABASE_OWNER_URL" in outcome.stderr

@@ -201,7 +201,7 @@ def test_midnight_in_nairobi_makes_nothing_missing(acme: Installation) -> None:
     [
         (None, "no such file"),
         (b"PK\x03\x04", "export it from the portal as CSV"),
-        (b"a,b,c\n1,2,3\n", "lacks the columns Receipt No., Completion Time"),
+        (b"a,b,c\n1,2,3\n", "columns, which are Receipt No., Completion Time"),
         (f"{HEADER}\n{a_line('SKE0000AA1', paid_in='abc')}\n".encode(), "Line 2"),
         (f"{HEADER}\nSKE0000AA1,2026-01-05 10:00:00,,Completed,5.00,,\n".encode(), "2026-01-05 to 2026-01-05"),
         (f"Short Code:,600000\n{HEADER}\n{a_line('SKE0000AA1')}\n".encode(), "none of the organization's"),

@@ -17,6 +17,7 @@ from mpesa_mcp.payments.desk import (
     ReceiptTaken,
     ReversedOtherwise,
     ReviewItem,
+    StillAsked,
     payments_to_review,
     resolve_payment,
     withdraw_payment,
@@ -81,6 +82,7 @@ async def resolve(
     *,
     reason: str = "Seen in the portal",
     receipt: str | None = None,
+    although_asked: bool = False,
 ) -> PaymentRecord:
     return await resolve_payment(
         shop.core,
@@ -89,6 +91,7 @@ async def resolve(
         succeeded=decision == "succeeded",
         reason=reason,
         receipt=receipt,
+        although_asked=although_asked,
         actor=OPERATOR,
     )
 
@@ -212,7 +215,7 @@ async def test_a_decision_settles_and_stands_in_the_history_and_the_audit(
     shop: Shop, status: PaymentStatus, decision: str
 ) -> None:
     payment_id = await stored(shop, status, next_action_at=shop.core.clock.now())
-    resolved = await resolve(shop, payment_id, decision, reason="Seen in the portal")
+    resolved = await resolve(shop, payment_id, decision, reason="Seen in the portal", although_asked=True)
     row = await shop.row(payment_id)
     assert (resolved.status, row.status, row.next_action_at) == (decision, decision, None)
     assert row.reason == f"A person decided that this {decision}."
@@ -306,6 +309,20 @@ async def test_what_callbacks_had_claimed_does_not_undo_a_persons_decision(shop:
     payment_id = await unknown(shop, a_payout())
     await shop.call_back(shop.daraja.of("b2c")[0].body["ResultURL"], payout_result())
     assert await shop.status(payment_id) == "unknown"
+    assert (await resolve(shop, payment_id, "failed", although_asked=True)).status == "failed"
+
+
+async def test_who_calls_a_payment_failed_waits_for_the_last_question_or_insists(
+    shop: Shop, clock: FrozenClock
+) -> None:
+    """It would be paid again, and the first may still succeed. A success may be told at any time."""
+    payment_id = await unknown(shop, a_payout())
+    other = await unknown(shop, a_payout(key="payout-2"))
+    with pytest.raises(StillAsked):
+        await resolve(shop, payment_id, "failed")
+    assert await shop.status(payment_id) == "unknown"
+    assert (await resolve(shop, other, receipt=RECEIPT)).status == "succeeded"
+    await run_out_of_questions_with_inquiries(shop, clock, payment_id)
     assert (await resolve(shop, payment_id, "failed")).status == "failed"
 
 

@@ -116,7 +116,22 @@ def test_what_cannot_be_read_names_its_line_and_repeats_nothing_of_it(tmp_path: 
 def test_missing_columns_are_named(tmp_path: Path) -> None:
     message = refusal(tmp_path, HEADER.replace("Paid In", "In").replace("Withdrawn", "Out"), PAID)
     assert message.endswith("it lacks the columns Paid In, Withdrawn.")
-    assert "lacks the columns Receipt No., Completion Time" in refusal(tmp_path, "nothing of the kind")
+    assert "columns, which are Receipt No., Completion Time" in refusal(tmp_path, "nothing of the kind")
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_what_a_spreadsheet_of_another_country_saved_is_read_alike(tmp_path: Path, delimiter: str) -> None:
+    line = "SKE0000AA1,16-11-2026 08:30:00,Pay Bill from 254700000001,Completed,1500.00,,"
+    [movement] = read(tmp_path, "Organization Account", *(each.replace(",", delimiter) for each in (HEADER, line)))
+    assert (movement.receipt, movement.cents, movement.line) == ("SKE0000AA1", 150_000, 3)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n"])
+def test_an_empty_file_is_called_empty(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "statement.csv"
+    file.write_bytes(content)
+    with pytest.raises(UnreadableStatement, match="it is empty"):
+        open_statement(file)
 
 
 @pytest.mark.parametrize("content", [b"PK\x03\x04 a spreadsheet", b"%PDF-1.7", b"\x00\x01\x02" * 10, b""])

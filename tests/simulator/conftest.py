@@ -149,6 +149,7 @@ class Daraja:
                 answer = (await self.query(checkout_request_id)).json()
                 if answer.get("ResultCode", "4999") != "4999":
                     return str(answer["ResultCode"])
+                await anyio.sleep(0.01)
 
     async def pay(self, phone: str, amount: object = 500, **changes: object) -> httpx2.Response:
         return await self.call("b2c", await self.pay_body(phone, amount) | changes)

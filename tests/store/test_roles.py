@@ -1,6 +1,8 @@
 """PostgreSQL's second lock: row-level security, and three roles of which each may do what it must and no more."""
 
 import inspect
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -141,6 +143,11 @@ async def test_the_functions_with_the_owners_rights_are_the_crossings_and_no_oth
         if inspect.isfunction(thing) and thing.__module__ == module.__name__ and not name.startswith("_")
     }
     assert in_database == ours
+    # Laid on by name: one defined a second time would replace the first.
+    defined = re.findall(
+        r"(?m)^CREATE FUNCTION (\w+)", (Path(inspect.getfile(crossings)).parent / "crossings.sql").read_text()
+    )
+    assert sorted(defined) == sorted(ours)
 
 
 async def test_the_functions_fix_their_search_path_and_are_not_everybodys(store: Store, settings: Settings) -> None:

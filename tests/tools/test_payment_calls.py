@@ -148,6 +148,7 @@ async def _prompt(platform: LocalPlatform, number: str) -> str:
             while True:
                 if prompts := (await phones.get(f"/phone/{number}")).json()["prompts"]:
                     return str(prompts[0]["checkout_request_id"])
+                await anyio.sleep(0.02)
 
 
 async def _pay(platform: LocalPlatform, number: str, checkout_request_id: str) -> None:

@@ -73,6 +73,7 @@ async def _callback_urls(platform: LocalPlatform, *, count: int) -> set[str]:
             urls = {each["url"].removesuffix("/timeout") for each in posted if each["url"].endswith("/timeout")}
             if len(urls) == count:
                 return urls
+            await anyio.sleep(0.02)
 
 
 async def _conversation_behind(platform: LocalPlatform, url: str) -> str:

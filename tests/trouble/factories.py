@@ -5,9 +5,10 @@ import os
 import ssl
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
 import httpx2
@@ -129,6 +130,13 @@ async def movements_to(platform: LocalPlatform, phone: str) -> int:
         return sum(each["party"] == phone for each in (await http.get("/_sim/ledger")).json())
 
 
+async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
+    """Asks again and again, as an impatient client does."""
+    with anyio.fail_after(60):
+        while not await is_so():  # noqa: ASYNC110 - it is the other side that changes
+            await anyio.sleep(0.02)
+
+
 async def command(platform: LocalPlatform, *words: str) -> tuple[int, str]:
     """Exit code and stderr of a real `mpesa-mcp` process on the platform's database."""
     settings = platform.core.settings
@@ -185,13 +193,17 @@ async def through(platform: LocalPlatform, trouble: AbstractAsyncContextManager[
                 tasks.start_soon(ask)
             if words:
                 seen.command = await command(platform, *words)
-        with anyio.fail_after(20):
-            while (await http.post(path, json=BODY)).status_code != 200:
-                await anyio.lowlevel.checkpoint()
-            seen.callbacks[200] += 1
-            while code_of(await push(client, phone, key, wait_seconds=20)) != "succeeded":
-                await anyio.lowlevel.checkpoint()
-            assert (await http.get("/readyz")).status_code == 200
+
+        async def is_stored() -> bool:
+            return (await http.post(path, json=BODY)).status_code == 200
+
+        async def is_paid() -> bool:
+            return code_of(await push(client, phone, key, wait_seconds=20)) == "succeeded"
+
+        await until(is_stored)
+        seen.callbacks[200] += 1
+        await until(is_paid)
+        assert (await http.get("/readyz")).status_code == 200
     assert set(seen.callbacks) <= {200, 503}
     # Whoever waited too long was told 503, and may have been stored all the same.
     seen.stored_unsaid = await stored(platform, path) - seen.callbacks.pop(200)
@@ -219,18 +231,20 @@ async def under_load(platform: LocalPlatform, trouble: AbstractAsyncContextManag
             while not over.is_set():
                 told[code_of(await push(client, phone, key))] += 1
 
+        async def many_were_refused() -> bool:
+            return told["503"] >= 20
+
+        async def is_paid(phone: str, key: str) -> bool:
+            return code_of(await push(client, phone, key, wait_seconds=20)) == "succeeded"
+
         async with anyio.create_task_group() as tasks:
             for path, (phone, key) in zip(paths, phones.items(), strict=True):
                 tasks.start_soon(post, path)
                 tasks.start_soon(pay, phone, key)
             async with trouble:
-                with anyio.fail_after(20):
-                    while told["503"] < 20:
-                        await anyio.lowlevel.checkpoint()
-            with anyio.fail_after(20):
-                for phone, key in phones.items():
-                    while code_of(await push(client, phone, key, wait_seconds=20)) != "succeeded":
-                        await anyio.lowlevel.checkpoint()
+                await until(many_were_refused)
+            for phone, key in phones.items():
+                await until(partial(is_paid, phone, key))
             over.set()
     assert await stored(platform, *paths) == told["200"]
     assert [await movements_to(platform, phone) for phone in phones] == [1] * len(phones)

@@ -67,10 +67,10 @@ async def _require_tables(settings: Settings) -> None:
             await upgrade(settings.owner_database_url)
         case RevisionState.BEHIND:
             raise DatabaseNotReady("The database lacks tables of this version. Run: mpesa-mcp db upgrade.")
-        case RevisionState.UNREACHABLE:
-            raise StoreUnavailable
         case RevisionState.CURRENT:
             return
+        case _:
+            raise StoreUnavailable
 
 
 async def _production_certificate(settings: Settings) -> bytes | None:

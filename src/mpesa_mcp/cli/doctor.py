@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from mpesa_mcp.cli.database import trouble
 from mpesa_mcp.cli.output import JsonOption, emit, quiet_settings, say
 from mpesa_mcp.errors import InputError
 from mpesa_mcp.values import Environment
@@ -136,9 +137,8 @@ async def _database(settings: "Settings") -> tuple[Finding, bool]:
         case RevisionState.NEWER:
             fix = "Install the version of mpesa-mcp that made it."
             return Finding(name, Status.PROBLEM, "The database belongs to a newer version.", fix), False
-        case RevisionState.UNREACHABLE:
-            fix = "Check MPESA_MCP_DATABASE_URL, and that the database runs."
-            return Finding(name, Status.PROBLEM, "The database cannot be reached.", fix), False
+        case _:
+            return Finding(name, Status.PROBLEM, *trouble(state, "MPESA_MCP_DATABASE_URL")), False
 
 
 async def _database_role(settings: "Settings") -> Sequence[Finding]:

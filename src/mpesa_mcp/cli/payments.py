@@ -63,6 +63,8 @@ def show(
         payment = await payment_of(core, organization.organization_id, payment_id)
         lines = await history_of(core, organization.organization_id, payment.payment_id)
         return _document(payment) | {
+            "times_asked": payment.times_asked,
+            "next_look_at": payment.next_look_at,
             "history": [
                 {
                     "at": line.at,
@@ -74,7 +76,7 @@ def show(
                     "note": line.note,
                 }
                 for line in lines
-            ]
+            ],
         }
 
     document = run(act)
@@ -124,6 +126,9 @@ def resolve(
     decision: Annotated[Decision, typer.Option("--as", help="What became of it.")],
     reason: ReasonOption,
     receipt: Annotated[str | None, typer.Option(help="Its M-PESA receipt, where it succeeded and you know it.")] = None,
+    now: Annotated[
+        bool, typer.Option("--now", help="As failed, although Safaricom is still being asked about it.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Settle an unknown or disputed payment as you found it. A later contradiction makes it disputed again."""
@@ -140,6 +145,7 @@ def resolve(
             succeeded=decision is Decision.SUCCEEDED,
             reason=reason,
             receipt=receipt,
+            although_asked=now,
             actor=operator(),
         )
         return _document(resolved)

@@ -44,6 +44,18 @@ class NotResolvable(ConflictError):
         )
 
 
+class StillAsked(ConflictError):
+    """Who calls it failed today may pay it again, and see the first succeed tomorrow."""
+
+    code = "still_asked"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Nothing was changed: Safaricom is still being asked about this payment and may yet say that it succeeded. "
+            "Wait until `payment review` lists it. If you are certain that nothing moved, decide with --now."
+        )
+
+
 class NotWithdrawable(ConflictError):
     """The payment is not waiting to be sent any more."""
 
@@ -108,10 +120,12 @@ async def resolve_payment(
     reason: str,
     receipt: str | None,
     actor: str,
+    although_asked: bool = False,
 ) -> PaymentRecord:
     """Settles an unknown or disputed payment as a person found it, in Safaricom's portal or by asking the customer.
 
-    Raises InputError, NotFoundError, NotResolvable, ReceiptTaken, ReversedOtherwise; then nothing was changed.
+    Raises InputError, NotFoundError, NotResolvable, StillAsked (unless `although_asked`), ReceiptTaken and
+    ReversedOtherwise; then nothing was changed.
     """
     _check_reason(reason)
     if receipt is not None:
@@ -126,6 +140,8 @@ async def resolve_payment(
             status = PaymentStatus(payment.status)
             if status not in {PaymentStatus.UNKNOWN, PaymentStatus.DISPUTED}:
                 raise NotResolvable(status)
+            if not (succeeded or although_asked) and await _is_still_asked(session, payment):
+                raise StillAsked
             if payment.reverses_payment_id is not None:
                 taken = ReversedOtherwise
             if receipt is not None and await receipt_is_taken(session, receipt, payment.id):
@@ -176,6 +192,11 @@ async def withdraw_payment(
                 return await _record(session, payment.id)
         sent = await session.first(select(Attempt.id).where(Attempt.payment_id == payment.id))
         raise NotWithdrawable(status, has_left=sent is not None)
+
+
+async def _is_still_asked(session: OrganizationSession, payment: Payment) -> bool:
+    listed = select(Payment.id).where(Payment.id == payment.id, _needs_a_person())
+    return await session.first(listed) is None
 
 
 def _needs_a_person() -> ColumnElement[bool]:

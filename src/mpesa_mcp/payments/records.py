@@ -29,8 +29,10 @@ class PaymentRecord:
     reason: str | None
     reversed_payment_id: str | None
     untrusted_text: str | None
-    is_looked_at_again: bool
-    """Whether something of ours is still due for it; an unknown payment without that waits for a person."""
+    times_asked: int
+    """How often Safaricom was asked what became of it."""
+    next_look_at: datetime | None
+    """When something of ours is due for it; an unknown payment without that waits for a person."""
     created_by: str
     created_at: datetime
     updated_at: datetime

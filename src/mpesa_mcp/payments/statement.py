@@ -21,6 +21,7 @@ from mpesa_mcp.values import Kes
 
 _COLUMNS = ("Receipt No.", "Completion Time", "Details", "Transaction Status", "Paid In", "Withdrawn")
 _OTHER_PARTY = "Other Party Info"
+_DELIMITERS = (",", ";", "\t")
 _LINES_BEFORE_HEADER = 100
 _CHUNK_BYTES = 1 << 20
 # No daylight saving time: a fixed offset reads a hundred thousand lines faster than a zone does.
@@ -64,10 +65,11 @@ class _Lines:
     """The records of a CSV file, and the line on which the latest of them began."""
 
     file: TextIO
+    delimiter: str = ","
     line: int = 0
 
     def __iter__(self) -> Iterator[list[str]]:
-        records = csv.reader(self.file, strict=True)
+        records = csv.reader(self.file, strict=True, delimiter=self.delimiter)
         while True:
             self.line = records.line_num + 1
             try:
@@ -100,7 +102,7 @@ def _movements(path: Path) -> Iterator["Movement | _Header"]:
             raise UnreadableStatement("it is a directory or a device, not a file.")
         encoding = _encoding(path)
         with path.open(encoding=encoding, newline="") as file:
-            lines = _Lines(file)
+            lines = _Lines(file, _delimiter(file))
             records = iter(lines)
             header = _header(records)
             yield header
@@ -116,12 +118,25 @@ def _movements(path: Path) -> Iterator["Movement | _Header"]:
         raise UnreadableStatement("the file cannot be read.") from None
 
 
+def _delimiter(file: TextIO) -> str:
+    """A comma, or what a spreadsheet set to another country writes; the file is at its beginning again."""
+    header = next((line for _, line in zip(range(_LINES_BEFORE_HEADER), file, strict=False) if _is_header(line)), "")
+    file.seek(0)
+    return max(_DELIMITERS, key=header.count)
+
+
+def _is_header(line: str) -> bool:
+    return _COLUMNS[0].lower() in line.lower()
+
+
 def _encoding(path: Path) -> str:
     """UTF-8 if all of it is, else Latin-1, which Excel writes. Raises UnreadableStatement for what is no text."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     encoding = "utf-8-sig"
     with path.open("rb") as file:
         chunk = file.read(_CHUNK_BYTES)
+        if not chunk.strip():
+            raise UnreadableStatement("it is empty.")
         if chunk.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"%PDF")):
             raise UnreadableStatement("it is a spreadsheet or a PDF; export it from the portal as CSV.")
         while chunk:
@@ -157,6 +172,8 @@ def _header(records: Iterator[list[str]]) -> _Header:
             return _Header(places, record, shortcode)
         closest = max(closest, set(places), key=len)
         shortcode = shortcode or _stated_shortcode(record)
+    if not closest:
+        raise UnreadableStatement(f"no line names its columns, which are {', '.join(_COLUMNS)}.")
     missing = ", ".join(name for name in _COLUMNS if name not in closest)
     plural = "column" if missing.count(",") == 0 else "columns"
     raise UnreadableStatement(f"it lacks the {plural} {missing}.")
@@ -228,7 +245,11 @@ def _moment(text: str, line: int) -> datetime:
     elif (found := _DAY_FIRST.fullmatch(text)) is not None:
         day, month, year = found[1], found[2], found[3]
     else:
-        raise UnreadableStatement("its Completion Time is not written like 2026-11-16 08:30:00.", line=line)
+        raise UnreadableStatement(
+            "its Completion Time is not written like 16-11-2026 08:30:00 or 2026-11-16 08:30:00. A spreadsheet that "
+            "saves the file may change it: take the file as the portal exported it.",
+            line=line,
+        )
     try:
         local = datetime(
             int(year), int(month), int(day), int(found[4]), int(found[5]), int(found[6] or 0), tzinfo=_NAIROBI

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from mpesa_mcp.store.engine import create_private_file
 from mpesa_mcp.store.roles import grant, protect
+from mpesa_mcp.store.unavailable import sqlstate_of
 
 # PostgreSQL's lock for migrating: any number, the same in every version of this program.
 _ONE_AT_A_TIME = 7_305_419
@@ -33,14 +34,23 @@ class RevisionState(StrEnum):
     BEHIND = "behind"
     NEWER = "newer"
     UNREACHABLE = "unreachable"
+    NOT_LET_IN = "not_let_in"
+    NO_SUCH_DATABASE = "no_such_database"
+    NO_RIGHTS = "no_rights"
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether its migration could be read at all."""
+        return self in {RevisionState.CURRENT, RevisionState.BEHIND, RevisionState.NEWER}
 
 
-async def upgrade(url: str, *, application_url: str | None = None, callbacks_role: str | None = None) -> None:
+async def upgrade(url: str, *, application_url: str | None = None, callbacks_role: str | None = None) -> list[str]:
     """Brings the database at `url` to the newest migration; does nothing when it is there. Safe to run twice.
 
-    `url` is the owner's. On PostgreSQL the user of `application_url`, and `callbacks_role`, are granted what they need.
-    Raises RoleMissing.
+    `url` is the owner's. On PostgreSQL the user of `application_url`, and `callbacks_role`, are granted what they need
+    and returned. Raises RoleMissing.
     """
+    granted: list[str] = []
     if make_url(url).get_backend_name() == "sqlite":
         create_private_file(Path(make_url(url).database or ""))
     engine = create_async_engine(url)
@@ -49,9 +59,12 @@ async def upgrade(url: str, *, application_url: str | None = None, callbacks_rol
             await connection.run_sync(_upgrade)
             if connection.dialect.name == "postgresql":
                 await connection.run_sync(protect)
-                await connection.run_sync(grant, application_url=application_url, callbacks_role=callbacks_role)
+                granted = await connection.run_sync(
+                    grant, application_url=application_url, callbacks_role=callbacks_role
+                )
     finally:
         await engine.dispose()
+    return granted
 
 
 async def revision_state(url: str) -> RevisionState:
@@ -62,11 +75,24 @@ async def revision_state(url: str) -> RevisionState:
     try:
         async with engine.connect() as connection:
             found = await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
-    except (SQLAlchemyError, OSError):
-        return RevisionState.UNREACHABLE
+    except (SQLAlchemyError, OSError) as away:
+        return state_after(away)
     finally:
         await engine.dispose()
     return state_of(found)
+
+
+def state_after(error: BaseException) -> RevisionState:
+    """What an operator can put right, where PostgreSQL said what it is: the password, the name, the grants."""
+    match sqlstate_of(error):
+        case "28P01" | "28000":
+            return RevisionState.NOT_LET_IN
+        case "3D000":
+            return RevisionState.NO_SUCH_DATABASE
+        case "42501":
+            return RevisionState.NO_RIGHTS
+        case _:
+            return RevisionState.UNREACHABLE
 
 
 def state_of(revision: str | None) -> RevisionState:

@@ -96,20 +96,24 @@ def protect(connection: Connection) -> None:
         connection.exec_driver_sql(f"REVOKE ALL ON FUNCTION {name} FROM PUBLIC")
 
 
-def grant(connection: Connection, *, application_url: str | None, callbacks_role: str | None) -> None:
-    """Gives the application's role, and that of `callbacks`, exactly what they need. Raises RoleMissing."""
+def grant(connection: Connection, *, application_url: str | None, callbacks_role: str | None) -> list[str]:
+    """Gives the application's role, and that of `callbacks`, what they need; returns both. Raises RoleMissing."""
+    granted = []
     owner = connection.exec_driver_sql("SELECT current_user").scalar_one()
     application = make_url(application_url).username if application_url else None
     if application and application != owner:
         _require_role(connection, application)
         _require_no_creating(connection, application)
         _grant_application(connection, _quoted(application))
+        granted.append(application)
     if callbacks_role:
         if callbacks_role in {application, owner}:
             raise RoleNotItsOwn(callbacks_role)
         _require_role(connection, callbacks_role)
         _require_no_creating(connection, callbacks_role)
         _grant_callbacks(connection, _quoted(callbacks_role))
+        granted.append(callbacks_role)
+    return granted
 
 
 def connected_role(connection: Connection) -> ConnectedRole:

@@ -48,11 +48,18 @@ def is_unavailable(error: BaseException) -> bool:
     if isinstance(error, sqlite3.DatabaseError):
         # These two kinds are the statement's fault; "malformed" and "not a database" are plain DatabaseErrors.
         return not isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError)
-    state = getattr(error, "sqlstate", None)
-    if isinstance(state, str):
+    state = sqlstate_of(error)
+    if state is not None:
         return state[:2] in _CLASSES or state in _STATES
     # asyncpg's own complaints about a connection that is closed, or busy being closed, carry no SQLSTATE.
     return type(error).__module__.startswith("asyncpg") and "nterface" in type(error).__name__
+
+
+def sqlstate_of(error: BaseException) -> str | None:
+    """PostgreSQL's own word for what went wrong (its appendix A); None of what never came from it."""
+    inner = _driver_error(error) if isinstance(error, DBAPIError) else error
+    state = getattr(inner, "sqlstate", None)
+    return state if isinstance(state, str) else None
 
 
 def _driver_error(error: DBAPIError) -> BaseException:

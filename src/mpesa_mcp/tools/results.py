@@ -130,7 +130,7 @@ def _next_step(payment: PaymentRecord) -> str | None:
             return None
         case PaymentStatus.QUEUED | PaymentStatus.SENDING | PaymentStatus.PENDING:
             return f"Not final yet; do not send it again. {look} and wait_seconds 45."
-        case PaymentStatus.UNKNOWN if not payment.is_looked_at_again:
+        case PaymentStatus.UNKNOWN if payment.next_look_at is None:
             return "Do not send it again. Tell the user that a person must find out and decide (payment review)."
         case PaymentStatus.UNKNOWN:
             return f"It may or may not have gone through; do not send it again. {look} later; it is being asked about."

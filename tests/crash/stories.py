@@ -72,7 +72,7 @@ async def status(scene: Scene) -> None:
 async def resolve(scene: Scene) -> None:
     [payment] = await scene.payments()
     person = {"reason": "asked the customer", "actor": "operator:tester"}
-    await scene.decide(resolve_payment, payment.id, succeeded=False, receipt=None, **person)
+    await scene.decide(resolve_payment, payment.id, succeeded=False, receipt=None, although_asked=True, **person)
 
 
 async def withdraw(scene: Scene) -> None:

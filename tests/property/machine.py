@@ -220,7 +220,8 @@ class PaymentModel(RuleBasedStateMachine):
             if succeeded is None:
                 self.run(withdraw_payment(core, organization_id, payment_id, **asked))
             else:
-                self.run(resolve_payment(core, organization_id, payment_id, succeeded=succeeded, receipt=None, **asked))
+                asked |= {"succeeded": succeeded, "receipt": None, "although_asked": number % 2 == 0}
+                self.run(resolve_payment(core, organization_id, payment_id, **asked))
 
     def _order(self, number: int) -> Order | None:
         """One of those Safaricom has, the newest first."""

@@ -193,7 +193,7 @@ async def test_disputes_and_late_successes_are_listed_and_settled_or_pending_one
     assert pending not in [item.payment.payment_id for item in items]
     assert (items[0].since, items[0].last_code) == (clock.now() - timedelta(seconds=1), "0")
     assert "both that this succeeded and that it did not" in items[0].why
-    assert "after this had ended" in items[1].why
+    assert "after this had expired" in items[1].why
 
 
 async def test_another_organizations_payments_are_not_listed_and_not_decided(shop: Shop) -> None:

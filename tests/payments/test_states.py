@@ -38,6 +38,8 @@ TABLE = {
     ("failed", "success"): "disputed",
     ("succeeded", "contradiction"): "disputed",
     ("failed", "contradiction"): "disputed",
+    ("expired", "success"): "disputed",
+    ("expired", "contradiction"): "disputed",
 }
 FINAL = {"succeeded", "failed", "declined", "expired", "reversed"}
 
@@ -67,6 +69,8 @@ def test_a_final_status_is_left_only_by_a_contradiction_or_a_reversal() -> None:
         ("succeeded", "reversed", "reversed"),
         ("succeeded", "failure", "disputed"),
         ("failed", "success", "disputed"),
+        ("expired", "success", "disputed"),
+        ("expired", "contradiction", "disputed"),
         ("succeeded", "contradiction", "disputed"),
         ("failed", "contradiction", "disputed"),
     }

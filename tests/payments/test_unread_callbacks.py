@@ -5,8 +5,10 @@ from datetime import timedelta
 import pytest
 
 from mpesa_mcp.callbacks.inbox import claim_stored
+from mpesa_mcp.payments.desk import NotWithdrawable, payments_to_review, withdraw_payment
 from mpesa_mcp.payments.dispatch import claim_queued, send_payment
 from mpesa_mcp.payments.intake import open_payment
+from mpesa_mcp.payments.reading import payment_of
 from mpesa_mcp.payments.schedule import SEND_LEASE
 from mpesa_mcp.values import FrozenClock
 
@@ -62,3 +64,46 @@ async def test_who_lost_the_payment_does_not_put_it_back(shop: Shop, clock: Froz
     await send_payment(shop.core, slow)
     assert await shop.row(payment_id) == before
     assert len(shop.daraja.of("b2c")) == 1
+
+
+async def test_what_is_too_old_is_not_given_up_past_a_callback_that_is_not_read_yet(
+    shop: Shop, clock: FrozenClock
+) -> None:
+    """Expired would say that it may be asked for again: this one was carried out."""
+    payment_id = (await open_payment(shop.core, shop.principal, a_push())).payment.payment_id
+    shop.daraja.order_spike_arrest("stk_push")
+    await send_due(shop.core)
+    await shop.post(shop.daraja.of("stk_push")[0].body["CallBackURL"], stk_callback())
+    clock.advance(timedelta(minutes=3))
+    assert await send_due(shop.core) == 1
+    assert await shop.status(payment_id) == "queued"
+    await apply_due(shop.core)
+    assert await shop.status(payment_id) == "unknown"
+
+
+async def test_what_is_called_back_about_is_not_withdrawn(shop: Shop) -> None:
+    payment_id = (await open_payment(shop.core, shop.principal, a_push())).payment.payment_id
+    shop.daraja.order_spike_arrest("stk_push")
+    await send_due(shop.core)
+    await shop.post(shop.daraja.of("stk_push")[0].body["CallBackURL"], stk_callback())
+    with pytest.raises(NotWithdrawable):
+        await withdraw_payment(
+            shop.core, shop.principal.organization_id, payment_id, reason="Ordered twice", actor="operator:tester"
+        )
+    assert await shop.status(payment_id) == "queued"
+
+
+async def test_a_success_reported_after_it_expired_makes_a_dispute(shop: Shop, clock: FrozenClock) -> None:
+    opened = await open_payment(shop.core, shop.principal, a_push(key=None))
+    payment_id = opened.payment.payment_id
+    shop.daraja.order_spike_arrest("stk_push")
+    await send_due(shop.core)
+    clock.advance(timedelta(minutes=3))
+    await send_due(shop.core)
+    assert await shop.status(payment_id) == "expired"
+    await shop.call_back(shop.daraja.of("stk_push")[0].body["CallBackURL"], stk_callback())
+    assert await shop.status(payment_id) == "disputed"
+    [item] = await payments_to_review(shop.core, shop.principal.organization_id)
+    assert item.payment.payment_id == payment_id
+    record = await payment_of(shop.core, shop.principal.organization_id, payment_id)
+    assert not record.status.nothing_moved

@@ -120,7 +120,9 @@ async def _apply(
 
 
 _BEING_CONFIRMED = "A success was reported; our own question to Safaricom must confirm it before it counts."
-_CONTRADICTED = "Safaricom reported a success after this had failed; which of the two is true a person must find out."
+_CONTRADICTED = (
+    "Safaricom reported a success after this had ended without one; which of the two is true a person must find out."
+)
 
 
 def _may_be_ours(said: Statement, disagreements: list[str]) -> bool:

@@ -4,13 +4,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import anyio
+from sqlalchemy import ColumnElement
+from sqlmodel import col, select
 
 from mpesa_mcp.credentials.shortcodes import ShortcodeUnavailable
 from mpesa_mcp.daraja.conclusions import Conclusion, NotSent, Operation, Unknown
 from mpesa_mcp.errors import MpesaMcpError, NotFoundError
 from mpesa_mcp.identity.organizations import get_organization
 from mpesa_mcp.payments.core import Core
-from mpesa_mcp.payments.models import Attempt
+from mpesa_mcp.payments.models import UNAPPLIED, Attempt, Callback
 from mpesa_mcp.payments.schedule import CALL_DEADLINE_SECONDS, SEND_LEASE
 from mpesa_mcp.store.engine import StoreUnavailable
 from mpesa_mcp.store.tenancy import OrganizationSession
@@ -33,6 +35,12 @@ class NewAttempt:
     @property
     def timeout_url(self) -> Secret:
         return Secret(self.result_url.reveal() + "/timeout")
+
+
+def is_called_back(payment_id: str) -> ColumnElement[bool]:
+    """Whether a callback about an earlier send is there that the payment knows nothing of: it may have been paid."""
+    sent = select(Attempt.id).where(Attempt.payment_id == payment_id)
+    return select(Callback.id).where(col(Callback.attempt_id).in_(sent), col(Callback.status).in_(UNAPPLIED)).exists()
 
 
 async def add_attempt(

@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
 from mpesa_mcp.errors import ConflictError, InputError, NotFoundError
+from mpesa_mcp.payments.attempts import is_called_back
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.inquiries import OPEN
 from mpesa_mcp.payments.models import Attempt, Hint, Inquiry, Payment, PaymentHistory
@@ -25,12 +26,10 @@ from mpesa_mcp.store.tenancy import OrganizationSession
 
 MOST_LISTED = 500
 _REASON_CHARACTERS = (2, 200)
-_ENDED = (PaymentStatus.EXPIRED, PaymentStatus.FAILED)
 _SAID_BY_SAFARICOM = ("callback", "question", "reply", "timeout")
-_SUCCESSES = (PaymentEvent.SUCCESS, PaymentEvent.CONTRADICTION)
 _UNKNOWN = "Nobody could say what became of this, and no further question is scheduled."
 _TWO_ANSWERS = "Safaricom has said both that this succeeded and that it did not; find out which is true."
-_LATE_SUCCESS = "A success was reported after this had ended without one; find out whether money moved."
+_LATE_SUCCESS = "A success was reported after this had expired; find out whether money moved."
 
 
 class NotResolvable(ConflictError):
@@ -57,7 +56,7 @@ class StillAsked(ConflictError):
 
 
 class NotWithdrawable(ConflictError):
-    """The payment is not waiting to be sent any more."""
+    """The payment is not waiting to be sent any more, or was sent before and has been called back about."""
 
     code = "not_withdrawable"
 
@@ -98,7 +97,7 @@ class ReviewItem:
 
 
 async def payments_to_review(core: Core, organization_id: str) -> Sequence[ReviewItem]:
-    """What needs a person, longest waiting first: disputes, the unknown nobody asks about any more, late successes.
+    """What needs a person, longest waiting first: disputes, and the unknown that nobody asks about any more.
 
     MOST_LISTED at once, the oldest payments.
     """
@@ -177,7 +176,8 @@ async def withdraw_payment(
     async with core.store.session(organization_id) as session:
         payment = await _locked(session, payment_id)
         status = PaymentStatus(payment.status)
-        if status is PaymentStatus.QUEUED:
+        called_back = select(Payment.id).where(Payment.id == payment.id, is_called_back(payment.id))
+        if status is PaymentStatus.QUEUED and await session.first(called_back) is None:
             status = await move(
                 core,
                 session,
@@ -201,7 +201,6 @@ async def _is_still_asked(session: OrganizationSession, payment: Payment) -> boo
 
 def _needs_a_person() -> ColumnElement[bool]:
     asked_about = select(Inquiry.payment_id).where(col(Inquiry.payment_id).is_not(None), col(Inquiry.status).in_(OPEN))
-    late_success = select(PaymentHistory.payment_id).where(_is_late_success())
     return or_(
         col(Payment.status) == PaymentStatus.DISPUTED,
         and_(
@@ -209,38 +208,20 @@ def _needs_a_person() -> ColumnElement[bool]:
             col(Payment.next_action_at).is_(None),
             col(Payment.id).not_in(asked_about),
         ),
-        and_(col(Payment.status).in_(_ENDED), col(Payment.id).in_(late_success)),
-    )
-
-
-def _is_late_success() -> ColumnElement[bool]:
-    return and_(
-        col(PaymentHistory.event).in_(_SUCCESSES),
-        col(PaymentHistory.from_status).in_(_ENDED),
-        col(PaymentHistory.to_status).is_(None),
     )
 
 
 def _item(row: Payment, lines: Sequence[PaymentHistory]) -> ReviewItem:
     status = PaymentStatus(row.status)
     codes = [line.code for line in lines if line.code and line.source in _SAID_BY_SAFARICOM]
-    if status in _ENDED:
-        late = (
-            line for line in lines if line.event in _SUCCESSES and line.from_status in _ENDED and not line.to_status
-        )
-        why, since = _LATE_SUCCESS, next(late).at
+    entered = next((line for line in reversed(lines) if line.to_status == status), None)
+    since = entered.at if entered else row.updated_at
+    if status is PaymentStatus.UNKNOWN:
+        why = row.reason or _UNKNOWN
+    elif entered and entered.note and entered.event == PaymentEvent.CONTRADICTION:
+        why = entered.note  # the history says what it was; other disputes are two answers of Safaricom
     else:
-        entered = next((line for line in reversed(lines) if line.to_status == status), None)
-        since = entered.at if entered else row.updated_at
-        if status is PaymentStatus.UNKNOWN:
-            why = row.reason or _UNKNOWN
-        else:
-            # Of a contradiction the history says what it was; other disputes are two answers of Safaricom.
-            why = (
-                entered.note
-                if entered and entered.note and entered.event == PaymentEvent.CONTRADICTION
-                else _TWO_ANSWERS
-            )
+        why = _LATE_SUCCESS if entered and entered.from_status == PaymentStatus.EXPIRED else _TWO_ANSWERS
     return ReviewItem(payment_record(row), why, since, codes[-1] if codes else None)
 
 

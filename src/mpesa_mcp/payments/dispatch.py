@@ -22,10 +22,17 @@ from mpesa_mcp.daraja.circuits import Turn
 from mpesa_mcp.daraja.conclusions import Conclusion, Held, Operation
 from mpesa_mcp.daraja.operations import B2cPayment, Purpose, Reversal, StkPush
 from mpesa_mcp.errors import MpesaMcpError
-from mpesa_mcp.payments.attempts import NewAttempt, add_attempt, not_prepared, within_deadline, written_down
+from mpesa_mcp.payments.attempts import (
+    NewAttempt,
+    add_attempt,
+    is_called_back,
+    not_prepared,
+    within_deadline,
+    written_down,
+)
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.history import record_history
-from mpesa_mcp.payments.models import UNAPPLIED, Attempt, Callback, Payment
+from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.payments.outcomes import conclude_send, lock_payment, move
 from mpesa_mcp.payments.schedule import QUEUE_LIFE, SEND_LEASE
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, next_status
@@ -132,12 +139,6 @@ async def _wait(session: OrganizationSession, until: datetime, which: ColumnElem
     )
 
 
-def _is_called_back(payment_id: str) -> ColumnElement[bool]:
-    """Whether a callback about an earlier send is there that the payment knows nothing of: it may have been paid."""
-    sent = select(Attempt.id).where(Attempt.payment_id == payment_id)
-    return select(Callback.id).where(col(Callback.attempt_id).in_(sent), col(Callback.status).in_(UNAPPLIED)).exists()
-
-
 def _given_up_at(payment: Payment) -> datetime:
     return payment.created_at + QUEUE_LIFE[PaymentKind(payment.kind)]
 
@@ -145,6 +146,9 @@ def _given_up_at(payment: Payment) -> datetime:
 async def _give_up(core: Core, claim: Claim) -> None:
     async with core.store.session(claim.organization_id) as session:
         payment = await lock_payment(session, claim.id)
+        if await session.first(select(Payment.id).where(Payment.id == claim.id, is_called_back(claim.id))) is not None:
+            await _wait(session, core.clock.now() + _LOOK_AFTER_CALLBACK, _is_held(claim))
+            return
         reason = "It waited too long to be sent and was given up; nothing was sent."
         await move(core, session, payment, PaymentEvent.TOO_OLD, source="dispatch", reason=reason)
 
@@ -165,7 +169,7 @@ async def _commit_attempt(core: Core, claim: Claim, payment: Payment) -> NewAtte
             .where(
                 col(Payment.status) == PaymentStatus.QUEUED,
                 _is_held(claim),
-                ~_is_called_back(claim.id),
+                ~is_called_back(claim.id),
             )
             # Due again when the lease ends: that is how a crash is noticed.
             .values(status=sending, updated_at=now, next_action_at=now + SEND_LEASE)

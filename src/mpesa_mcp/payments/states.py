@@ -122,8 +122,9 @@ _NEXT: dict[tuple[PaymentStatus, PaymentEvent], PaymentStatus] = {
     **{(status, _E.RESOLVED_FAILED): _S.FAILED for status in (_S.UNKNOWN, _S.DISPUTED)},
     (_S.SUCCEEDED, _E.REVERSED): _S.REVERSED,
     (_S.SUCCEEDED, _E.FAILURE): _S.DISPUTED,
-    (_S.FAILED, _E.SUCCESS): _S.DISPUTED,
-    **{(status, _E.CONTRADICTION): _S.DISPUTED for status in (_S.SUCCEEDED, _S.FAILED)},
+    # An expired one may have been sent: by an attempt that was taken for not sent and was carried out after all.
+    **{(status, _E.SUCCESS): _S.DISPUTED for status in (_S.FAILED, _S.EXPIRED)},
+    **{(status, _E.CONTRADICTION): _S.DISPUTED for status in (_S.SUCCEEDED, _S.FAILED, _S.EXPIRED)},
 }
 
 

@@ -5,14 +5,16 @@ from datetime import timedelta
 import pytest
 
 from mpesa_mcp.callbacks.inbox import claim_stored
-from mpesa_mcp.payments.desk import NotWithdrawable, payments_to_review, withdraw_payment
+from mpesa_mcp.daraja.bodies import MAX_CODE
+from mpesa_mcp.payments.desk import NotWithdrawable, StillAsked, payments_to_review, resolve_payment, withdraw_payment
 from mpesa_mcp.payments.dispatch import claim_queued, send_payment
 from mpesa_mcp.payments.intake import open_payment
 from mpesa_mcp.payments.reading import payment_of
-from mpesa_mcp.payments.schedule import SEND_LEASE
+from mpesa_mcp.payments.schedule import NOT_SENT_TRIES, SEND_LEASE
 from mpesa_mcp.values import FrozenClock
 
-from .factories import Shop, a_payout, a_push, apply_due, payout_result, send_due, stk_callback
+from .factories import Shop, a_payout, a_push, apply_due, ask_due, payout_result, send_due, stk_callback
+from .fake_daraja import Call
 
 pytestmark = pytest.mark.anyio
 
@@ -107,3 +109,81 @@ async def test_a_success_reported_after_it_expired_makes_a_dispute(shop: Shop, c
     assert item.payment.payment_id == payment_id
     record = await payment_of(shop.core, shop.principal.organization_id, payment_id)
     assert not record.status.nothing_moved
+
+
+async def test_the_last_try_does_not_fail_past_a_callback_that_is_not_read_yet(shop: Shop, clock: FrozenClock) -> None:
+    payment_id = (await open_payment(shop.core, shop.principal, a_payout())).payment.payment_id
+    shop.daraja.order_spike_arrest("b2c", times=NOT_SENT_TRIES)
+
+    async def call_back_last(call: Call) -> None:
+        if len(shop.daraja.of("b2c")) == NOT_SENT_TRIES:
+            await shop.post(call.body["ResultURL"], payout_result())
+
+    shop.daraja.on_call = call_back_last
+    while await shop.status(payment_id) == "queued":
+        await send_due(shop.core)
+        clock.advance(timedelta(seconds=20))
+    row = await shop.row(payment_id)
+    assert (len(shop.daraja.of("b2c")), row.status) == (NOT_SENT_TRIES, "unknown")
+    assert row.next_action_at is not None
+
+
+async def test_a_person_does_not_call_failed_what_is_called_back_about(shop: Shop, clock: FrozenClock) -> None:
+    payment_id = (await open_payment(shop.core, shop.principal, a_push())).payment.payment_id
+    shop.daraja.order_server_error("stk_push")
+    await send_due(shop.core)
+    while (at := (await shop.row(payment_id)).next_action_at) is not None:
+        clock.at = at
+        await ask_due(shop.core)
+    await shop.post(shop.daraja.of("stk_push")[0].body["CallBackURL"], stk_callback())
+    with pytest.raises(StillAsked):
+        await resolve_payment(
+            shop.core,
+            shop.principal.organization_id,
+            payment_id,
+            succeeded=False,
+            reason="Nothing came",
+            receipt=None,
+            actor="operator:tester",
+        )
+
+
+@pytest.mark.parametrize(
+    "steps",
+    ["hint query second", "query hint second", "query second hint", "hint second", "second hint", "query hint"],
+)
+async def test_a_second_movement_is_a_dispute_in_whatever_order_it_is_heard_of(
+    shop: Shop, clock: FrozenClock, steps: str
+) -> None:
+    """hint: of the first prompt, taken for not sent; query: settles the second, without a receipt; second: has one."""
+    payment_id = (await open_payment(shop.core, shop.principal, a_push())).payment.payment_id
+    shop.daraja.order_spike_arrest("stk_push")
+    await send_due(shop.core)
+    clock.advance(timedelta(seconds=3))
+    await send_due(shop.core)
+    first, second = (push.body["CallBackURL"] for push in shop.daraja.of("stk_push"))
+    clock.advance(timedelta(seconds=1))
+    for step in steps.split():
+        if step == "hint":
+            await shop.call_back(first, stk_callback(9, receipt="SKE0000ZZ9"))
+        elif step == "second":
+            await shop.call_back(second, stk_callback(2, receipt="SKE0000AA2"))
+        else:
+            clock.advance(timedelta(seconds=20))
+            answer = {"ResponseCode": "0", "ResultCode": "0", "CheckoutRequestID": "ws_CO_2_700000001"}
+            shop.daraja.order("stk_query", 200, answer)
+            await ask_due(shop.core)
+    assert await shop.status(payment_id) == "disputed"
+    assert len(await payments_to_review(shop.core, shop.principal.organization_id)) == 1
+
+
+async def test_the_longest_code_daraja_may_send_is_kept(shop: Shop, clock: FrozenClock) -> None:
+    longest = "messaging.adaptors.http.flow.GatewayTimeout".ljust(MAX_CODE, "x")
+    payment_id = (await open_payment(shop.core, shop.principal, a_payout())).payment.payment_id
+    fault = {"faultstring": "Gateway Timeout", "detail": {"errorcode": longest}}
+    shop.daraja.order("b2c", 504, {"fault": fault})
+    await send_due(shop.core)
+    assert await shop.status(payment_id) == "unknown"
+    [attempt] = await shop.attempts(payment_id)
+    assert attempt.reply == "unknown"
+    assert attempt.reply_code == (await shop.row(payment_id)).result_code == longest

@@ -22,7 +22,14 @@ from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.hints import Kept, belongs_elsewhere, keep_hint
 from mpesa_mcp.payments.history import record_no_change
 from mpesa_mcp.payments.models import Attempt, Hint, Payment
-from mpesa_mcp.payments.outcomes import Evidence, apply_evidence, lock_payment, move, receipt_is_taken
+from mpesa_mcp.payments.outcomes import (
+    Evidence,
+    apply_evidence,
+    dispute_if_contradicted,
+    lock_payment,
+    move,
+    receipt_is_taken,
+)
 from mpesa_mcp.payments.reconciliation import ask_now
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, Reply
 from mpesa_mcp.store.crossings import Claim, DueTable, claim_due
@@ -249,6 +256,8 @@ async def _keep(core: Core, session: OrganizationSession, payment: Payment, atte
         await record_no_change(
             session, payment.id, now, event="callback_unconfirmed", source="callback", code=said.code, note=note
         )
+        await session.flush()
+        await dispute_if_contradicted(core, session, payment.id)
     if kept in {Kept.NEW, Kept.ROOM_SOON}:
         await ask_now(core, session, payment, reason=_BEING_CONFIRMED if succeeded and said.is_complete else None)
     return kept in {Kept.NEW, Kept.KNOWN} or PaymentStatus(payment.status).is_settled

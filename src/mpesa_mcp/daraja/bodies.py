@@ -15,7 +15,8 @@ MAX_BODY_BYTES: Final = 64 * 1024
 
 # Ids are opaque and their formats drift (daraja/api.md "Identifier formats"), but they are short and printable.
 _ID = re.compile(r"[!-~]{1,80}")
-_CODE = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
+MAX_CODE: Final = 64
+_CODE = re.compile(rf"[A-Za-z0-9_.\-]{{1,{MAX_CODE}}}")
 _WHOLE = re.compile(r"-?[0-9]+")
 
 

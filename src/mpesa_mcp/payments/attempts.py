@@ -12,7 +12,7 @@ from mpesa_mcp.daraja.conclusions import Conclusion, NotSent, Operation, Unknown
 from mpesa_mcp.errors import MpesaMcpError, NotFoundError
 from mpesa_mcp.identity.organizations import get_organization
 from mpesa_mcp.payments.core import Core
-from mpesa_mcp.payments.models import UNAPPLIED, Attempt, Callback
+from mpesa_mcp.payments.models import UNAPPLIED, Attempt, Callback, Payment
 from mpesa_mcp.payments.schedule import CALL_DEADLINE_SECONDS, SEND_LEASE
 from mpesa_mcp.store.engine import StoreUnavailable
 from mpesa_mcp.store.tenancy import OrganizationSession
@@ -41,6 +41,13 @@ def is_called_back(payment_id: str) -> ColumnElement[bool]:
     """Whether a callback about an earlier send is there that the payment knows nothing of: it may have been paid."""
     sent = select(Attempt.id).where(Attempt.payment_id == payment_id)
     return select(Callback.id).where(col(Callback.attempt_id).in_(sent), col(Callback.status).in_(UNAPPLIED)).exists()
+
+
+async def has_unread_callback(session: OrganizationSession, payment_id: str) -> bool:
+    """`is_called_back`, asked at once. Nothing ends as "nothing moved" while this is so."""
+    return (
+        await session.first(select(Payment.id).where(Payment.id == payment_id, is_called_back(payment_id))) is not None
+    )
 
 
 async def add_attempt(

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
 from mpesa_mcp.errors import ConflictError, InputError, NotFoundError
-from mpesa_mcp.payments.attempts import is_called_back
+from mpesa_mcp.payments.attempts import has_unread_callback
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.inquiries import OPEN
 from mpesa_mcp.payments.models import Attempt, Hint, Inquiry, Payment, PaymentHistory
@@ -176,8 +176,7 @@ async def withdraw_payment(
     async with core.store.session(organization_id) as session:
         payment = await _locked(session, payment_id)
         status = PaymentStatus(payment.status)
-        called_back = select(Payment.id).where(Payment.id == payment.id, is_called_back(payment.id))
-        if status is PaymentStatus.QUEUED and await session.first(called_back) is None:
+        if status is PaymentStatus.QUEUED and not await has_unread_callback(session, payment.id):
             status = await move(
                 core,
                 session,
@@ -196,7 +195,7 @@ async def withdraw_payment(
 
 async def _is_still_asked(session: OrganizationSession, payment: Payment) -> bool:
     listed = select(Payment.id).where(Payment.id == payment.id, _needs_a_person())
-    return await session.first(listed) is None
+    return await session.first(listed) is None or await has_unread_callback(session, payment.id)
 
 
 def _needs_a_person() -> ColumnElement[bool]:

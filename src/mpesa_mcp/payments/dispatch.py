@@ -25,6 +25,7 @@ from mpesa_mcp.errors import MpesaMcpError
 from mpesa_mcp.payments.attempts import (
     NewAttempt,
     add_attempt,
+    has_unread_callback,
     is_called_back,
     not_prepared,
     within_deadline,
@@ -146,7 +147,7 @@ def _given_up_at(payment: Payment) -> datetime:
 async def _give_up(core: Core, claim: Claim) -> None:
     async with core.store.session(claim.organization_id) as session:
         payment = await lock_payment(session, claim.id)
-        if await session.first(select(Payment.id).where(Payment.id == claim.id, is_called_back(claim.id))) is not None:
+        if await has_unread_callback(session, claim.id):
             await _wait(session, core.clock.now() + _LOOK_AFTER_CALLBACK, _is_held(claim))
             return
         reason = "It waited too long to be sent and was given up; nothing was sent."

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import JSON, ForeignKeyConstraint, Index, UniqueConstraint, text
 from sqlmodel import Field
 
+from mpesa_mcp.daraja.bodies import MAX_CODE
 from mpesa_mcp.store.tables import Due, OrganizationTable, cents, moment
 
 
@@ -49,7 +50,7 @@ class Payment(OrganizationTable, Due, table=True):
     reverses_payment_id: str | None = Field(default=None, max_length=40)
     reverses_receipt: str | None = Field(default=None, max_length=20)
     receipt: str | None = Field(default=None, max_length=20)
-    result_code: str | None = Field(default=None, max_length=40)
+    result_code: str | None = Field(default=None, max_length=MAX_CODE)
     reason: str | None = Field(default=None, max_length=300)
     untrusted_text: str | None = Field(default=None, max_length=200)
     created_by: str = Field(max_length=80)
@@ -83,7 +84,7 @@ class Attempt(OrganizationTable, table=True):
     in_flight_until: datetime = moment()
     replied_at: datetime | None = moment(nullable=True)
     reply: str | None = Field(default=None, max_length=20)
-    reply_code: str | None = Field(default=None, max_length=40)
+    reply_code: str | None = Field(default=None, max_length=MAX_CODE)
     merchant_request_id: str | None = Field(default=None, max_length=80)
     checkout_request_id: str | None = Field(default=None, max_length=80)
     conversation_id: str | None = Field(default=None, max_length=80)
@@ -138,7 +139,7 @@ class Hint(OrganizationTable, table=True):
     id: str = Field(primary_key=True, max_length=40)
     payment_id: str = Field(max_length=40)
     attempt_id: str = Field(max_length=40)
-    result_code: str = Field(max_length=40)
+    result_code: str = Field(max_length=MAX_CODE)
     merchant_request_id: str | None = Field(default=None, max_length=80)
     checkout_request_id: str | None = Field(default=None, max_length=80)
     conversation_id: str | None = Field(default=None, max_length=80)
@@ -165,7 +166,7 @@ class PaymentHistory(OrganizationTable, table=True):
     from_status: str | None = Field(default=None, max_length=20)
     to_status: str | None = Field(default=None, max_length=20)
     source: str = Field(max_length=20)
-    code: str | None = Field(default=None, max_length=40)
+    code: str | None = Field(default=None, max_length=MAX_CODE)
     note: str | None = Field(default=None, max_length=300)
 
 
@@ -201,7 +202,7 @@ class Inquiry(OrganizationTable, Due, table=True):
     payment_id: str | None = Field(default=None, max_length=40)
     receipt: str | None = Field(default=None, max_length=20)
     original_conversation_id: str | None = Field(default=None, max_length=80)
-    result_code: str | None = Field(default=None, max_length=40)
+    result_code: str | None = Field(default=None, max_length=MAX_CODE)
     reason: str | None = Field(default=None, max_length=300)
     answer: dict[str, Any] | None = Field(default=None, sa_type=JSON)
     created_by: str = Field(max_length=80)

@@ -15,6 +15,7 @@ from mpesa_mcp import audit
 from mpesa_mcp.daraja.codes import Verdict
 from mpesa_mcp.daraja.conclusions import Accepted, Conclusion, NotSent, Refused, Unknown
 from mpesa_mcp.daraja.results import SUCCESS
+from mpesa_mcp.payments.attempts import has_unread_callback
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.history import record_history, record_no_change
 from mpesa_mcp.payments.models import Attempt, Hint, Payment
@@ -77,6 +78,9 @@ async def conclude_send(core: Core, claim: Claim, attempt_id: str, conclusion: C
             # Paused past the lease: reconciliation took over, and only evidence counts from here on.
             record_history(session, claim.id, now, event=event, source="reply", note="came after the lease ran out")
             return
+        after = next_status(PaymentStatus.SENDING, event)
+        if after is not None and after.nothing_moved and await has_unread_callback(session, payment.id):
+            event = PaymentEvent.UNCLEAR  # an earlier send may have been carried out
         await move(core, session, payment, event, source="reply", **values)
 
 
@@ -113,7 +117,11 @@ def _after_send(
         case Accepted():
             return PaymentEvent.ACCEPTED, {"next_action_at": ask_at}
         case Refused():
-            return PaymentEvent.REFUSED, {"code": conclusion.code, "reason": conclusion.reason}
+            return PaymentEvent.REFUSED, {
+                "code": conclusion.code,
+                "reason": conclusion.reason,
+                "next_action_at": ask_at,
+            }
         case Unknown():
             return PaymentEvent.UNCLEAR, {
                 "code": conclusion.code,
@@ -126,7 +134,7 @@ def _after_send(
             return (PaymentEvent.NOT_SENT_FOR_GOOD if last else PaymentEvent.NOT_SENT), {
                 "code": conclusion.code,
                 "reason": conclusion.reason,
-                "next_action_at": now + resend_after(tried, conclusion.retry_after_seconds),
+                "next_action_at": ask_at if last else now + resend_after(tried, conclusion.retry_after_seconds),
                 "not_sent_count": tried,
             }
 
@@ -207,7 +215,7 @@ async def move(
         before = PaymentStatus(payment.status)
         after = next_status(before, event)
         if after is None:
-            await _note(session, payment, event, now, source=source, code=code, receipt=receipt)
+            await _note(core, session, payment, event, now, source=source, code=code, receipt=receipt)
             return before
         changes: dict[str, Any] = {"status": after, "updated_at": now, "lease_until": None}
         changes["next_action_at"] = None if after.is_settled else next_action_at
@@ -241,12 +249,8 @@ async def move(
             audit.record(session, core.clock, actor=actor, action=f"payment.{after}", subject=payment.id, reasons=note)
             if after is PaymentStatus.SUCCEEDED and payment.reverses_payment_id:
                 await _mark_reversed(core, session, payment)
-            if await _is_contradicted(session, payment.id, after, receipt or payment.receipt):
-                reason = "Safaricom also reported a success of another send of this; a person must look."
-                settled = await session.get(Payment, payment.id)
-                assert settled is not None
-                return await move(core, session, settled, PaymentEvent.CONTRADICTION, source="callback", reason=reason)
-            return after
+            is_disputed = await dispute_if_contradicted(core, session, payment.id)
+            return PaymentStatus.DISPUTED if is_disputed else after
         again = await session.get(Payment, payment.id)
         assert again is not None
         payment = again
@@ -256,18 +260,36 @@ async def move(
 async def _is_contradicted(
     session: OrganizationSession, payment_id: str, status: PaymentStatus, receipt: str | None
 ) -> bool:
-    """Whether a success that was only a hint speaks against this ending: nothing moved, or one other receipt."""
+    """Whether a success that was only a hint speaks against this ending: nothing moved, or another send's did."""
     successes = select(Hint.id).where(Hint.payment_id == payment_id, Hint.result_code == SUCCESS)
     if status.nothing_moved:
         return await session.first(successes) is not None
-    if status is not PaymentStatus.SUCCEEDED or receipt is None:
+    if status is not PaymentStatus.SUCCEEDED:
         return False
     not_sent = select(Attempt.id).where(Attempt.payment_id == payment_id, Attempt.reply == Reply.NOT_SENT)
-    other = successes.where(col(Hint.receipt) != receipt, col(Hint.attempt_id).in_(not_sent))
-    return await session.first(other) is not None
+    other = successes.where(col(Hint.attempt_id).in_(not_sent), col(Hint.receipt).is_not(None))
+    if receipt is not None:
+        return await session.first(other.where(col(Hint.receipt) != receipt)) is not None
+    # A push whose receipt nobody told: the hints about the checkout that was confirmed are gone, so this is another's.
+    return await session.first(other.where(col(Hint.checkout_request_id).is_not(None))) is not None
+
+
+async def dispute_if_contradicted(core: Core, session: OrganizationSession, payment_id: str) -> bool:
+    """Looks for a success beside how the payment ended, of a send that was taken for not sent: then it is disputed.
+
+    To be asked whenever the status, the receipt or the hints of a settled payment have changed.
+    """
+    payment = await session.get(Payment, payment_id)
+    assert payment is not None
+    if not await _is_contradicted(session, payment.id, PaymentStatus(payment.status), payment.receipt):
+        return False
+    reason = "Safaricom also reported a success of another send of this; a person must look."
+    await move(core, session, payment, PaymentEvent.CONTRADICTION, source="callback", reason=reason)
+    return True
 
 
 async def _note(
+    core: Core,
     session: OrganizationSession,
     payment: Payment,
     event: PaymentEvent,
@@ -289,6 +311,7 @@ async def _note(
         # Once in a payment's life, and always told.
         note = "brought the receipt"
         record_history(session, payment.id, now, event=event, before=status, source=source, code=code, note=note)
+        await dispute_if_contradicted(core, session, payment.id)
         return
     await record_no_change(session, payment.id, now, event=event, before=status, source=source, code=code)
 

@@ -44,7 +44,7 @@ class _Work:
     share: int
 
 
-# Sends wait for Safaricom, half a minute at worst: so many organizations' must be slow before another's waits.
+# Sends wait for Safaricom, a minute at worst: so many organizations' must be slow before another's waits.
 _WORK = (
     _Work(DueTable.CALLBACKS, claim_stored, apply_callback, at_once=8, share=4),
     _Work(DueTable.PAYMENTS, claim_queued, send_payment, at_once=128, share=16),

@@ -1,4 +1,4 @@
-"""The table of the inbox, which dispatch reads too, and so is defined below; and an attempt's addresses."""
+"""The table of the inbox, which dispatch reads too and so stands in `payments.models`; and an attempt's addresses."""
 
 from enum import StrEnum
 

@@ -155,7 +155,7 @@ async def _give_up(core: Core, claim: Claim) -> None:
 
 
 async def _conclude(core: Core, claim: Claim, payment: Payment, attempt: NewAttempt, conclusion: Conclusion) -> None:
-    log.info("payment_sent", payment_id=payment.id, kind=payment.kind, conclusion=type(conclusion).__name__)
+    log.info("send_concluded", payment_id=payment.id, kind=payment.kind, conclusion=type(conclusion).__name__)
     await written_down(lambda: conclude_send(core, claim, attempt.attempt_id, conclusion))
 
 

@@ -32,7 +32,7 @@ _TRIES = 5
 class Evidence:
     """What Daraja said about a payment, already checked against it, and what we make of it.
 
-    `reason` is our own sentence; `untrusted_text` is theirs, cleaned. `source` is reply, callback, question or timeout.
+    `reason` is our own sentence; `untrusted_text` is theirs, cleaned. `source` is callback, question or timeout.
     """
 
     verdict: Verdict

@@ -1,4 +1,4 @@
-"""When things happen again: pure functions of what happened so far. `speed` divides every reconciliation interval."""
+"""When things happen again, with some jitter. `speed` divides every reconciliation interval."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""The only statements that look across organizations. They return organizations and ids, never contents.
+"""The only statements that look across organizations. They return organizations, ids and moments, never contents.
 
 Each has a reason that cannot be known inside one organization: which one a key, a slug or a callback token belongs to,
 which rows are due, and when the next will be. A test lists them. On PostgreSQL each calls its twin in crossings.sql,

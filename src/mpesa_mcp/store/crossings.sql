@@ -75,7 +75,8 @@ $$;
 
 -- Asked by the path, not by the attempt's id: who holds this role alone can add only to attempts whose token he was
 -- shown. Rows are counted as this transaction sees them: two processes at once may keep a few more than `most`, never
--- fewer. Nothing else is believed of who holds it: not a channel we do not have, not a moment far away.
+-- fewer. Nothing else is believed of who holds it: not a channel we do not have, not a moment far away, not
+-- a body that no callback has.
 CREATE FUNCTION store_callbacks(callbacks jsonb) RETURNS TABLE (id text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
 DECLARE
@@ -91,6 +92,7 @@ BEGIN
         JOIN organizations AS o
             ON o.organization_id = a.organization_id AND o.callback_id = posted.value ->> 'callback_id'
         WHERE posted.value ->> 'channel' IN ('result', 'timeout')
+            AND octet_length(posted.value ->> 'body') <= 262144
     );
 
     DELETE FROM callbacks AS gone

@@ -103,14 +103,14 @@ class Store:
 
     @asynccontextmanager
     async def unbound(self) -> AsyncIterator[AsyncSession]:
-        """One writing transaction across organizations: for `store.crossings` alone, which a test checks."""
+        """One writing transaction across organizations: for `crossings` and `callback_log` alone; a test checks it."""
         with anyio.CancelScope(shield=True), _spoken():
             async with AsyncSession(self._writer, expire_on_commit=False) as session, session.begin():
                 yield session
 
     @asynccontextmanager
     async def unbound_reading(self) -> AsyncIterator[AsyncSession]:
-        """One view across organizations: for `store.crossings` alone."""
+        """One view across organizations: for the same two."""
         with _spoken():
             async with AsyncSession(self._reader, expire_on_commit=False) as session:
                 yield session

@@ -15,11 +15,22 @@ from sqlalchemy import Connection, make_url, text
 from mpesa_mcp.errors import InputError
 
 _CROSSINGS = Path(__file__).parent / "crossings.sql"
-# What the callbacks role may run; everything else in crossings.sql is the application's.
+# What the callbacks role may run. The application may run all of crossings.sql.
 CALLBACK_FUNCTIONS = frozenset({"find_callback_tokens", "store_callbacks"})
-# Tables whose rows are written once; the application may not change them. Of the others only these lose rows.
-APPEND_ONLY = frozenset({"audit_entries", "payment_history", "balance_snapshots"})
+# The tables whose rows the application may change, and those it may delete from. In every other it adds rows and reads
+# them: a table that nobody put on a list keeps its past.
 LOSES_ROWS = frozenset({"shortcodes", "shortcode_secrets", "data_keys", "hints", "callbacks"})
+CHANGES_ROWS = LOSES_ROWS | {
+    "api_keys",
+    "attempts",
+    "daraja_apps",
+    "daraja_tokens",
+    "inquiries",
+    "organizations",
+    "payments",
+    "platform_keys",
+    "stk_claims",
+}
 _VERSION_TABLE = "alembic_version"
 
 
@@ -145,7 +156,7 @@ def _grant_application(connection: Connection, role: str) -> None:
     ]
     for table in tables:
         rights = "SELECT" if table == _VERSION_TABLE else "SELECT, INSERT"
-        if table not in APPEND_ONLY | {_VERSION_TABLE}:
+        if table in CHANGES_ROWS:
             rights += ", UPDATE"
         if table in LOSES_ROWS:
             rights += ", DELETE"

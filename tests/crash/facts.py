@@ -6,6 +6,7 @@ from typing import Any, TypedDict
 from mpesa_mcp.audit import AuditEntry
 from mpesa_mcp.callbacks.models import Callback
 from mpesa_mcp.payments.models import Attempt, Inquiry, Payment, PaymentHistory
+from mpesa_mcp.values import sha256_hex
 
 from .scene import Scene
 
@@ -15,7 +16,8 @@ Standing = dict[str, dict[str, Any]]
 class Facts(TypedDict):
     """`before` is how the payments stood at the death; `answers` what the client was told since, twice the same act.
 
-    Of the callbacks `acknowledged` is how many got a 200, and `lost` how many died with the process that took them.
+    Of the callbacks `acknowledged` are the paths that got a 200, as often as they did, `stored` those that are there;
+    `lost` is how many died with the process that took them.
     """
 
     before: Mapping[str, Mapping[str, Any]]
@@ -24,7 +26,8 @@ class Facts(TypedDict):
     audit: list[tuple[str, str]]
     inquiries: list[str]
     callbacks: list[str]
-    acknowledged: int
+    acknowledged: list[str]
+    stored: list[str]
     lost: int
     ledger: list[dict[str, Any]]
     answers: list[dict[str, Any]]
@@ -55,9 +58,11 @@ async def collect(scene: Scene, before: Standing) -> Facts:
     # What was acknowledged is read first: what is stored afterwards is not missing.
     deliveries = (await scene.simulator.get("/_sim/deliveries")).json()
     ours = [each for each in deliveries if each["url"].startswith(scene.callbacks_at)]
-    callbacks = [callback.status for callback in await scene.rows(Callback)]
+    callbacks = await scene.rows(Callback)
+    tokens = {attempt.id: attempt.callback_token_sha256 for attempt in await scene.rows(Attempt)}
     return Facts(
-        acknowledged=sum(each["http_status"] == 200 for each in ours),
+        acknowledged=[_path(each["url"]) for each in ours if each["http_status"] == 200],
+        stored=[f"{tokens[callback.attempt_id]} {callback.channel}" for callback in callbacks],
         lost=max(0, len(ours) - len(callbacks)),
         before=before,
         payments=await standing(scene),
@@ -67,7 +72,14 @@ async def collect(scene: Scene, before: Standing) -> Facts:
         ],
         audit=[(entry.subject, entry.action) for entry in await scene.rows(AuditEntry)],
         inquiries=[inquiry.status for inquiry in await scene.rows(Inquiry)],
-        callbacks=callbacks,
+        callbacks=[callback.status for callback in callbacks],
         ledger=await scene.ledger(),
         answers=scene.answers,
     )
+
+
+def _path(url: str) -> str:
+    """Which attempt and channel a callback's address is, as the database knows it: the token's hash."""
+    is_timeout = url.endswith("/timeout")
+    token = url.removesuffix("/timeout").rpartition("/")[2]
+    return f"{sha256_hex(token)} {'timeout' if is_timeout else 'result'}"

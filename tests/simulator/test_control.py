@@ -88,7 +88,7 @@ async def test_a_reset_unlocks_the_operator(daraja: Daraja) -> None:
     wrong = {"SecurityCredential": await daraja.credential("guess")}
     for _ in range(4):
         await daraja.balance(**wrong)
-    assert [one.body["Result"]["ResultCode"] for one in await daraja.receiver.wait_for(4)][-1] == 8006
+    assert 8006 in [one.body["Result"]["ResultCode"] for one in await daraja.receiver.wait_for(4)]
     await daraja.http.post("/_sim/reset")
     daraja.receiver.forget()
     await daraja.sign_in()

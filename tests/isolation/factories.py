@@ -39,7 +39,10 @@ from mpesa_mcp.payments.requests import StkPushRequest
 from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
 from mpesa_mcp.values import Environment, FrozenClock, Kes, Msisdn, Role, ShortcodeType, new_id, sha256_hex
 
+from .people import store_people
+
 ACTOR = "operator:tester"
+
 SHORTCODE, THEIR_SHORTCODE = "174379", "600998"
 PHONE, THEIR_PHONE = "254700000001", "254711222333"
 THEIR_REFERENCE = "ZEBRA-77"
@@ -293,23 +296,28 @@ async def _store_rows(core: Core, organization_id: str) -> dict[str, str]:
             ),
         )
         audit.record(session, core.clock, actor=ACTOR, action="payment.opened", subject=succeeded.id)
-    return {f"a payment that is {status}": payment.id for status, payment in payments.items()} | {
-        "a payout": payout.id,
-        "a reversal": reversal.id,
-        "a receipt": "ZBR7Z8CJ88",
-        "a receipt of a payout": "ZBR7Z8CJ99",
-        "a receipt given back": "ZBR7Z8CJ77",
-        "a receipt that was only claimed": "ZBR7Z8CJ66",
-        "an idempotency key": "zebra-invoice-1042",
-        "a payout's id at Safaricom": "0f1e2d3c4b5a69788796a5b4c3d2e1f0",
-        "an attempt": attempt.id,
-        "a merchant request": "29115-34620561-1",
-        "a checkout request": "ws_CO_16112026113000711222333",
-        "a conversation": "AG_20261116_2010zebra0000000001",
-        "an originator conversation": "10571-7910404-1",
-        "a balance inquiry": inquiries[0].id,
-        "a status inquiry": inquiries[1].id,
-    }
+    people = await store_people(core, organization_id, ACTOR)
+    return (
+        people
+        | {f"a payment that is {status}": payment.id for status, payment in payments.items()}
+        | {
+            "a payout": payout.id,
+            "a reversal": reversal.id,
+            "a receipt": "ZBR7Z8CJ88",
+            "a receipt of a payout": "ZBR7Z8CJ99",
+            "a receipt given back": "ZBR7Z8CJ77",
+            "a receipt that was only claimed": "ZBR7Z8CJ66",
+            "an idempotency key": "zebra-invoice-1042",
+            "a payout's id at Safaricom": "0f1e2d3c4b5a69788796a5b4c3d2e1f0",
+            "an attempt": attempt.id,
+            "a merchant request": "29115-34620561-1",
+            "a checkout request": "ws_CO_16112026113000711222333",
+            "a conversation": "AG_20261116_2010zebra0000000001",
+            "an originator conversation": "10571-7910404-1",
+            "a balance inquiry": inquiries[0].id,
+            "a status inquiry": inquiries[1].id,
+        }
+    )
 
 
 def tables_of_organizations() -> Iterable[Table]:

@@ -1,13 +1,16 @@
-"""Tables of organizations and API keys. Closed lists are kept as their words; the records turn them back."""
+"""Tables of organizations, people and API keys. Closed lists are kept as their words; the records turn them back."""
 
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import JSON, BigInteger, Column, ForeignKeyConstraint, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Column, ForeignKeyConstraint, Index, UniqueConstraint
 from sqlmodel import Field
 
-from mpesa_mcp.store.tables import OrganizationTable, moment
+from mpesa_mcp.store.tables import OrganizationTable, PlatformTable, moment
+from mpesa_mcp.values import Environment
 
+# The organization that people of the platform, and its audit, belong to. It has no row of its own and moves no money.
+PLATFORM = "org_platform"
 # KES 10,000.
 CONFIRM_PAYOUTS_FROM_CENTS = 10_000_00
 
@@ -46,6 +49,15 @@ class Organization(OrganizationTable, table=True):
         sa_type=BigInteger,
         sa_column_kwargs={"server_default": str(CONFIRM_PAYOUTS_FROM_CENTS)},
     )
+    # Where what people start happens; a key has an environment of its own.
+    default_environment: str = Field(
+        default=Environment.SIMULATOR, max_length=20, sa_column_kwargs={"server_default": Environment.SIMULATOR.value}
+    )
+    # Frozen beside suspended: lifting the one must not lift the other.
+    frozen_at: datetime | None = moment(nullable=True)
+    frozen_by: str | None = Field(default=None, max_length=120)
+    unfreeze_asked_by: str | None = Field(default=None, max_length=120)
+    closed_at: datetime | None = moment(nullable=True)
 
 
 class ApiKey(OrganizationTable, table=True):
@@ -69,3 +81,69 @@ class ApiKey(OrganizationTable, table=True):
     expires_at: datetime | None = moment(nullable=True)
     revoked_at: datetime | None = moment(nullable=True)
     last_used_at: datetime | None = moment(nullable=True)
+
+
+class User(OrganizationTable, table=True):
+    """A person. `email` is in lower case; `generation` grows when what they may do changes, and ends their sessions."""
+
+    __tablename__ = "users"
+    # Across organizations on purpose: an address signs in to one of them.
+    __table_args__ = (UniqueConstraint("email", name="uq_users_email"),)
+
+    id: str = Field(primary_key=True, max_length=40)
+    email: str = Field(max_length=254)
+    role: str = Field(max_length=20)
+    password_hash: str = Field(max_length=200)
+    generation: int = Field(default=1)
+    created_at: datetime = moment()
+    created_by: str = Field(max_length=120)
+    deactivated_at: datetime | None = moment(nullable=True)
+    last_sign_in_at: datetime | None = moment(nullable=True)
+
+
+class Invitation(OrganizationTable, table=True):
+    """Asks one person in. Whoever has the token chooses a password and becomes a user."""
+
+    __tablename__ = "invitations"
+
+    id: str = Field(primary_key=True, max_length=40)
+    email: str = Field(max_length=254)
+    role: str = Field(max_length=20)
+    token_sha256: str = Field(max_length=64, index=True)
+    created_at: datetime = moment()
+    created_by: str = Field(max_length=120)
+    expires_at: datetime = moment()
+    accepted_at: datetime | None = moment(nullable=True)
+    revoked_at: datetime | None = moment(nullable=True)
+
+
+class RefreshToken(OrganizationTable, table=True):
+    """One link of a session. A family is what one sign-in began; a link used twice ends all of it."""
+
+    __tablename__ = "refresh_tokens"
+    __table_args__ = (
+        Index("ix_refresh_tokens_family", "organization_id", "family_id"),
+        ForeignKeyConstraint(
+            ["organization_id", "user_id"], ["users.organization_id", "users.id"], name="fk_refresh_tokens_user"
+        ),
+    )
+
+    id: str = Field(primary_key=True, max_length=40)
+    user_id: str = Field(max_length=40)
+    family_id: str = Field(max_length=40)
+    token_sha256: str = Field(max_length=64, index=True)
+    created_at: datetime = moment()
+    expires_at: datetime = moment()
+    used_at: datetime | None = moment(nullable=True)
+    revoked_at: datetime | None = moment(nullable=True)
+
+
+class SignInFailures(PlatformTable, table=True):
+    """How often an address was tried in vain, whether it has an account or not. `account` is its keyed hash."""
+
+    __tablename__ = "sign_in_failures"
+
+    account: str = Field(primary_key=True, max_length=64)
+    failures: int
+    blocked_until: datetime | None = moment(nullable=True)
+    updated_at: datetime = moment()

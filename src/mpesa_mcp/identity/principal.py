@@ -32,6 +32,19 @@ class Unauthenticated(DeniedError):
 
 
 @dataclass(frozen=True, slots=True)
+class Actor:
+    """Who administers: `name` is what the audit says; `role` is None for the operator of the machine, who may all."""
+
+    name: str
+    role: Role | None
+    user_id: str | None = None
+
+    def may_grant(self, role: Role) -> bool:
+        """Nobody gives more than they have; a super_admin gives nothing inside an organization."""
+        return self.role is None or (self.role is not Role.SUPER_ADMIN and self.role.at_least(role))
+
+
+@dataclass(frozen=True, slots=True)
 class Principal:
     """One caller inside one organization and one environment.
 

@@ -1,6 +1,6 @@
 """The only statements that look across organizations. They return organizations, ids and moments, never contents.
 
-Each has a reason that cannot be known inside one organization: which one a key, a slug or a callback token belongs to,
+Each has a reason that cannot be known inside one organization: which one a key, a person, a slug or a token belongs to,
 which rows are due, and when the next will be. A test lists them. On PostgreSQL each calls its twin in crossings.sql,
 which has the owner's rights; on SQLite these are the only unbound sessions.
 """
@@ -14,9 +14,11 @@ from typing import Any
 from sqlalchemy import (
     ARRAY,
     ColumnClause,
+    ColumnElement,
     FunctionElement,
     Interval,
     Select,
+    TableClause,
     Text,
     and_,
     cast,
@@ -35,6 +37,9 @@ from mpesa_mcp.store.tables import UtcDateTime
 _ORGANIZATIONS = table(
     "organizations", column("organization_id"), column("slug"), column("callback_id"), column("created_at")
 )
+_USERS = table("users", column("organization_id"), column("id"), column("email"))
+_REFRESH_TOKENS = table("refresh_tokens", column("organization_id"), column("id"), column("token_sha256"))
+_INVITATIONS = table("invitations", column("organization_id"), column("id"), column("token_sha256"))
 _API_KEYS = table("api_keys", column("organization_id"), column("id"), column("key_hash"))
 
 
@@ -75,11 +80,24 @@ async def list_organizations(store: Store) -> Sequence[str]:
 
 async def find_key(store: Store, key_hash: str) -> tuple[str, str] | None:
     """(organization, key) of the API key with this keyed hash, revoked or not."""
-    keys = select(_API_KEYS.c.organization_id, _API_KEYS.c.id).where(_API_KEYS.c.key_hash == key_hash)
-    async with store.unbound_reading() as session:
-        crossing = _rows_of(func.find_key(key_hash), "organization_id", "id") if store.is_postgresql else keys
-        found = (await session.execute(crossing)).first()
-    return (found[0], found[1]) if found else None
+    return await _find(store, func.find_key(key_hash), _API_KEYS, _API_KEYS.c.key_hash == key_hash)
+
+
+async def find_user(store: Store, email: str) -> tuple[str, str] | None:
+    """(organization, user) of the person with this address, deactivated or not."""
+    return await _find(store, func.find_user(email), _USERS, _USERS.c.email == email)
+
+
+async def find_refresh_token(store: Store, token_sha256: str) -> tuple[str, str] | None:
+    """(organization, token) of the refresh token with this hash, used or not."""
+    mine = _REFRESH_TOKENS.c.token_sha256 == token_sha256
+    return await _find(store, func.find_refresh_token(token_sha256), _REFRESH_TOKENS, mine)
+
+
+async def find_invitation(store: Store, token_sha256: str) -> tuple[str, str] | None:
+    """(organization, invitation) of the invitation with this hash, accepted or not."""
+    mine = _INVITATIONS.c.token_sha256 == token_sha256
+    return await _find(store, func.find_invitation(token_sha256), _INVITATIONS, mine)
 
 
 async def claim_due(
@@ -147,6 +165,20 @@ async def next_due(store: Store, due: DueTable, *, after: datetime) -> datetime 
         crossing = select(func.next_due(due.value, cast(after, UtcDateTime()))) if store.is_postgresql else earliest
         found: datetime | None = (await session.execute(crossing)).scalars().first()
     return found
+
+
+async def _find(
+    store: Store, function: FunctionElement[Any], rows: TableClause, which: ColumnElement[bool]
+) -> tuple[str, str] | None:
+    """(organization, id) of one row: on PostgreSQL by the function, on SQLite by looking."""
+    crossing = (
+        _rows_of(function, "organization_id", "id")
+        if store.is_postgresql
+        else select(rows.c.organization_id, rows.c.id).where(which)
+    )
+    async with store.unbound_reading() as session:
+        found = (await session.execute(crossing)).first()
+    return (found[0], found[1]) if found else None
 
 
 def _rows_of(function: FunctionElement[Any], *columns: str) -> Select[Any]:

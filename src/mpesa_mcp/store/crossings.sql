@@ -21,6 +21,21 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
     SELECT k.organization_id, k.id FROM api_keys AS k WHERE k.key_hash = wanted_hash
 $$;
 
+CREATE FUNCTION find_user(wanted_email text) RETURNS TABLE (organization_id text, id text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
+    SELECT u.organization_id, u.id FROM users AS u WHERE u.email = wanted_email
+$$;
+
+CREATE FUNCTION find_refresh_token(wanted_hash text) RETURNS TABLE (organization_id text, id text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
+    SELECT t.organization_id, t.id FROM refresh_tokens AS t WHERE t.token_sha256 = wanted_hash
+$$;
+
+CREATE FUNCTION find_invitation(wanted_hash text) RETURNS TABLE (organization_id text, id text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
+    SELECT i.organization_id, i.id FROM invitations AS i WHERE i.token_sha256 = wanted_hash
+$$;
+
 CREATE FUNCTION claim_due(queue text, wanted text[], at timestamptz, lease interval, most integer, passing_over text[])
 RETURNS TABLE (organization_id text, id text, fence integer)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$

@@ -19,17 +19,20 @@ _CROSSINGS = Path(__file__).parent / "crossings.sql"
 CALLBACK_FUNCTIONS = frozenset({"find_callback_tokens", "store_callbacks"})
 # The tables whose rows the application may change, and those it may delete from. In every other it adds rows and reads
 # them: a table that nobody put on a list keeps its past.
-LOSES_ROWS = frozenset({"shortcodes", "shortcode_secrets", "data_keys", "hints", "callbacks"})
+LOSES_ROWS = frozenset({"shortcodes", "shortcode_secrets", "data_keys", "hints", "callbacks", "sign_in_failures"})
 CHANGES_ROWS = LOSES_ROWS | {
     "api_keys",
     "attempts",
     "daraja_apps",
     "daraja_tokens",
     "inquiries",
+    "invitations",
     "organizations",
     "payments",
     "platform_keys",
+    "refresh_tokens",
     "stk_claims",
+    "users",
 }
 _VERSION_TABLE = "alembic_version"
 

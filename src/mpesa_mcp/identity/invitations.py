@@ -1,0 +1,159 @@
+"""Invitations: a link, good once and for three days, with which one person chooses a password and becomes a user."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy import Update, update
+from sqlmodel import col, select
+
+from mpesa_mcp import audit
+from mpesa_mcp.errors import ConflictError, DeniedError, NotFoundError
+from mpesa_mcp.identity.models import PLATFORM, Invitation, Organization, OrganizationStatus, User
+from mpesa_mcp.identity.passwords import check_password, hash_password
+from mpesa_mcp.identity.principal import Actor, NotAllowed
+from mpesa_mcp.identity.users import EmailTaken, UserRecord, add_user, check_role, checked_email
+from mpesa_mcp.store.crossings import find_invitation
+from mpesa_mcp.store.engine import Store
+from mpesa_mcp.values import Clock, Role, Secret, new_id, random_hex, sha256_hex
+
+LIFE: Final = timedelta(days=3)
+_TOKEN_BITS: Final = 256
+
+
+class InvitationNotGood(DeniedError):
+    """Unknown, used, revoked or expired, or its address signs in elsewhere; one text for all."""
+
+    code = "invitation_not_good"
+    http_status = 404
+
+    def __init__(self) -> None:
+        super().__init__("This invitation cannot be used (any more). Ask for a new one.")
+
+
+class HasAnAdmin(ConflictError):
+    """A super_admin invites the first org_admin only; from then on the organization manages its people."""
+
+    code = "has_an_admin"
+
+    def __init__(self) -> None:
+        super().__init__("The organization has an org_admin, who invites everybody else.")
+
+
+@dataclass(frozen=True, slots=True)
+class InvitationRecord:
+    """An invitation as read. Times in UTC."""
+
+    invitation_id: str
+    organization_id: str
+    email: str
+    role: Role
+    created_at: datetime
+    created_by: str
+    expires_at: datetime
+    accepted_at: datetime | None
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewInvitation:
+    """One just made: the only moment its token exists on our side."""
+
+    token: Secret
+    record: InvitationRecord
+
+
+async def invite(
+    store: Store, clock: Clock, *, organization_id: str, email: str, role: Role, actor: Actor
+) -> NewInvitation:
+    """Invites a person. Whether the address is in use elsewhere is not told; accepting would then fail.
+
+    A super_admin may invite an organization's first org_admin and nobody else. Raises InputError, NotAllowed,
+    NotFoundError, HasAnAdmin.
+    """
+    email = checked_email(email)
+    check_role(role, organization_id)
+    by_platform = actor.role is Role.SUPER_ADMIN
+    if not actor.may_grant(role) and not (by_platform and role is Role.ORG_ADMIN):
+        raise NotAllowed
+    token, now = Secret(random_hex(_TOKEN_BITS)), clock.now()
+    row = Invitation(
+        organization_id=organization_id,
+        id=new_id("inv"),
+        email=email,
+        role=role,
+        token_sha256=sha256_hex(token.reveal()),
+        created_at=now,
+        created_by=actor.name,
+        expires_at=now + LIFE,
+    )
+    async with store.session(organization_id) as session:
+        if organization_id != PLATFORM:
+            organization = await session.lock(Organization, organization_id)
+            if organization is None or OrganizationStatus(organization.status) is OrganizationStatus.CLOSED:
+                raise NotFoundError("organization")
+        if by_platform and await session.first(select(User.id).where(User.role == Role.ORG_ADMIN)) is not None:
+            raise HasAnAdmin
+        # A new one replaces what was sent to this address before.
+        await session.change(_open_to(email).values(revoked_at=now))
+        session.add(row)
+        detail = {"role": role.value}
+        audit.record(session, clock, actor=actor.name, action="user.invited", subject=row.id, detail=detail)
+    return NewInvitation(token, _record(row))
+
+
+async def list_invitations(store: Store, organization_id: str) -> Sequence[InvitationRecord]:
+    """All of an organization, used ones too, oldest first."""
+    async with store.reading(organization_id) as session:
+        return [_record(row) for row in await session.all(select(Invitation).order_by(col(Invitation.id)))]
+
+
+async def accept_invitation(store: Store, clock: Clock, token: str, password: Secret) -> UserRecord:
+    """Makes the user the invitation is for. Raises InputError for the password, InvitationNotGood."""
+    found = await find_invitation(store, sha256_hex(token))
+    if found is None:
+        raise InvitationNotGood
+    organization_id, invitation_id = found
+    async with store.reading(organization_id) as session:
+        row = await session.get(Invitation, invitation_id)
+    if row is None or not _is_good(row, clock.now()):
+        raise InvitationNotGood
+    check_password(password, email=row.email)
+    password_hash = await hash_password(password)
+    try:
+        async with store.session(organization_id) as session:
+            row = await session.lock(Invitation, invitation_id)
+            if row is None or not _is_good(row, clock.now()):
+                raise InvitationNotGood
+            row.accepted_at = clock.now()
+            actor = f"invitation:{row.id}"
+            return await add_user(
+                session, clock, email=row.email, role=Role(row.role), password_hash=password_hash, actor=actor
+            )
+    except EmailTaken as taken:
+        raise InvitationNotGood from taken
+
+
+def _is_good(row: Invitation, now: datetime) -> bool:
+    return row.accepted_at is None and row.revoked_at is None and now < row.expires_at
+
+
+def _open_to(email: str) -> Update:
+    return update(Invitation).where(
+        col(Invitation.email) == email, col(Invitation.accepted_at).is_(None), col(Invitation.revoked_at).is_(None)
+    )
+
+
+def _record(row: Invitation) -> InvitationRecord:
+    return InvitationRecord(
+        invitation_id=row.id,
+        organization_id=row.organization_id,
+        email=row.email,
+        role=Role(row.role),
+        created_at=row.created_at,
+        created_by=row.created_by,
+        expires_at=row.expires_at,
+        accepted_at=row.accepted_at,
+        revoked_at=row.revoked_at,
+    )

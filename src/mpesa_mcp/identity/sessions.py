@@ -1,0 +1,185 @@
+"""Signing in with address and password; keeping the session by refresh tokens that are good once.
+
+A refresh token is 256 random bits of which the store has the hash. Each use gives the next one of its family; who shows
+one that was used before has a stolen copy, or the thief has: the whole family ends, and the audit says so.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from sqlalchemy import update
+from sqlmodel import col
+
+from mpesa_mcp import audit
+from mpesa_mcp.errors import DeniedError
+from mpesa_mcp.identity import access_tokens
+from mpesa_mcp.identity.models import PLATFORM, Organization, OrganizationStatus, RefreshToken, User
+from mpesa_mcp.identity.passwords import hash_password, is_password, needs_new_hash
+from mpesa_mcp.identity.sign_in_failures import count_try, forget_tries
+from mpesa_mcp.settings import Settings
+from mpesa_mcp.store.crossings import find_refresh_token, find_user
+from mpesa_mcp.store.engine import Store
+from mpesa_mcp.store.keyring import Keyring
+from mpesa_mcp.store.tenancy import OrganizationSession
+from mpesa_mcp.values import Clock, Role, Secret, new_id, random_hex, sha256_hex
+
+REFRESH_LIFE: Final = timedelta(days=30)
+_TOKEN_BITS: Final = 256
+
+
+class WrongSignIn(DeniedError):
+    """The address or the password is wrong, or the account is deactivated; one text for all."""
+
+    code = "wrong_sign_in"
+    http_status = 401
+
+    def __init__(self) -> None:
+        super().__init__("The address or the password is wrong.")
+
+
+class SessionEnded(DeniedError):
+    """The refresh token is not good, for whatever reason; one text for all."""
+
+    code = "session_ended"
+    http_status = 401
+
+    def __init__(self) -> None:
+        super().__init__("The session has ended. Sign in again.")
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """What a client is given. `expires_in` is the access token's life in seconds."""
+
+    access_token: Secret
+    refresh_token: Secret
+    expires_in: int
+    role: Role
+    organization_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """Signs people in and keeps them so."""
+
+    store: Store
+    keyring: Keyring
+    settings: Settings
+    clock: Clock
+
+    async def sign_in(self, email: str, password: Secret) -> SignedIn:
+        """Raises TooManyFailures, WrongSignIn."""
+        email = email.strip().casefold()[:254]
+        await count_try(self.store, self.keyring, self.clock, email)
+        found = await find_user(self.store, email)
+        user = await self._user(*found) if found else None
+        if not await is_password(password, user.password_hash if user else None) or user is None:
+            if user is not None:
+                await self._note(user, "user.sign_in_failed", decision="refused")
+            raise WrongSignIn
+        if user.deactivated_at is not None or not await self._is_open(user.organization_id):
+            await self._note(user, "user.sign_in_failed", decision="refused")
+            raise WrongSignIn
+        await forget_tries(self.store, self.keyring, email)
+        new_hash = await hash_password(password) if needs_new_hash(user.password_hash) else user.password_hash
+        refresh = Secret(random_hex(_TOKEN_BITS))
+        async with self.store.session(user.organization_id) as session:
+            current = await session.lock(User, user.id)
+            if current is None or current.generation != user.generation:
+                raise WrongSignIn  # changed while the password was looked at
+            current.last_sign_in_at, current.password_hash = self.clock.now(), new_hash
+            self._add_token(session, user.id, new_id("ses"), refresh)
+            audit.record(session, self.clock, actor=f"user:{user.id}", action="user.signed_in", subject=user.id)
+        return await self._signed_in(user, refresh)
+
+    async def refresh(self, presented: str) -> SignedIn:
+        """The next pair of tokens. Raises SessionEnded; a token that was used before ends its whole family."""
+        found = await find_refresh_token(self.store, sha256_hex(presented))
+        if found is None:
+            raise SessionEnded
+        organization_id, token_id = found
+        refresh, now = Secret(random_hex(_TOKEN_BITS)), self.clock.now()
+        is_open = await self._is_open(organization_id)
+        async with self.store.session(organization_id) as session:
+            row = await session.lock(RefreshToken, token_id)
+            if row is None or row.revoked_at is not None:
+                raise SessionEnded
+            user = await session.get(User, row.user_id)
+            is_used = row.used_at is not None
+            if is_used:
+                await self._end_family(session, row.family_id)
+                detail = {"family": row.family_id}
+                actor, subject = f"user:{row.user_id}", row.user_id
+                audit.record(session, self.clock, actor=actor, action="session.reused", subject=subject, detail=detail)
+            elif user is None or user.deactivated_at is not None or row.expires_at <= now or not is_open:
+                raise SessionEnded
+            else:
+                row.used_at = now
+                self._add_token(session, row.user_id, row.family_id, refresh)
+        if is_used or user is None:
+            raise SessionEnded
+        return await self._signed_in(user, refresh)
+
+    async def sign_out(self, presented: str) -> None:
+        """Ends the session that a refresh token belongs to; says nothing of whether there was one."""
+        found = await find_refresh_token(self.store, sha256_hex(presented))
+        if found is None:
+            return
+        organization_id, token_id = found
+        async with self.store.session(organization_id) as session:
+            row = await session.get(RefreshToken, token_id)
+            if row is not None and await self._end_family(session, row.family_id):
+                actor = f"user:{row.user_id}"
+                audit.record(session, self.clock, actor=actor, action="user.signed_out", subject=row.user_id)
+
+    async def _signed_in(self, user: User, refresh: Secret) -> SignedIn:
+        access = await access_tokens.issue(
+            self.keyring,
+            self.settings,
+            self.clock,
+            organization_id=user.organization_id,
+            user_id=user.id,
+            role=user.role,
+            generation=user.generation,
+        )
+        seconds = int(access_tokens.LIFE.total_seconds())
+        return SignedIn(access, refresh, seconds, Role(user.role), user.organization_id)
+
+    def _add_token(self, session: OrganizationSession, user_id: str, family_id: str, token: Secret) -> None:
+        now = self.clock.now()
+        session.add(
+            RefreshToken(
+                organization_id=session.organization_id,
+                id=new_id("rft"),
+                user_id=user_id,
+                family_id=family_id,
+                token_sha256=sha256_hex(token.reveal()),
+                created_at=now,
+                expires_at=now + REFRESH_LIFE,
+            )
+        )
+
+    async def _end_family(self, session: OrganizationSession, family_id: str) -> int:
+        unended = update(RefreshToken).where(
+            col(RefreshToken.family_id) == family_id, col(RefreshToken.revoked_at).is_(None)
+        )
+        return await session.change(unended.values(revoked_at=self.clock.now()))
+
+    async def _note(self, user: User, action: str, *, decision: audit.Decision) -> None:
+        async with self.store.session(user.organization_id) as session:
+            audit.record(
+                session, self.clock, actor=f"user:{user.id}", action=action, subject=user.id, decision=decision
+            )
+
+    async def _user(self, organization_id: str, user_id: str) -> User | None:
+        async with self.store.reading(organization_id) as session:
+            return await session.get(User, user_id)
+
+    async def _is_open(self, organization_id: str) -> bool:
+        """Whether people of this organization may sign in at all."""
+        if organization_id == PLATFORM:
+            return True
+        async with self.store.reading(organization_id) as session:
+            row = await session.get(Organization, organization_id)
+        return row is not None and OrganizationStatus(row.status).may_act

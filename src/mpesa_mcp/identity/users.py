@@ -1,0 +1,235 @@
+"""People: making a user, changing what one may do, and ending it.
+
+Three rules hold for everybody but the operator of the machine: nobody grants more than they have, nobody changes their
+own role, and the last org_admin of an organization stays. A change ends the person's sessions: `generation` grows, so
+that no token made before it is accepted at the next request.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import col, select
+
+from mpesa_mcp import audit
+from mpesa_mcp.errors import Advice, ConflictError, InputError, NotFoundError
+from mpesa_mcp.identity.models import PLATFORM, Organization, RefreshToken, User
+from mpesa_mcp.identity.passwords import check_password, hash_password
+from mpesa_mcp.identity.principal import Actor, NotAllowed
+from mpesa_mcp.store.engine import Store
+from mpesa_mcp.store.tenancy import OrganizationSession
+from mpesa_mcp.values import Clock, Role, Secret, new_id
+
+_EMAIL = re.compile(r"[^@\s\x00-\x1f]{1,64}@[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)+")
+_MAX_EMAIL = 254
+
+
+class EmailTaken(ConflictError):
+    """The address signs in already, here or elsewhere; one text for both."""
+
+    code = "email_taken"
+    advice = Advice.FIX_INPUT
+
+    def __init__(self) -> None:
+        super().__init__("This address cannot be used for a new user.")
+
+
+class LastAdmin(ConflictError):
+    """Without an org_admin nobody could manage the organization."""
+
+    code = "last_admin"
+
+    def __init__(self) -> None:
+        super().__init__("This is the only org_admin. Make another one first. Nothing was changed.")
+
+
+class OwnRole(NotAllowed):
+    """Somebody else has to decide what one may do."""
+
+    code = "own_role"
+
+    def __init__(self) -> None:
+        super().__init__("Nobody changes their own role or deactivates themselves. Ask another org_admin.")
+
+
+@dataclass(frozen=True, slots=True)
+class UserRecord:
+    """A person as read. Times in UTC."""
+
+    organization_id: str
+    user_id: str
+    email: str
+    role: Role
+    created_at: datetime
+    created_by: str
+    deactivated_at: datetime | None
+    last_sign_in_at: datetime | None
+
+
+def checked_email(text: str) -> str:
+    """The address in lower case, by which it is found. Raises InputError."""
+    email = text.strip().casefold()
+    if len(email) > _MAX_EMAIL or not email.isprintable() or not _EMAIL.fullmatch(email):
+        raise InputError("email must be an address such as jane@example.com.", field="email")
+    return email
+
+
+def check_role(role: Role, organization_id: str) -> None:
+    """Raises InputError: only the platform has super_admins, and it has nobody else."""
+    if (role is Role.SUPER_ADMIN) != (organization_id == PLATFORM):
+        raise InputError("role must be user, manager or org_admin; super_admin is for the platform.", field="role")
+
+
+async def create_user(
+    store: Store, clock: Clock, *, organization_id: str, email: str, role: Role, password: Secret, actor: Actor
+) -> UserRecord:
+    """Makes a user who can sign in. Raises InputError, NotAllowed, NotFoundError, EmailTaken."""
+    email = checked_email(email)
+    check_role(role, organization_id)
+    if not actor.may_grant(role):
+        raise NotAllowed
+    check_password(password, email=email)
+    password_hash = await hash_password(password)
+    async with store.session(organization_id) as session:
+        return await add_user(session, clock, email=email, role=role, password_hash=password_hash, actor=actor.name)
+
+
+async def add_user(
+    session: OrganizationSession, clock: Clock, *, email: str, role: Role, password_hash: str, actor: str
+) -> UserRecord:
+    """Adds the row in the caller's transaction. Raises NotFoundError, EmailTaken."""
+    if session.organization_id != PLATFORM and await session.get(Organization, session.organization_id) is None:
+        raise NotFoundError("organization")
+    row = User(
+        organization_id=session.organization_id,
+        id=new_id("usr"),
+        email=email,
+        role=role,
+        password_hash=password_hash,
+        created_at=clock.now(),
+        created_by=actor,
+    )
+    session.add(row)
+    try:
+        await session.flush()
+    except IntegrityError as taken:
+        raise EmailTaken from taken
+    audit.record(session, clock, actor=actor, action="user.created", subject=row.id, detail={"role": row.role})
+    return _record(row)
+
+
+async def list_users(store: Store, organization_id: str) -> Sequence[UserRecord]:
+    """All people of an organization, deactivated ones too, oldest first."""
+    async with store.reading(organization_id) as session:
+        return [_record(row) for row in await session.all(select(User).order_by(col(User.id)))]
+
+
+async def change_role(
+    store: Store, clock: Clock, *, organization_id: str, user_id: str, role: Role, actor: Actor
+) -> UserRecord:
+    """Gives a person another role. Raises InputError, NotFoundError, NotAllowed, OwnRole, LastAdmin."""
+    check_role(role, organization_id)
+    async with store.session(organization_id) as session:
+        row = await _changeable(session, user_id, actor)
+        if not actor.may_grant(role):
+            raise NotAllowed
+        before = row.role
+        if before == role:
+            return _record(row)
+        await _end_sessions(session, clock, row, role=role)
+        detail = {"role": role.value, "before": before}
+        audit.record(session, clock, actor=actor.name, action="user.role_changed", subject=row.id, detail=detail)
+        return await _read(session, row.id)
+
+
+async def deactivate_user(
+    store: Store, clock: Clock, *, organization_id: str, user_id: str, actor: Actor
+) -> UserRecord:
+    """Keeps a person out from the next request on. Doing it again changes nothing.
+
+    Raises NotFoundError, NotAllowed, OwnRole, LastAdmin.
+    """
+    async with store.session(organization_id) as session:
+        row = await _changeable(session, user_id, actor)
+        if row.deactivated_at is None:
+            await _end_sessions(session, clock, row, deactivated_at=clock.now())
+            audit.record(session, clock, actor=actor.name, action="user.deactivated", subject=row.id)
+        return await _read(session, row.id)
+
+
+async def change_password(
+    store: Store, clock: Clock, *, organization_id: str, user_id: str, password: Secret, actor: str
+) -> None:
+    """Sets a password and ends all sessions of the person. Raises InputError, NotFoundError."""
+    async with store.reading(organization_id) as session:
+        user = await _read(session, user_id)
+    check_password(password, email=user.email)
+    password_hash = await hash_password(password)
+    async with store.session(organization_id) as session:
+        row = await session.lock(User, user_id)
+        if row is None or row.deactivated_at is not None:
+            raise NotFoundError("user")
+        await _end_sessions(session, clock, row, password_hash=password_hash)
+        audit.record(session, clock, actor=actor, action="user.password_changed", subject=row.id)
+
+
+async def _changeable(session: OrganizationSession, user_id: str, actor: Actor) -> User:
+    """The user, locked, if this actor may change them and they are not the last org_admin."""
+    # All of them are held: of two who would each remove the other, the second finds one left.
+    admins = await session.all(
+        select(User)
+        .where(User.role == Role.ORG_ADMIN, col(User.deactivated_at).is_(None))
+        .order_by(col(User.id))
+        .with_for_update()
+    )
+    row = await session.lock(User, user_id)
+    if row is None:
+        raise NotFoundError("user")
+    if actor.user_id == user_id:
+        raise OwnRole
+    if not actor.may_grant(Role(row.role)):
+        raise NotAllowed
+    if [admin.id for admin in admins] == [user_id]:
+        raise LastAdmin
+    return row
+
+
+async def _end_sessions(session: OrganizationSession, clock: Clock, row: User, **changes: object) -> None:
+    """Makes the change; no token made before it is good any more."""
+    await session.change(
+        update(User).where(col(User.id) == row.id).values(generation=col(User.generation) + 1, **changes)
+    )
+    await session.change(
+        update(RefreshToken)
+        .where(col(RefreshToken.user_id) == row.id, col(RefreshToken.revoked_at).is_(None))
+        .values(revoked_at=clock.now())
+    )
+    session.wake(access_topic(session.organization_id))
+
+
+def access_topic(organization_id: str) -> str:
+    """What is woken when somebody's right to act in the organization changed: whoever remembers one forgets it."""
+    return f"access:{organization_id}"
+
+
+async def _read(session: OrganizationSession, user_id: str) -> UserRecord:
+    row = await session.get(User, user_id)
+    if row is None:
+        raise NotFoundError("user")
+    return _record(row)
+
+
+def _record(row: User) -> UserRecord:
+    return UserRecord(
+        organization_id=row.organization_id,
+        user_id=row.id,
+        email=row.email,
+        role=Role(row.role),
+        created_at=row.created_at,
+        created_by=row.created_by,
+        deactivated_at=row.deactivated_at,
+        last_sign_in_at=row.last_sign_in_at,
+    )

@@ -1,0 +1,116 @@
+"""Invitations: good once, for three days, for one address, and by whoever may grant the role."""
+
+from datetime import timedelta
+
+import anyio
+import pytest
+
+from mpesa_mcp.errors import InputError, NotFoundError
+from mpesa_mcp.identity.invitations import (
+    LIFE,
+    HasAnAdmin,
+    InvitationNotGood,
+    accept_invitation,
+    invite,
+    list_invitations,
+)
+from mpesa_mcp.identity.models import PLATFORM
+from mpesa_mcp.identity.principal import NotAllowed
+from mpesa_mcp.identity.users import list_users
+from mpesa_mcp.store.engine import Store
+from mpesa_mcp.values import FrozenClock, Role, Secret
+
+from .factories import OPERATOR, PASSWORD, a_user, acting_as, an_organization
+
+pytestmark = pytest.mark.anyio
+EMAIL = "jane@example.com"
+
+
+async def test_who_is_invited_chooses_a_password_and_is_a_user(store: Store, clock: FrozenClock) -> None:
+    acme = await an_organization(store, clock)
+    invited = await invite(store, clock, organization_id=acme, email=EMAIL, role=Role.MANAGER, actor=OPERATOR)
+    made = await accept_invitation(store, clock, invited.token.reveal(), PASSWORD)
+    assert (made.organization_id, made.email, made.role) == (acme, EMAIL, Role.MANAGER)
+    assert made.created_by == f"invitation:{invited.record.invitation_id}"
+    [record] = await list_invitations(store, acme)
+    assert record.accepted_at == clock.now()
+    with pytest.raises(InvitationNotGood):
+        await accept_invitation(store, clock, invited.token.reveal(), PASSWORD)
+
+
+async def test_an_invitation_ends_with_its_time_and_with_the_next_one(store: Store, clock: FrozenClock) -> None:
+    acme = await an_organization(store, clock)
+    first, second = [
+        await invite(store, clock, organization_id=acme, email=EMAIL, role=Role.USER, actor=OPERATOR) for _ in range(2)
+    ]
+    clock.advance(LIFE - timedelta(seconds=1))
+    for token in (first.token.reveal(), "nothing of ours"):
+        with pytest.raises(InvitationNotGood):
+            await accept_invitation(store, clock, token, PASSWORD)
+    clock.advance(timedelta(seconds=1))
+    with pytest.raises(InvitationNotGood):
+        await accept_invitation(store, clock, second.token.reveal(), PASSWORD)
+    assert await list_users(store, acme) == []
+
+
+async def test_a_weak_password_does_not_use_the_invitation_up(store: Store, clock: FrozenClock) -> None:
+    acme = await an_organization(store, clock)
+    invited = await invite(store, clock, organization_id=acme, email=EMAIL, role=Role.USER, actor=OPERATOR)
+    with pytest.raises(InputError):
+        await accept_invitation(store, clock, invited.token.reveal(), Secret("short"))
+    await accept_invitation(store, clock, invited.token.reveal(), PASSWORD)
+
+
+async def test_an_address_that_signs_in_elsewhere_is_found_out_by_nobody_who_invites(
+    store: Store, clock: FrozenClock
+) -> None:
+    acme, globex = await an_organization(store, clock), await an_organization(store, clock, "globex")
+    await a_user(store, clock, globex, EMAIL)
+    invited = await invite(store, clock, organization_id=acme, email=EMAIL, role=Role.USER, actor=OPERATOR)
+    with pytest.raises(InvitationNotGood):
+        await accept_invitation(store, clock, invited.token.reveal(), PASSWORD)
+    [record] = await list_invitations(store, acme)
+    assert record.accepted_at is None
+
+
+async def test_nobody_invites_to_more_than_they_have(store: Store, clock: FrozenClock) -> None:
+    acme = await an_organization(store, clock)
+    manager = await a_user(store, clock, acme, "manager@example.com", Role.MANAGER)
+    admin = acting_as(await a_user(store, clock, acme, "admin@example.com"))
+    with pytest.raises(NotAllowed):
+        await invite(store, clock, organization_id=acme, email=EMAIL, role=Role.ORG_ADMIN, actor=acting_as(manager))
+    with pytest.raises(InputError):
+        await invite(store, clock, organization_id=acme, email=EMAIL, role=Role.SUPER_ADMIN, actor=admin)
+    await invite(store, clock, organization_id=acme, email=EMAIL, role=Role.ORG_ADMIN, actor=admin)
+
+
+async def test_the_platform_invites_the_first_org_admin_and_nobody_else(store: Store, clock: FrozenClock) -> None:
+    acme = await an_organization(store, clock)
+    root = acting_as(await a_user(store, clock, PLATFORM, "root@example.com", Role.SUPER_ADMIN))
+    with pytest.raises(NotAllowed):
+        await invite(store, clock, organization_id=acme, email=EMAIL, role=Role.MANAGER, actor=root)
+    invited = await invite(store, clock, organization_id=acme, email=EMAIL, role=Role.ORG_ADMIN, actor=root)
+    await accept_invitation(store, clock, invited.token.reveal(), PASSWORD)
+    with pytest.raises(HasAnAdmin):
+        await invite(store, clock, organization_id=acme, email="joe@example.com", role=Role.ORG_ADMIN, actor=root)
+    with pytest.raises(NotFoundError):
+        await invite(store, clock, organization_id="org_none", email=EMAIL, role=Role.ORG_ADMIN, actor=root)
+
+
+async def test_of_ten_who_accept_at_once_one_becomes_the_user(store: Store, clock: FrozenClock) -> None:
+    acme = await an_organization(store, clock)
+    invited = await invite(store, clock, organization_id=acme, email=EMAIL, role=Role.USER, actor=OPERATOR)
+    refused: list[InvitationNotGood] = []
+
+    async def accept() -> None:
+        try:
+            await accept_invitation(store, clock, invited.token.reveal(), PASSWORD)
+        except InvitationNotGood as used:
+            refused.append(used)
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            for _ in range(10):
+                group.start_soon(accept)
+    assert len(refused) == 9
+    assert len(await list_users(store, acme)) == 1

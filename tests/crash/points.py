@@ -42,7 +42,7 @@ POINTS = (
     "tokens._take_lease:commit",
 )
 
-# No payment is under way there: an installation is being set up, or keys are looked after.
+# No payment is under way there: an installation is being set up, keys are looked after, or what is committed is sealed.
 ELSEWHERE = (
     "api_keys._write_use:commit",
     "api_keys.create_key:commit",
@@ -51,6 +51,8 @@ ELSEWHERE = (
     "keyring._open_or_make:commit",
     "organizations.confirm_payouts_from:commit",
     "organizations.create_organization:commit",
+    "sealing._link:commit",
     "shortcodes.remove_shortcode:commit",
     "shortcodes.set_shortcode:commit",
+    "verification._queue_unsealed:commit",
 )

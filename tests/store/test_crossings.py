@@ -81,6 +81,7 @@ def test_the_list_of_crossings_is_short_and_this() -> None:
         "find_invitation",
         "claim_due",
         "next_due",
+        "unsealed_organizations",
         "find_callback_tokens",
         "store_callbacks",
     }

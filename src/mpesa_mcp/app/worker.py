@@ -1,4 +1,7 @@
-"""The worker: dispatch, inbox and reconciliation over rows that are due. Any number of processes may run one."""
+"""The worker: dispatch, inbox and reconciliation over rows that are due, and the sealer of the audit.
+
+Any number of processes may run one.
+"""
 
 import asyncio
 import signal
@@ -10,6 +13,8 @@ from dataclasses import dataclass
 import anyio
 import structlog
 
+from mpesa_mcp.app.sealer import keep_sealing
+from mpesa_mcp.audit.models import TOPIC as AUDIT
 from mpesa_mcp.callbacks.inbox import apply_callback, claim_stored
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.dispatch import claim_queued, send_payment
@@ -71,7 +76,7 @@ async def working(core: Core) -> AsyncIterator[None]:
         yield
     finally:
         stopping.set()
-        core.store.wakeups.notify(DueTable)
+        core.store.wakeups.notify([*DueTable, AUDIT])
         with anyio.CancelScope(shield=True):
             with anyio.move_on_after(_GRACE_SECONDS):
                 await asyncio.wait([task])
@@ -87,10 +92,14 @@ def _tell_if_it_died(task: asyncio.Task[None]) -> None:
 
 
 async def work(core: Core, stopping: asyncio.Event) -> None:
-    """Dispatch, inbox and reconciliation, until `stopping` is set. Any number of processes may do this at once."""
+    """Dispatch, inbox, reconciliation and sealing, until `stopping` is set.
+
+    Any number of processes may do this at once.
+    """
     async with anyio.create_task_group() as group:
         for kind in _WORK:
             group.start_soon(_keep_doing, core, stopping, kind)
+        group.start_soon(keep_sealing, core, stopping)
 
 
 async def _keep_doing(core: Core, stopping: asyncio.Event, kind: _Work) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mpesa_mcp import __version__
-from mpesa_mcp.cli import credentials, database, demo, doctor, keys, organizations, payments, reconcile, serving
+from mpesa_mcp.cli import audit, credentials, database, demo, doctor, keys, organizations, payments, reconcile, serving
 
 
 def _print_version(wanted: bool) -> None:
@@ -35,6 +35,7 @@ app.add_typer(keys.commands, name="key")
 app.add_typer(credentials.commands, name="credentials")
 app.add_typer(payments.commands, name="payment")
 app.command("reconcile")(reconcile.reconcile)
+app.add_typer(audit.commands, name="audit")
 app.add_typer(database.commands, name="db")
 app.add_typer(doctor.commands)
 

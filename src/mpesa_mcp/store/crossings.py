@@ -1,8 +1,9 @@
 """The only statements that look across organizations. They return organizations, ids and moments, never contents.
 
 Each has a reason that cannot be known inside one organization: which one a key, a person, a slug or a token belongs to,
-which rows are due, and when the next will be. A test lists them. On PostgreSQL each calls its twin in crossings.sql,
-which has the owner's rights; on SQLite these are the only unbound sessions.
+which rows are due, when the next will be, and where audit entries wait for their seals. A test lists them. On
+PostgreSQL each calls its twin in crossings.sql, which has the owner's rights; on SQLite these are the only unbound
+sessions.
 """
 
 from collections.abc import Collection, Sequence
@@ -41,6 +42,7 @@ _USERS = table("users", column("organization_id"), column("id"), column("email")
 _REFRESH_TOKENS = table("refresh_tokens", column("organization_id"), column("id"), column("token_sha256"))
 _INVITATIONS = table("invitations", column("organization_id"), column("id"), column("token_sha256"))
 _API_KEYS = table("api_keys", column("organization_id"), column("id"), column("key_hash"))
+_UNSEALED = table("audit_unsealed", column("organization_id"))
 
 
 class DueTable(StrEnum):
@@ -164,6 +166,16 @@ async def next_due(store: Store, due: DueTable, *, after: datetime) -> datetime 
     async with store.unbound_reading() as session:
         crossing = select(func.next_due(due.value, cast(after, UtcDateTime()))) if store.is_postgresql else earliest
         found: datetime | None = (await session.execute(crossing)).scalars().first()
+    return found
+
+
+async def unsealed_organizations(store: Store, *, limit: int) -> Sequence[str]:
+    """The ids of up to `limit` organizations with audit entries that wait for their seals."""
+    organizations = _UNSEALED.c.organization_id
+    waiting = select(organizations).distinct().order_by(organizations).limit(limit)
+    async with store.unbound_reading() as session:
+        crossing = _rows_of(func.unsealed_organizations(limit), "organization_id") if store.is_postgresql else waiting
+        found: Sequence[str] = (await session.execute(crossing)).scalars().all()
     return found
 
 

@@ -73,6 +73,11 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION unsealed_organizations(most integer) RETURNS TABLE (organization_id text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
+    SELECT DISTINCT u.organization_id FROM audit_unsealed AS u ORDER BY u.organization_id LIMIT most
+$$;
+
 -- The two that the role of `callbacks` may run. A path is both of its segments: the organization's and the attempt's.
 
 CREATE FUNCTION find_callback_tokens(callback_ids text[], token_hashes text[])

@@ -54,5 +54,5 @@ ELSEWHERE = (
     "sealing._link:commit",
     "shortcodes.remove_shortcode:commit",
     "shortcodes.set_shortcode:commit",
-    "verification._queue_unsealed:commit",
+    "verification._have_wait:commit",
 )

@@ -18,6 +18,7 @@ from sqlmodel import SQLModel
 
 from mpesa_mcp import audit
 from mpesa_mcp.app.local import SANDBOX_SECRETS, LocalPlatform
+from mpesa_mcp.audit.sealing import seal
 from mpesa_mcp.callbacks.models import Callback, CallbackStatus, Channel
 from mpesa_mcp.credentials.models import Shortcode
 from mpesa_mcp.credentials.shortcodes import set_shortcode
@@ -179,6 +180,7 @@ async def make_theirs(core: Core) -> Theirs:
     push = StkPushRequest(phone=Msisdn(THEIR_PHONE), amount=Kes.from_shillings(4321), reference=THEIR_REFERENCE)
     claimed = (await open_payment(core, manager_of(organization_id), push)).payment.payment_id
     named = await _store_rows(core, organization_id)
+    named["an audit entry"] = await _seal_all_but_one(core, organization_id)
     named |= {
         "a claimed payment": claimed,
         "a key's id": key.record.key_id,
@@ -318,6 +320,16 @@ async def _store_rows(core: Core, organization_id: str) -> dict[str, str]:
             "a status inquiry": inquiries[1].id,
         }
     )
+
+
+async def _seal_all_but_one(core: Core, organization_id: str) -> str:
+    """Links what was recorded so far, and records one thing more; the id of an entry."""
+    await seal(core.store, core.clock, organization_id)
+    async with core.store.session(organization_id) as session:
+        audit.record(session, core.clock, actor=ACTOR, action="zebra.counted", subject=organization_id)
+        entry = await session.first(select(audit.AuditEntry).limit(1))
+    assert entry is not None
+    return entry.id
 
 
 def tables_of_organizations() -> Iterable[Table]:

@@ -34,6 +34,8 @@ NAMES_NOTHING = {
     "payment resolve": {"reason"},
     "payment withdraw": {"reason"},
     "reconcile": {"from_date", "to_date", "statement"},
+    "audit list": {"actor", "action", "from_date", "to_date"},
+    "audit export": {"from_date", "to_date"},
 }
 
 
@@ -88,6 +90,12 @@ PROBES: dict[str, list[Probe]] = {
         Probe("receipt", ("a receipt", "a receipt that was only claimed"), a_payment_of_ours_with_their_receipt),
     ],
     "payment withdraw": [Probe("payment_id", PAYMENTS, plainly("VALUE", "--reason", "Not wanted any more"))],
+    "audit list": [
+        Probe("subject", (*PAYMENTS, "a key's id", "the organization"), plainly("--subject", "VALUE")),
+        Probe("cursor", ("an audit entry",), plainly("--cursor", "VALUE")),
+    ],
+    "audit verify": [],
+    "audit export": [],
     "reconcile": [Probe("shortcode", ("a shortcode",), plainly(*DAYS, "--shortcode", "VALUE"))],
 }
 # What an operator may list of an organization without naming anything in it.
@@ -97,6 +105,9 @@ LISTS = (
     ("credentials", "show"),
     ("payment", "list"),
     ("payment", "review"),
+    ("audit", "list"),
+    ("audit", "verify"),
+    ("audit", "export"),
     ("reconcile", *DAYS),
 )
 

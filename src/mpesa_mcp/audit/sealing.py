@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy import and_, delete, select
+from sqlalchemy import delete
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import col
+from sqlmodel import col, select
 
 from mpesa_mcp.audit.chain import START, columns_of, entry_hash, link_hash, text_of
 from mpesa_mcp.audit.models import AuditEntry, AuditSeal, AuditUnsealed
@@ -56,36 +56,25 @@ async def last_seal(store: Store, organization_id: str) -> AuditSeal | None:
 
 async def _next_batch(store: Store, organization_id: str) -> _Batch | None:
     """What is linked next; None when nothing waits."""
-    last = await last_seal(store, organization_id)
     # The end is read first: who reads it too early meets a sequence that is taken, and links nothing.
-    of_entry = and_(
-        col(AuditEntry.organization_id) == col(AuditUnsealed.organization_id),
-        col(AuditEntry.id) == col(AuditUnsealed.entry_id),
-    )
-    of_seal = and_(
-        col(AuditSeal.organization_id) == col(AuditUnsealed.organization_id),
-        col(AuditSeal.entry_id) == col(AuditUnsealed.entry_id),
-    )
-    statement = (
-        select(AuditUnsealed)
-        .add_columns(AuditEntry, col(AuditSeal.sequence))
-        .outerjoin(AuditEntry, of_entry)
-        .outerjoin(AuditSeal, of_seal)
-        .order_by(col(AuditUnsealed.at), col(AuditUnsealed.entry_id))
-        .limit(BATCH)
-    )
+    last = await last_seal(store, organization_id)
+    longest = select(AuditUnsealed).order_by(col(AuditUnsealed.at), col(AuditUnsealed.entry_id)).limit(BATCH)
     async with store.reading(organization_id) as session:
-        rows = await session.rows(statement)
-    if not rows:
-        return None
-    for waiting, entry, _ in rows:
-        if entry is None:
-            log.warning("audit_entry_gone_before_its_seal", organization=organization_id, entry=waiting.entry_id)
+        waiting = await session.all(longest)
+        if not waiting:
+            return None
+        ids = [each.entry_id for each in waiting]
+        sealed = set(await session.all(select(AuditSeal.entry_id).where(col(AuditSeal.entry_id).in_(ids))))
+        entries = await session.all(
+            select(AuditEntry).where(col(AuditEntry.id).in_(ids)).order_by(col(AuditEntry.at), col(AuditEntry.id))
+        )
+    if gone := {*ids} - {entry.id for entry in entries}:
+        log.warning("audit_entries_gone_before_their_seals", organization=organization_id, entries=sorted(gone))
     return _Batch(
         sequence=last.sequence if last else 0,
         hash=last.hash if last else START,
-        entries=[entry for _, entry, sealed_as in rows if entry is not None and sealed_as is None],
-        waiting=[waiting for waiting, _, _ in rows],
+        entries=[entry for entry in entries if entry.id not in sealed],
+        waiting=waiting,
     )
 
 

@@ -16,12 +16,11 @@ from sqlmodel import col, select
 from mpesa_mcp.audit.chain import START, columns_of, entry_hash, link_hash, text_of
 from mpesa_mcp.audit.models import AuditEntry, AuditSeal, AuditUnsealed
 from mpesa_mcp.audit.reading import span_of
-from mpesa_mcp.audit.sealing import last_seal, seal
+from mpesa_mcp.audit.sealing import BATCH, last_seal, seal
 from mpesa_mcp.store.engine import Store
 from mpesa_mcp.values import Clock
 
-_BATCH = 500
-# Ids alone are read here.
+# Ids alone are read that many at once.
 _IDS_AT_ONCE = 5_000
 
 
@@ -121,7 +120,7 @@ def _broken_at(link: _Link, *, expected: int, previous: str) -> Break | None:
     return Break(expected, link.entry_id, Why.SEAL_CHANGED if fits_entry or fits_chain else Why.CHANGED)
 
 
-async def _links(store: Store, organization_id: str, *, after: int, up_to: int, limit: int = _BATCH) -> Sequence[_Link]:
+async def _links(store: Store, organization_id: str, *, after: int, up_to: int, limit: int = BATCH) -> Sequence[_Link]:
     """The next links of a chain in order, each with its entry; at least one, if there is one."""
     span = (col(AuditSeal.sequence) > after, col(AuditSeal.sequence) <= up_to)
     of_link = and_(
@@ -149,34 +148,37 @@ async def _links(store: Store, organization_id: str, *, after: int, up_to: int, 
 async def _seal_everything(store: Store, clock: Clock, organization_id: str) -> None:
     """Seals what waits, and whatever else has no seal: somebody may have removed that, or what says it waits."""
     await seal(store, clock, organization_id)
-    found = await _queue_unsealed(store, organization_id)
-    if found:
-        await seal(store, clock, organization_id)
+    after: str | None = ""
+    while after is not None:
+        unsealed, after = await _without_seal(store, organization_id, after=after)
+        for start in range(0, len(unsealed), BATCH):
+            await _have_wait(store, organization_id, unsealed[start : start + BATCH])
+    await seal(store, clock, organization_id)
 
 
-async def _queue_unsealed(store: Store, organization_id: str) -> int:
-    """Has every entry without a seal wait for one; how many did not."""
+async def _without_seal(store: Store, organization_id: str, *, after: str) -> tuple[Sequence[str], str | None]:
+    """The entries without a seal among the next ids, and where to go on; None at the end."""
     of_entry = and_(
         col(AuditSeal.organization_id) == col(AuditEntry.organization_id),
         col(AuditSeal.entry_id) == col(AuditEntry.id),
     )
-    after, queued = "", 0
-    while True:
-        statement = (
-            select(AuditEntry.id)
-            .add_columns(col(AuditEntry.at), col(AuditSeal.sequence))
-            .outerjoin(AuditSeal, of_entry)
-            .where(col(AuditEntry.id) > after)
-            .order_by(col(AuditEntry.id))
-            .limit(_IDS_AT_ONCE)
-        )
-        async with store.reading(organization_id) as session:
-            rows = await session.rows(statement)
-        unsealed = [(entry_id, at) for entry_id, at, sequence in rows if sequence is None]
-        if unsealed:
-            async with store.session(organization_id) as session:
-                for entry_id, at in unsealed:
-                    queued += await session.insert_if_absent(AuditUnsealed, at=at, entry_id=entry_id)
-        if len(rows) < _IDS_AT_ONCE:
-            return queued
-        after = rows[-1][0]
+    statement = (
+        select(AuditEntry.id)
+        .add_columns(col(AuditSeal.sequence))
+        .outerjoin(AuditSeal, of_entry)
+        .where(col(AuditEntry.id) > after)
+        .order_by(col(AuditEntry.id))
+        .limit(_IDS_AT_ONCE)
+    )
+    async with store.reading(organization_id) as session:
+        rows = await session.rows(statement)
+    unsealed = [entry_id for entry_id, sequence in rows if sequence is None]
+    return unsealed, rows[-1][0] if len(rows) == _IDS_AT_ONCE else None
+
+
+async def _have_wait(store: Store, organization_id: str, entry_ids: Sequence[str]) -> None:
+    """Has these entries wait for their seals, as if they had just been committed."""
+    when = select(AuditEntry.id).add_columns(col(AuditEntry.at)).where(col(AuditEntry.id).in_(entry_ids))
+    async with store.session(organization_id) as session:
+        for entry_id, at in await session.rows(when):
+            await session.insert_if_absent(AuditUnsealed, at=at, entry_id=entry_id)

@@ -12,7 +12,9 @@ def test_every_commit_and_every_call_of_daraja_is_a_point() -> None:
     found = [place.point for place in places() if not place.is_for_others]
     known = [*POINTS, *ELSEWHERE]
     new, gone = Counter(found) - Counter(known), Counter(known) - Counter(found)
-    assert not new, f"new: name them in points.POINTS, and in cases.STORIES_AT the stories that reach them: {[*new]}"
+    assert not new, (
+        f"new: on the way of a payment, name them in points.POINTS and in cases.STORIES_AT; else in ELSEWHERE: {[*new]}"
+    )
     assert not gone, f"gone from the code: take them out of points.POINTS and cases.STORIES_AT: {[*gone]}"
 
 

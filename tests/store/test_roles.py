@@ -126,7 +126,9 @@ async def test_the_application_may_append_and_not_rewrite_the_past(store: Store,
     assert rights.pop("alembic_version") == "SELECT"
     for table in CHANGES_ROWS:
         assert rights.pop(table) == ("DELETE INSERT SELECT UPDATE" if table in LOSES_ROWS else "INSERT SELECT UPDATE")
-    assert rights == dict.fromkeys(("audit_entries", "payment_history", "balance_snapshots"), "INSERT SELECT")
+    assert rights == dict.fromkeys(
+        ("audit_entries", "audit_seals", "payment_history", "balance_snapshots"), "INSERT SELECT"
+    )
 
 
 async def test_the_functions_with_the_owners_rights_are_the_crossings_and_no_others(

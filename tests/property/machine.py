@@ -5,7 +5,7 @@ can be repeated and made shorter.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -43,11 +43,9 @@ _FAILURES = {"stk_push": ["1032", "1037", "1037"], "b2c": ["1", "2040"], "revers
 
 
 class PaymentModel(RuleBasedStateMachine):
-    """Each run has a database of its own, which the test gives."""
+    """Each run has a database of its own: `fresh_database`, which a test's subclass defines, gives its settings."""
 
-    def fresh_database(self) -> Settings:
-        """The settings of an empty database."""
-        raise NotImplementedError
+    fresh_database: Callable[[], Settings]
 
     def __init__(self) -> None:
         super().__init__()

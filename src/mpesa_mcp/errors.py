@@ -4,7 +4,7 @@ An error carries a stable code, one sentence written for the caller (a model as 
 what to do next. It never carries a rejected value, a secret, SQL, a path or a provider's prose: those are logged
 instead. Subclasses live beside their use and state a fact.
 
-Translation to MCP results happens in `tools/refusals.py`, to HTTP in `app/http_errors.py`; nowhere else.
+Translation to MCP results happens in `tools/refusals.py`, to HTTP in `api/errors.py`; nowhere else.
 """
 
 from enum import StrEnum

@@ -29,12 +29,11 @@ async def test_an_entry_is_committed_with_the_act_it_tells_about(store: Store, c
             subject="pay_a",
             decision="refused",
             reasons="Above the limit.",
-            request_id="req_a",
             detail={"amount_cents": 1000, "tools": ["stk_push"]},
         )
     [entry] = await entries(store, "org_a")
     assert entry.at == clock.now()
-    assert (entry.decision, entry.reasons, entry.request_id) == ("refused", "Above the limit.", "req_a")
+    assert (entry.decision, entry.reasons, entry.request_id) == ("refused", "Above the limit.", None)
     assert entry.detail == {"amount_cents": 1000, "tools": ["stk_push"]}
     assert await entries(store, "org_b") == []
 
@@ -59,38 +58,33 @@ async def test_a_secret_fails_to_be_written(store: Store, clock: FrozenClock, pl
 
 
 async def test_an_entry_says_where_the_act_came_from_and_what_it_changed(store: Store, clock: FrozenClock) -> None:
-    origin = audit.Origin(
-        "key:key_a", client="claude-desktop 1.2.3", address="203.0.113.7", request_id="req_a", trace_id="4bf92f35"
+    came = audit.Circumstances(
+        client="claude-desktop 1.2.3", address="203.0.113.7", request_id="req_a", trace_id="4bf92f35"
     )
-    async with store.session("org_a") as session:
-        audit.record(
-            session,
-            clock,
-            actor=origin,
-            action="limit.changed",
-            subject="org_a",
-            request_id="req_b",
-            before={"per_day": 10},
-            after={"per_day": 20, "kinds": ["b2c"]},
-        )
+    with audit.under(came):
+        async with store.session("org_a") as session:
+            audit.record(
+                session,
+                clock,
+                actor="key:key_a",
+                action="limit.changed",
+                subject="org_a",
+                before={"per_day": 10},
+                after={"per_day": 20, "kinds": ["b2c"]},
+            )
     [entry] = await entries(store, "org_a")
     assert (entry.actor, entry.client, entry.address) == ("key:key_a", "claude-desktop 1.2.3", "203.0.113.7")
-    assert (entry.request_id, entry.trace_id) == ("req_b", "4bf92f35")  # what is said to `record` overrules
+    assert (entry.request_id, entry.trace_id) == ("req_a", "4bf92f35")
     assert (entry.before, entry.after) == ({"per_day": 10}, {"per_day": 20, "kinds": ["b2c"]})
 
 
 async def test_what_a_client_says_of_itself_cannot_fail_the_act_or_hide_in_the_entry(
     store: Store, clock: FrozenClock
 ) -> None:
-    async with store.session("org_a") as session:
-        audit.record(
-            session,
-            clock,
-            actor=audit.Origin("key:key_a", client="evil\u202e\x1b[2J client " + "x" * 5_000, address="a" * 500),
-            action="payment.opened",
-            subject="pay_a",
-            trace_id="t" * 500,
-        )
+    came = audit.Circumstances(client="evil\u202e\x1b[2J client " + "x" * 5_000, address="a" * 500, trace_id="t" * 500)
+    with audit.under(came):
+        async with store.session("org_a") as session:
+            audit.record(session, clock, actor="key:key_a", action="payment.opened", subject="pay_a")
     [entry] = await entries(store, "org_a")
     assert entry.client is not None
     assert entry.client.startswith("evil [2J client xxx")

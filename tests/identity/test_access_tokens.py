@@ -21,7 +21,14 @@ MONTH = "2026-11"
 @pytest.fixture
 async def token(keyring: Keyring, settings: Settings, clock: FrozenClock) -> str:
     issued = await issue(
-        keyring, settings, clock, organization_id="org_1", user_id="usr_1", role="manager", generation=3
+        keyring,
+        settings,
+        clock,
+        organization_id="org_1",
+        user_id="usr_1",
+        session_id="ses_1",
+        role="manager",
+        generation=3,
     )
     return issued.reveal()
 
@@ -53,7 +60,16 @@ async def test_a_token_of_the_last_minutes_of_a_month_is_good_in_the_first_of_th
     keyring: Keyring, settings: Settings, clock: FrozenClock
 ) -> None:
     clock.at = datetime(2026, 11, 30, 23, 55, tzinfo=UTC)
-    issued = await issue(keyring, settings, clock, organization_id="org_1", user_id="usr_1", role="user", generation=1)
+    issued = await issue(
+        keyring,
+        settings,
+        clock,
+        organization_id="org_1",
+        user_id="usr_1",
+        session_id="ses_1",
+        role="user",
+        generation=1,
+    )
     clock.advance(timedelta(minutes=10))
     assert (await verify(keyring, settings, clock, issued.reveal())).user_id == "usr_1"
     assert jwt.get_unverified_header(issued.reveal())["kid"] == MONTH

@@ -9,11 +9,13 @@ from sqlmodel import col, select
 
 from mpesa_mcp.audit import AuditEntry
 from mpesa_mcp.errors import InputError, NotFoundError
-from mpesa_mcp.identity.api_keys import NewKey, authenticate, create_key, list_keys, revoke_key
+from mpesa_mcp.identity.api_keys import NewKey, create_key, list_keys, revoke_key
+from mpesa_mcp.identity.authentication import Authentication
 from mpesa_mcp.identity.models import ApiKey, Organization
 from mpesa_mcp.identity.organizations import create_organization
 from mpesa_mcp.identity.principal import Principal, Unauthenticated
 from mpesa_mcp.identity.tool_names import TOOL_NAMES
+from mpesa_mcp.settings import Settings
 from mpesa_mcp.store.engine import Store, StoreUnavailable
 from mpesa_mcp.store.keyring import Keyring
 from mpesa_mcp.values import Environment, FrozenClock, Role
@@ -54,6 +56,11 @@ async def make_key(
     )
 
 
+async def whom(store: Store, keyring: Keyring, clock: FrozenClock, text: str) -> Principal:
+    """Whom a key stands for, to somebody who has not seen it before."""
+    return await Authentication(store, keyring, Settings(), clock).principal(text)
+
+
 @pytest.mark.parametrize(
     ("environment", "prefix"),
     [
@@ -70,7 +77,7 @@ async def test_a_key_says_its_environment_and_authenticates_as_what_it_was_made_
     assert text.startswith(prefix)
     assert len(text) == len(prefix) + 38
     assert made.record.prefix == text[: len(prefix) + 8]
-    assert await authenticate(store, keyring, clock, text) == Principal(
+    assert await whom(store, keyring, clock, text) == Principal(
         organization_id=acme,
         actor=f"key:{made.record.key_id}",
         role=Role.MANAGER,
@@ -111,7 +118,7 @@ async def test_a_malformed_key_is_refused_without_asking_the_database(
         "mpk_sim_" + "é" * 38,
     ]:
         with pytest.raises(Unauthenticated):
-            await authenticate(store, _NeverAsked(), clock, wrong)
+            await whom(store, _NeverAsked(), clock, wrong)
 
 
 class _NeverAsked(Keyring):
@@ -138,10 +145,10 @@ async def test_every_cause_of_refusal_reads_the_same(
     refusals = set()
     for text in [revoked.key.reveal(), short_lived.key.reveal(), relabelled.key.reveal(), "nonsense"]:
         with pytest.raises(Unauthenticated) as refused:
-            await authenticate(store, keyring, clock, text)
+            await whom(store, keyring, clock, text)
         refusals.add((refused.value.message, refused.value.code, refused.value.http_status))
     assert len(refusals) == 1
-    assert (await authenticate(store, keyring, clock, good)).organization_id == acme
+    assert (await whom(store, keyring, clock, good)).organization_id == acme
 
 
 @pytest.mark.parametrize("status", ["suspended", "frozen", "closed"])
@@ -152,7 +159,7 @@ async def test_keys_of_an_organization_that_may_not_act_are_refused(
     async with store.session(acme) as session:
         await session.change(update(Organization).values(status=status))
     with pytest.raises(Unauthenticated):
-        await authenticate(store, keyring, clock, made.key.reveal())
+        await whom(store, keyring, clock, made.key.reveal())
 
 
 async def test_a_key_made_under_another_hashing_key_is_unknown(
@@ -162,14 +169,14 @@ async def test_a_key_made_under_another_hashing_key_is_unknown(
     async with store.session(acme) as session:
         await session.change(update(ApiKey).values(key_hash="0" * 64))
     with pytest.raises(Unauthenticated):
-        await authenticate(store, keyring, clock, made.key.reveal())
+        await whom(store, keyring, clock, made.key.reveal())
 
 
 async def test_use_is_noted_once_a_minute(store: Store, keyring: Keyring, clock: FrozenClock, acme: str) -> None:
     made = await make_key(store, keyring, clock, acme)
     seen = []
     for _ in range(5):
-        await authenticate(store, keyring, clock, made.key.reveal())
+        await whom(store, keyring, clock, made.key.reveal())
         seen.append((await list_keys(store, acme))[0].last_used_at)
         clock.advance(timedelta(seconds=25))
     start = clock.now() - timedelta(seconds=125)
@@ -190,7 +197,7 @@ async def test_a_call_passes_when_its_use_cannot_be_noted(
     store: Store, keyring: Keyring, clock: FrozenClock, acme: str
 ) -> None:
     made = await make_key(store, keyring, clock, acme)
-    principal = await authenticate(FullStore(store), keyring, clock, made.key.reveal())
+    principal = await whom(FullStore(store), keyring, clock, made.key.reveal())
     assert principal.organization_id == acme
     assert (await list_keys(store, acme))[0].last_used_at is None
 
@@ -206,7 +213,7 @@ async def test_a_key_of_one_organization_is_neither_listed_nor_revoked_by_anothe
     with pytest.raises(NotFoundError) as absent:
         await revoke_key(store, clock, organization_id=other, key_id="key_none", actor=OPERATOR)
     assert foreign.value.message == absent.value.message
-    assert (await authenticate(store, keyring, clock, made.key.reveal())).organization_id == acme
+    assert (await whom(store, keyring, clock, made.key.reveal())).organization_id == acme
 
 
 async def test_revoking_takes_the_id_or_the_shown_prefix_and_is_told_once(
@@ -244,4 +251,4 @@ async def test_what_a_key_may_not_be_is_refused_before_anything_is_stored(
 async def test_two_processes_agree_on_keys(store: Store, keyring: Keyring, clock: FrozenClock, acme: str) -> None:
     made = await make_key(store, keyring, clock, acme)
     elsewhere = Keyring(store, keyring.master)
-    assert (await authenticate(store, elsewhere, clock, made.key.reveal())).organization_id == acme
+    assert (await whom(store, elsewhere, clock, made.key.reveal())).organization_id == acme

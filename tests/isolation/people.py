@@ -1,7 +1,7 @@
 """People of an organization whose ids somebody else tries."""
 
 from mpesa_mcp.identity.invitations import invite
-from mpesa_mcp.identity.models import RefreshToken
+from mpesa_mcp.identity.models import LoginSession, RefreshToken
 from mpesa_mcp.identity.principal import Actor
 from mpesa_mcp.identity.users import add_user
 from mpesa_mcp.payments.core import Core
@@ -21,12 +21,14 @@ async def store_people(core: Core, organization_id: str, actor: str) -> dict[str
             password_hash=password_hash,
             actor=actor,
         )
+        begun = LoginSession(organization_id=organization_id, id=new_id("ses"), user_id=user.user_id, created_at=now)
+        session.add(begun)
+        await session.flush()
         session.add(
             RefreshToken(
                 organization_id=organization_id,
                 id=new_id("rft"),
-                user_id=user.user_id,
-                family_id=new_id("ses"),
+                session_id=begun.id,
                 token_sha256=sha256_hex("zebra session"),
                 created_at=now,
                 expires_at=now,

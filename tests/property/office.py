@@ -24,6 +24,7 @@ from mpesa_mcp.daraja.client import DarajaClient
 from mpesa_mcp.daraja.credential import Certificates
 from mpesa_mcp.daraja.gate import Gate
 from mpesa_mcp.daraja.tokens import AccessTokens
+from mpesa_mcp.identity.authentication import Authentication
 from mpesa_mcp.identity.organizations import create_organization
 from mpesa_mcp.identity.principal import Principal
 from mpesa_mcp.payments.core import Core
@@ -232,7 +233,7 @@ def _core(settings: Settings, clock: FrozenClock, http: httpx2.AsyncClient) -> C
     gate = Gate(store, keyring, clock, calls_per_second=settings.daraja_calls_per_second, sleep=_at_once)
     certificates = Certificates(production=None, http=http)
     daraja = DarajaClient(http, AccessTokens(store, keyring, clock), certificates, clock, gate=gate)
-    return Core(settings, store, keyring, clock, daraja, URL_OF_OURS)
+    return Core(settings, store, keyring, clock, daraja, Authentication(store, keyring, settings, clock), URL_OF_OURS)
 
 
 async def _at_once(_seconds: float) -> None:

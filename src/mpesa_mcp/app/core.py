@@ -10,6 +10,7 @@ from mpesa_mcp.daraja.credential import Certificates
 from mpesa_mcp.daraja.gate import Gate
 from mpesa_mcp.daraja.tokens import AccessTokens
 from mpesa_mcp.errors import InternalFault
+from mpesa_mcp.identity.authentication import Authentication
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.settings import Settings, SettingsError
 from mpesa_mcp.store.engine import StoreUnavailable, open_store
@@ -43,6 +44,7 @@ async def open_core(
             keyring=keyring,
             clock=clock,
             daraja=DarajaClient(http, AccessTokens(store, keyring, clock), certificates, clock, gate=gate),
+            authentication=Authentication(store, keyring, settings, clock),
             local_callbacks=f"http://127.0.0.1:{local_callback_port or settings.port}",
         )
     finally:

@@ -48,10 +48,8 @@ class Desktop:
 
     async def caller(self) -> Caller:
         """The caller of every call: whoever the key of this process stands for, checked anew each time."""
-        from mpesa_mcp.identity.api_keys import authenticate
-
         core, key = await self._open()
-        principal = await authenticate(core.store, core.keyring, core.clock, key.reveal())
+        principal = await core.authentication.principal_on_mcp(key.reveal())
         if principal.environment is Environment.PRODUCTION and not self._local_production:
             raise ProductionNotLocal
         return Caller(core, principal)

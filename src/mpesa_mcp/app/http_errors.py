@@ -1,16 +1,13 @@
-"""The one place where errors become HTTP answers."""
+"""Errors of ours that reach the server's outside: answered in the one shape of `api.errors`."""
 
-import structlog
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mpesa_mcp.api.errors import answer_of
 from mpesa_mcp.errors import MpesaMcpError
-
-log = structlog.get_logger(__name__)
 
 
 class HttpErrors:
-    """Answers with the error's own status and one shape; what had begun to be answered before is left to the server."""
+    """Answers with the error's own status; what had begun to be answered before is left to the server."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -28,6 +25,4 @@ class HttpErrors:
         except MpesaMcpError as error:
             if begun or scope["type"] != "http":
                 raise
-            log.warning("http_refused", code=error.code, exc_info=error if error.http_status >= 500 else None)
-            described = {"code": error.code, "message": error.message, "advice": error.advice.value}
-            await JSONResponse({"error": described}, error.http_status)(scope, receive, send)
+            await answer_of(error)(scope, receive, send)

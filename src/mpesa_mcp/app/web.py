@@ -1,11 +1,9 @@
-"""The HTTP server: `/mcp` for AI clients, `/cb` for Safaricom, health for whoever watches."""
+"""The HTTP server: `/mcp` for AI clients, `/api/v1` for people and programs, `/cb` for Safaricom, health."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-from mcp.server.auth.middleware.auth_context import get_access_token
-from mcp.server.auth.provider import AccessToken
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
@@ -14,65 +12,34 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
+from mpesa_mcp.api.app import API_PATH, create_api
+from mpesa_mcp.api.request_ids import RequestIds
+from mpesa_mcp.app.bearer import SCOPE, BearerVerifier, callers_by_token, mcp_url
 from mpesa_mcp.app.http_errors import HttpErrors
 from mpesa_mcp.callbacks.sidecar import callback_routes
 from mpesa_mcp.daraja.circuits import Outage, outages
-from mpesa_mcp.identity.api_keys import authenticate
-from mpesa_mcp.identity.principal import Principal, Unauthenticated
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.settings import Settings
 from mpesa_mcp.store.engine import StoreUnavailable
 from mpesa_mcp.store.migrate import RevisionState, state_of
-from mpesa_mcp.tools.caller import Caller, CallerSource
 from mpesa_mcp.tools.catalogue import all_tools
 from mpesa_mcp.tools.server import ToolServer
-from mpesa_mcp.values import Environment, Role
 
-_SCOPE = "mcp"
 _MAX_BODY_BYTES = 256 * 1024
-
-
-class KeyVerifier:
-    """Turns a bearer token into the SDK's AccessToken; the principal travels in its claims."""
-
-    def __init__(self, core: Core) -> None:
-        self._core = core
-
-    async def verify_token(self, token: str) -> AccessToken | None:
-        try:
-            principal = await authenticate(self._core.store, self._core.keyring, self._core.clock, token)
-        except Unauthenticated:
-            return None
-        return AccessToken(
-            token="redacted",  # noqa: S106 - the SDK wants a text; the key itself goes no further
-            client_id=principal.actor,
-            scopes=[_SCOPE],
-            resource=mcp_url(self._core.settings),
-            subject=f"org:{principal.organization_id}",
-            claims={
-                "iss": "urn:mpesa-mcp:api-key",
-                "organization_id": principal.organization_id,
-                "actor": principal.actor,
-                "role": principal.role.value,
-                "environment": principal.environment.value,
-                "tools": sorted(principal.tools) if principal.tools is not None else None,
-                "name": principal.name,
-            },
-        )
 
 
 def create_web(core: Core, *, with_callbacks: bool = True) -> Starlette:
     """The application behind `serve`."""
     settings = core.settings
     server = ToolServer(
-        _callers_by_token(core),
+        callers_by_token(core),
         all_tools(),
-        token_verifier=KeyVerifier(core),
+        token_verifier=BearerVerifier(core),
         auth=AuthSettings.model_validate(
             {
                 "issuer_url": settings.reached_at,
                 "resource_server_url": mcp_url(settings),
-                "required_scopes": [_SCOPE],
+                "required_scopes": [SCOPE],
                 "validate_token_resource": True,
             }
         ),
@@ -84,43 +51,21 @@ def create_web(core: Core, *, with_callbacks: bool = True) -> Starlette:
     )
 
     # Outermost but for the SDK's own last resort: what the key's verification raises is answered in our shape, too.
-    inner.user_middleware.insert(0, Middleware(HttpErrors))
+    inner.user_middleware[:0] = [Middleware(RequestIds), Middleware(HttpErrors)]
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         async with server.session_manager.run():  # a mounted application's own lifespan never runs
             yield
 
-    routes: list[BaseRoute] = [Route("/healthz", _healthz), Route("/readyz", _readyz(core))]
+    routes: list[BaseRoute] = [
+        Route("/healthz", _healthz),
+        Route("/readyz", _readyz(core)),
+        Mount(API_PATH, app=create_api(core)),
+    ]
     if with_callbacks:
         routes += callback_routes(core.store, settings, core.clock)
     return Starlette(lifespan=lifespan, routes=[*routes, Mount("/", app=inner)])
-
-
-def mcp_url(settings: Settings) -> str:
-    return f"{settings.reached_at}/mcp"
-
-
-def _callers_by_token(core: Core) -> CallerSource:
-    async def caller() -> Caller:
-        token = get_access_token()
-        if token is None or token.claims is None:
-            raise Unauthenticated
-        claims = token.claims
-        tools = claims["tools"]
-        return Caller(
-            core,
-            Principal(
-                organization_id=claims["organization_id"],
-                actor=claims["actor"],
-                role=Role(claims["role"]),
-                environment=Environment(claims["environment"]),
-                tools=frozenset(tools) if tools is not None else None,
-                name=claims["name"],
-            ),
-        )
-
-    return caller
 
 
 def _transport_security(settings: Settings) -> TransportSecuritySettings:

@@ -5,7 +5,18 @@ An entry is part of the transaction it tells about (`entries`). Right after the 
 Entries and seals are added, never changed or removed: the database refuses both.
 """
 
-from mpesa_mcp.audit.entries import Actor, Decision, Origin, Plain, record
+from mpesa_mcp.audit.circumstances import Circumstances, circumstances, under
+from mpesa_mcp.audit.entries import Decision, Plain, record
 from mpesa_mcp.audit.models import AuditEntry, AuditSeal, AuditUnsealed
 
-__all__ = ["Actor", "AuditEntry", "AuditSeal", "AuditUnsealed", "Decision", "Origin", "Plain", "record"]
+__all__ = [
+    "AuditEntry",
+    "AuditSeal",
+    "AuditUnsealed",
+    "Circumstances",
+    "Decision",
+    "Plain",
+    "circumstances",
+    "record",
+    "under",
+]

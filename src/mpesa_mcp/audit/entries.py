@@ -1,9 +1,9 @@
 """Recording: an entry is committed together with the act it tells about, or neither is."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
+from mpesa_mcp.audit.circumstances import circumstances
 from mpesa_mcp.audit.models import MAX_ADDRESS, MAX_CLIENT, MAX_TRACE_ID, TOPIC, AuditEntry, AuditUnsealed
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Clock, new_id
@@ -13,62 +13,40 @@ Decision = Literal["allowed", "refused", "done"]
 Plain = str | int | bool | None | Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where an act came from: who, with which program, from which address, in which request.
-
-    `client` is the name and version an MCP client gave; nobody checks them.
-    """
-
-    actor: str
-    client: str | None = None
-    address: str | None = None
-    request_id: str | None = None
-    trace_id: str | None = None
-
-
-# Whoever takes an actor may be given the whole origin.
-Actor = str | Origin
-
-
 def record(
     session: OrganizationSession,
     clock: Clock,
     *,
-    actor: Actor,
+    actor: str,
     action: str,
     subject: str,
     decision: Decision = "done",
     reasons: str | None = None,
-    request_id: str | None = None,
     detail: Mapping[str, Plain] | None = None,
-    client: str | None = None,
-    address: str | None = None,
-    trace_id: str | None = None,
     before: Mapping[str, Plain] | None = None,
     after: Mapping[str, Plain] | None = None,
 ) -> None:
     """Adds an entry in the caller's transaction; the sealer is woken by its commit.
 
     `reasons` are our own words. `detail`, `before` and `after` take plain values only: a Secret is none, and would fail
-    to be written. What an Origin says is overruled by the argument of that name. Foreign text is cleaned and cut to
-    fit: a client's long name must not fail the act.
+    to be written. Where it came from is read from the circumstances; foreign text in them is cleaned and cut to fit: a
+    client's long name must not fail the act.
     """
-    origin = actor if isinstance(actor, Origin) else Origin(actor)
+    came = circumstances()
     entry = AuditEntry(
         organization_id=session.organization_id,
         id=new_id("aud"),
         at=clock.now(),
-        actor=origin.actor,
+        actor=actor,
         action=action,
         subject=subject,
         decision=decision,
         reasons=reasons,
-        request_id=request_id or origin.request_id,
+        request_id=came.request_id,
         detail=_copied(detail),
-        client=clean_foreign_text(client or origin.client, limit=MAX_CLIENT),
-        address=clean_foreign_text(address or origin.address, limit=MAX_ADDRESS),
-        trace_id=clean_foreign_text(trace_id or origin.trace_id, limit=MAX_TRACE_ID),
+        client=clean_foreign_text(came.client, limit=MAX_CLIENT),
+        address=clean_foreign_text(came.address, limit=MAX_ADDRESS),
+        trace_id=clean_foreign_text(came.trace_id, limit=MAX_TRACE_ID),
         before=_copied(before),
         after=_copied(after),
     )

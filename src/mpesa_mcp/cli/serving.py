@@ -25,9 +25,10 @@ def serve(
     async def act(settings: "Settings") -> None:
         from contextlib import AsyncExitStack
 
+        from mpesa_mcp.app.bearer import mcp_url
         from mpesa_mcp.app.core import open_core
         from mpesa_mcp.app.http import listen, serving, until_stopped
-        from mpesa_mcp.app.web import create_web, mcp_url
+        from mpesa_mcp.app.web import create_web
         from mpesa_mcp.app.worker import working
 
         if port is not None:

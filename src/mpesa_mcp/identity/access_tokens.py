@@ -7,7 +7,7 @@ HS256 only: no other algorithm is ever looked at.
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import jwt
@@ -20,7 +20,7 @@ from mpesa_mcp.values.sealing import SealingKey
 
 LIFE: Final = timedelta(minutes=15)
 _ALGORITHM: Final = "HS256"
-_REQUIRED: Final = ["iss", "aud", "exp", "nbf", "iat", "jti", "sub", "organization_id", "role", "generation"]
+_REQUIRED: Final = ["iss", "aud", "exp", "nbf", "iat", "jti", "sub", "organization_id", "role", "generation", "sid"]
 # Clocks of several machines differ a little.
 _LEEWAY: Final = timedelta(seconds=5)
 _LONGEST_TOKEN: Final = 2048
@@ -32,7 +32,9 @@ class AccessToken:
 
     organization_id: str
     user_id: str
+    session_id: str
     generation: int
+    expires_at: datetime
 
 
 def looks_like_one(presented: str) -> bool:
@@ -47,6 +49,7 @@ async def issue(
     *,
     organization_id: str,
     user_id: str,
+    session_id: str,
     role: str,
     generation: int,
 ) -> Secret:
@@ -56,6 +59,7 @@ async def issue(
         "iss": settings.reached_at,
         "aud": settings.reached_at,
         "sub": user_id,
+        "sid": session_id,
         "organization_id": organization_id,
         "role": role,
         "generation": generation,
@@ -96,15 +100,16 @@ async def verify(keyring: Keyring, settings: Settings, clock: Clock, presented: 
 
 def _read(claims: dict[str, Any], now: datetime) -> AccessToken:
     issued, begins, ends = claims["iat"], claims["nbf"], claims["exp"]
-    organization_id, user_id, generation = claims["organization_id"], claims["sub"], claims["generation"]
+    organization_id, user_id, session_id = claims["organization_id"], claims["sub"], claims["sid"]
+    generation = claims["generation"]
     numbers = (issued, begins, ends, generation)
-    texts = (organization_id, user_id)
+    texts = (organization_id, user_id, session_id)
     if not all(type(number) is int for number in numbers) or not all(isinstance(text, str) for text in texts):
         raise Unauthenticated
     at, leeway = now.timestamp(), _LEEWAY.total_seconds()
     if not max(issued, begins) - leeway <= at < ends or ends - issued > LIFE.total_seconds():
         raise Unauthenticated
-    return AccessToken(organization_id, user_id, generation)
+    return AccessToken(organization_id, user_id, session_id, generation, datetime.fromtimestamp(ends, UTC))
 
 
 def _month(moment: datetime) -> str:

@@ -22,7 +22,7 @@ from mpesa_mcp.errors import InputError, NotFoundError
 from mpesa_mcp.identity.models import ApiKey, Organization, OrganizationStatus
 from mpesa_mcp.identity.names import checked_name
 from mpesa_mcp.identity.principal import Principal, Unauthenticated
-from mpesa_mcp.store.crossings import find_key
+from mpesa_mcp.identity.users import access_topic
 from mpesa_mcp.store.engine import Store, StoreUnavailable
 from mpesa_mcp.store.keyring import API_KEY_HASHING, Keyring
 from mpesa_mcp.store.tenancy import OrganizationSession
@@ -134,33 +134,32 @@ async def revoke_key(store: Store, clock: Clock, *, organization_id: str, key_id
         row = await _find(session, key_id)
         unrevoked = update(ApiKey).where(col(ApiKey.id) == row.id, col(ApiKey.revoked_at).is_(None))
         if await session.change(unrevoked.values(revoked_at=clock.now())):
+            session.wake(access_topic(organization_id))
             audit.record(
                 session, clock, actor=actor, action="key.revoked", subject=row.id, detail={"prefix": row.prefix}
             )
         return _record(await _find(session, row.id))
 
 
-async def authenticate(store: Store, keyring: Keyring, clock: Clock, presented: str) -> Principal:
-    """The Principal a presented key stands for. Raises Unauthenticated, the same for every cause."""
-    environment = _environment_of(presented)
-    if environment is None:
-        raise Unauthenticated
-    hashing = await keyring.platform_key(API_KEY_HASHING)
-    found = await find_key(store, hashing.digest(presented))
-    if found is None:
-        raise Unauthenticated
-    organization_id, key_id = found
-    async with store.reading(organization_id) as session:
-        row = await session.get(ApiKey, key_id)
-        organization = await session.get(Organization, organization_id)
-    if row is None or organization is None or not OrganizationStatus(organization.status).may_act:
-        raise Unauthenticated
+def is_well_formed(presented: str) -> bool:
+    """Whether this is the text of a key, checksum and all; asks nobody."""
+    return _environment_of(presented) is not None
+
+
+async def hash_of(keyring: Keyring, presented: str) -> str:
+    """The keyed hash by which a key is found."""
+    return (await keyring.platform_key(API_KEY_HASHING)).digest(presented)
+
+
+def principal_of(row: ApiKey, organization: Organization, presented: str, now: datetime) -> Principal:
+    """Whom a key stands for. Raises Unauthenticated, the same for every cause."""
     key = _record(row)
-    if key.environment is not environment or not key.is_usable(clock.now()):
+    if not OrganizationStatus(organization.status).may_act:
         raise Unauthenticated
-    await _note_use(store, clock, organization_id, key)
+    if key.environment is not _environment_of(presented) or not key.is_usable(now):
+        raise Unauthenticated
     return Principal(
-        organization_id=organization_id,
+        organization_id=row.organization_id,
         actor=f"key:{key.key_id}",
         role=key.role,
         environment=key.environment,
@@ -169,25 +168,25 @@ async def authenticate(store: Store, keyring: Keyring, clock: Clock, presented: 
     )
 
 
-async def _note_use(store: Store, clock: Clock, organization_id: str, key: KeyRecord) -> None:
+async def note_use(store: Store, clock: Clock, row: ApiKey) -> None:
     """Keeps `last_used_at` fresh to the minute. No call is refused, nor held up, because this cannot be written."""
     now = clock.now()
-    if key.last_used_at is not None and key.last_used_at > now - _USE_IS_NOTED_EVERY:
+    if row.last_used_at is not None and row.last_used_at > now - _USE_IS_NOTED_EVERY:
         return
-    noting = asyncio.get_running_loop().create_task(_write_use(store, organization_id, key, now))
+    noting = asyncio.get_running_loop().create_task(_write_use(store, row.organization_id, row.id, now))
     _noting.add(noting)
     noting.add_done_callback(_noting.discard)
     await asyncio.wait({noting}, timeout=_NOTING_SECONDS)
 
 
-async def _write_use(store: Store, organization_id: str, key: KeyRecord, now: datetime) -> None:
+async def _write_use(store: Store, organization_id: str, key_id: str, now: datetime) -> None:
     stale = now - _USE_IS_NOTED_EVERY
     unnoted = or_(col(ApiKey.last_used_at).is_(None), col(ApiKey.last_used_at) <= stale)
     try:
         async with store.session(organization_id) as session:
-            await session.change(update(ApiKey).where(col(ApiKey.id) == key.key_id, unnoted).values(last_used_at=now))
+            await session.change(update(ApiKey).where(col(ApiKey.id) == key_id, unnoted).values(last_used_at=now))
     except (StoreUnavailable, SQLAlchemyError):
-        _log.warning("key_use_not_noted", organization_id=organization_id, key_id=key.key_id)
+        _log.warning("key_use_not_noted", organization_id=organization_id, key_id=key_id)
 
 
 async def _find(session: OrganizationSession, id_or_prefix: str) -> ApiKey:

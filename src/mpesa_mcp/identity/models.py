@@ -117,25 +117,42 @@ class Invitation(OrganizationTable, table=True):
     revoked_at: datetime | None = moment(nullable=True)
 
 
-class RefreshToken(OrganizationTable, table=True):
-    """One link of a session. A family is what one sign-in began; a link used twice ends all of it."""
+class LoginSession(OrganizationTable, table=True):
+    """What one sign-in began. Once its token was used on `/mcp`, an assistant has it: it is no person's any more."""
 
-    __tablename__ = "refresh_tokens"
+    __tablename__ = "login_sessions"
     __table_args__ = (
-        Index("ix_refresh_tokens_family", "organization_id", "family_id"),
+        Index("ix_login_sessions_user", "organization_id", "user_id"),
         ForeignKeyConstraint(
-            ["organization_id", "user_id"], ["users.organization_id", "users.id"], name="fk_refresh_tokens_user"
+            ["organization_id", "user_id"], ["users.organization_id", "users.id"], name="fk_login_sessions_user"
         ),
     )
 
     id: str = Field(primary_key=True, max_length=40)
     user_id: str = Field(max_length=40)
-    family_id: str = Field(max_length=40)
+    created_at: datetime = moment()
+    used_on_mcp_at: datetime | None = moment(nullable=True)
+    ended_at: datetime | None = moment(nullable=True)
+
+
+class RefreshToken(OrganizationTable, table=True):
+    """One link of a session: good once. A link that is used twice ends the whole session."""
+
+    __tablename__ = "refresh_tokens"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["organization_id", "session_id"],
+            ["login_sessions.organization_id", "login_sessions.id"],
+            name="fk_refresh_tokens_session",
+        ),
+    )
+
+    id: str = Field(primary_key=True, max_length=40)
+    session_id: str = Field(max_length=40)
     token_sha256: str = Field(max_length=64, index=True)
     created_at: datetime = moment()
     expires_at: datetime = moment()
     used_at: datetime | None = moment(nullable=True)
-    revoked_at: datetime | None = moment(nullable=True)
 
 
 class SignInFailures(PlatformTable, table=True):

@@ -28,7 +28,7 @@ class Unauthenticated(DeniedError):
     advice = Advice.ASK_A_PERSON
 
     def __init__(self) -> None:
-        super().__init__("The API key is missing, wrong, expired or revoked. Ask a person for a new one.")
+        super().__init__("The API key or token is missing, wrong, expired or revoked. Ask a person for a new one.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,9 @@ class Actor:
 class Principal:
     """One caller inside one organization and one environment.
 
-    `actor` is what the audit says: "key:<id>" or "operator:<os user>". `tools` is None when every tool of the role is
-    open. `name` is the key's name, for people.
+    `actor` is what the audit says: "key:<id>", "user:<id>" or "operator:<os user>". `tools` is None when every tool of
+    the role is open. `name` is the key's name or the person's address, for people. `session_id` is the login session
+    of a token; `is_person` says that no assistant has had it (design rule 14).
     """
 
     organization_id: str
@@ -58,6 +59,13 @@ class Principal:
     environment: Environment
     tools: frozenset[str] | None
     name: str
+    user_id: str | None = None
+    session_id: str | None = None
+    is_person: bool = False
+
+    @property
+    def as_actor(self) -> Actor:
+        return Actor(self.actor, self.role, self.user_id)
 
     def may_use(self, tool: str, least: Role) -> bool:
         """Whether this caller may use `tool`, which asks for the role `least`."""

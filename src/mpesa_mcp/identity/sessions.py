@@ -1,7 +1,8 @@
 """Signing in with address and password; keeping the session by refresh tokens that are good once.
 
-A refresh token is 256 random bits of which the store has the hash. Each use gives the next one of its family; who shows
-one that was used before has a stolen copy, or the thief has: the whole family ends, and the audit says so.
+A refresh token is 256 random bits of which the store has the hash. Each use gives the next one of its session; who
+shows one that was used before has a stolen copy, or the thief has: the session ends, and the audit says so.
+An ended session's access token is refused from the next request on.
 """
 
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from sqlmodel import col
 from mpesa_mcp import audit
 from mpesa_mcp.errors import DeniedError
 from mpesa_mcp.identity import access_tokens
-from mpesa_mcp.identity.models import PLATFORM, Organization, OrganizationStatus, RefreshToken, User
+from mpesa_mcp.identity.models import PLATFORM, LoginSession, Organization, OrganizationStatus, RefreshToken, User
 from mpesa_mcp.identity.passwords import hash_password, is_password, needs_new_hash
 from mpesa_mcp.identity.sign_in_failures import count_try, forget_tries
+from mpesa_mcp.identity.users import access_topic, change_password
 from mpesa_mcp.settings import Settings
 from mpesa_mcp.store.crossings import find_refresh_token, find_user
 from mpesa_mcp.store.engine import Store
@@ -70,31 +72,25 @@ class Sessions:
 
     async def sign_in(self, email: str, password: Secret) -> SignedIn:
         """Raises TooManyFailures, WrongSignIn."""
-        email = email.strip().casefold()[:254]
-        await count_try(self.store, self.keyring, self.clock, email)
-        found = await find_user(self.store, email)
-        user = await self._user(*found) if found else None
-        if not await is_password(password, user.password_hash if user else None) or user is None:
-            if user is not None:
-                await self._note(user, "user.sign_in_failed", decision="refused")
-            raise WrongSignIn
-        if user.deactivated_at is not None or not await self._is_open(user.organization_id):
-            await self._note(user, "user.sign_in_failed", decision="refused")
-            raise WrongSignIn
-        await forget_tries(self.store, self.keyring, email)
+        user = await self._proven(email, password)
         new_hash = await hash_password(password) if needs_new_hash(user.password_hash) else user.password_hash
         refresh = Secret(random_hex(_TOKEN_BITS))
+        begun = LoginSession(
+            organization_id=user.organization_id, id=new_id("ses"), user_id=user.id, created_at=self.clock.now()
+        )
         async with self.store.session(user.organization_id) as session:
             current = await session.lock(User, user.id)
             if current is None or current.generation != user.generation:
                 raise WrongSignIn  # changed while the password was looked at
             current.last_sign_in_at, current.password_hash = self.clock.now(), new_hash
-            self._add_token(session, user.id, new_id("ses"), refresh)
+            session.add(begun)
+            await session.flush()
+            self._add_token(session, begun.id, refresh)
             audit.record(session, self.clock, actor=f"user:{user.id}", action="user.signed_in", subject=user.id)
-        return await self._signed_in(user, refresh)
+        return await self._signed_in(user, begun.id, refresh)
 
     async def refresh(self, presented: str) -> SignedIn:
-        """The next pair of tokens. Raises SessionEnded; a token that was used before ends its whole family."""
+        """The next pair of tokens. Raises SessionEnded; a token that was used before ends its whole session."""
         found = await find_refresh_token(self.store, sha256_hex(presented))
         if found is None:
             raise SessionEnded
@@ -103,23 +99,24 @@ class Sessions:
         is_open = await self._is_open(organization_id)
         async with self.store.session(organization_id) as session:
             row = await session.lock(RefreshToken, token_id)
-            if row is None or row.revoked_at is not None:
+            login = await session.get(LoginSession, row.session_id) if row is not None else None
+            if row is None or login is None or login.ended_at is not None:
                 raise SessionEnded
-            user = await session.get(User, row.user_id)
+            user = await session.get(User, login.user_id)
             is_used = row.used_at is not None
             if is_used:
-                await self._end_family(session, row.family_id)
-                detail = {"family": row.family_id}
-                actor, subject = f"user:{row.user_id}", row.user_id
+                await self._end(session, login.id)
+                detail = {"session": login.id}
+                actor, subject = f"user:{login.user_id}", login.user_id
                 audit.record(session, self.clock, actor=actor, action="session.reused", subject=subject, detail=detail)
             elif user is None or user.deactivated_at is not None or row.expires_at <= now or not is_open:
                 raise SessionEnded
             else:
                 row.used_at = now
-                self._add_token(session, row.user_id, row.family_id, refresh)
+                self._add_token(session, login.id, refresh)
         if is_used or user is None:
             raise SessionEnded
-        return await self._signed_in(user, refresh)
+        return await self._signed_in(user, login.id, refresh)
 
     async def sign_out(self, presented: str) -> None:
         """Ends the session that a refresh token belongs to; says nothing of whether there was one."""
@@ -129,42 +126,72 @@ class Sessions:
         organization_id, token_id = found
         async with self.store.session(organization_id) as session:
             row = await session.get(RefreshToken, token_id)
-            if row is not None and await self._end_family(session, row.family_id):
-                actor = f"user:{row.user_id}"
-                audit.record(session, self.clock, actor=actor, action="user.signed_out", subject=row.user_id)
+            login = await session.get(LoginSession, row.session_id) if row is not None else None
+            if login is not None and await self._end(session, login.id):
+                actor = f"user:{login.user_id}"
+                audit.record(session, self.clock, actor=actor, action="user.signed_out", subject=login.user_id)
 
-    async def _signed_in(self, user: User, refresh: Secret) -> SignedIn:
+    async def change_own_password(self, organization_id: str, user_id: str, *, current: Secret, new: Secret) -> None:
+        """Ends all sessions of the person. Raises TooManyFailures, WrongSignIn, InputError."""
+        user = await self._user(organization_id, user_id)
+        if user is None:
+            raise WrongSignIn
+        await self._proven(user.email, current)
+        await change_password(
+            self.store,
+            self.clock,
+            organization_id=organization_id,
+            user_id=user_id,
+            password=new,
+            actor=f"user:{user_id}",
+        )
+
+    async def _proven(self, email: str, password: Secret) -> User:
+        """The user with this address, who knows the password and may sign in. Raises TooManyFailures, WrongSignIn."""
+        email = email.strip().casefold()[:254]
+        await count_try(self.store, self.keyring, self.clock, email)
+        found = await find_user(self.store, email)
+        user = await self._user(*found) if found else None
+        is_right = await is_password(password, user.password_hash if user else None)
+        if user is None:
+            raise WrongSignIn
+        if not is_right or user.deactivated_at is not None or not await self._is_open(user.organization_id):
+            await self._note(user, "user.sign_in_failed", decision="refused")
+            raise WrongSignIn
+        await forget_tries(self.store, self.keyring, email)
+        return user
+
+    async def _signed_in(self, user: User, session_id: str, refresh: Secret) -> SignedIn:
         access = await access_tokens.issue(
             self.keyring,
             self.settings,
             self.clock,
             organization_id=user.organization_id,
             user_id=user.id,
+            session_id=session_id,
             role=user.role,
             generation=user.generation,
         )
         seconds = int(access_tokens.LIFE.total_seconds())
         return SignedIn(access, refresh, seconds, Role(user.role), user.organization_id)
 
-    def _add_token(self, session: OrganizationSession, user_id: str, family_id: str, token: Secret) -> None:
+    def _add_token(self, session: OrganizationSession, session_id: str, token: Secret) -> None:
         now = self.clock.now()
         session.add(
             RefreshToken(
                 organization_id=session.organization_id,
                 id=new_id("rft"),
-                user_id=user_id,
-                family_id=family_id,
+                session_id=session_id,
                 token_sha256=sha256_hex(token.reveal()),
                 created_at=now,
                 expires_at=now + REFRESH_LIFE,
             )
         )
 
-    async def _end_family(self, session: OrganizationSession, family_id: str) -> int:
-        unended = update(RefreshToken).where(
-            col(RefreshToken.family_id) == family_id, col(RefreshToken.revoked_at).is_(None)
-        )
-        return await session.change(unended.values(revoked_at=self.clock.now()))
+    async def _end(self, session: OrganizationSession, session_id: str) -> int:
+        unended = update(LoginSession).where(col(LoginSession.id) == session_id, col(LoginSession.ended_at).is_(None))
+        session.wake(access_topic(session.organization_id))
+        return await session.change(unended.values(ended_at=self.clock.now()))
 
     async def _note(self, user: User, action: str, *, decision: audit.Decision) -> None:
         async with self.store.session(user.organization_id) as session:

@@ -16,7 +16,7 @@ from sqlmodel import col, select
 
 from mpesa_mcp import audit
 from mpesa_mcp.errors import Advice, ConflictError, InputError, NotFoundError
-from mpesa_mcp.identity.models import PLATFORM, Organization, RefreshToken, User
+from mpesa_mcp.identity.models import PLATFORM, LoginSession, Organization, User
 from mpesa_mcp.identity.passwords import check_password, hash_password
 from mpesa_mcp.identity.principal import Actor, NotAllowed
 from mpesa_mcp.store.engine import Store
@@ -203,9 +203,9 @@ async def _end_sessions(session: OrganizationSession, clock: Clock, row: User, *
         update(User).where(col(User.id) == row.id).values(generation=col(User.generation) + 1, **changes)
     )
     await session.change(
-        update(RefreshToken)
-        .where(col(RefreshToken.user_id) == row.id, col(RefreshToken.revoked_at).is_(None))
-        .values(revoked_at=clock.now())
+        update(LoginSession)
+        .where(col(LoginSession.user_id) == row.id, col(LoginSession.ended_at).is_(None))
+        .values(ended_at=clock.now())
     )
     session.wake(access_topic(session.organization_id))
 

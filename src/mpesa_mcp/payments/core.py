@@ -9,6 +9,7 @@ from mpesa_mcp.values import Clock, Environment, Secret
 
 if TYPE_CHECKING:
     from mpesa_mcp.daraja.client import DarajaClient
+    from mpesa_mcp.identity.authentication import Authentication
     from mpesa_mcp.store.engine import Store
     from mpesa_mcp.store.keyring import Keyring
 
@@ -32,7 +33,7 @@ class CallbacksUnreachable(ProviderError):
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """The process's settings, store, keys, clock and Daraja client.
+    """The process's settings, store, keys, clock, Daraja client, and whom it knows callers for.
 
     `local_callbacks` is where a simulator on this machine reaches this process (or the one that owns the port).
     """
@@ -42,6 +43,7 @@ class Core:
     keyring: "Keyring"
     clock: Clock
     daraja: "DarajaClient"
+    authentication: "Authentication"
     local_callbacks: str
 
     def reconcile_speed(self, environment: Environment) -> float:

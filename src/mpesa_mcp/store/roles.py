@@ -29,6 +29,7 @@ CHANGES_ROWS = LOSES_ROWS | {
     "daraja_tokens",
     "inquiries",
     "invitations",
+    "login_sessions",
     "organizations",
     "payments",
     "platform_keys",

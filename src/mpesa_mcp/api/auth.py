@@ -1,0 +1,118 @@
+"""Signing in and out, one's own password, and accepting an invitation."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, status
+from pydantic import ConfigDict, Field
+
+from mpesa_mcp.api.permissions import allow, allow_everybody
+from mpesa_mcp.api.routes import Call, PermittedRoute, TheCore
+from mpesa_mcp.api.shapes import Answer, Body, Email, GivenSecret, Moment
+from mpesa_mcp.identity.invitations import accept_invitation
+from mpesa_mcp.identity.sessions import Sessions, SignedIn
+from mpesa_mcp.payments.core import Core
+from mpesa_mcp.values import Role, Secret
+
+router = APIRouter(prefix="/auth", tags=["sign-in"], route_class=PermittedRoute)
+
+_EMAIL, _PASSWORD = "jane@acme.example", "correct horse battery staple"
+
+
+class Login(Body):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"email": _EMAIL, "password": _PASSWORD}]})
+    email: Email
+    password: GivenSecret
+
+
+class Refresh(Body):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"refresh_token": "6f1d…"}]})
+    refresh_token: GivenSecret
+
+
+class PasswordChange(Body):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"current_password": _PASSWORD, "new_password": "a longer one, 2027"}]}
+    )
+    current_password: GivenSecret
+    new_password: GivenSecret
+
+
+class Acceptance(Body):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"token": "b71c…", "password": _PASSWORD}]})
+    token: GivenSecret
+    password: GivenSecret
+
+
+class Tokens(Answer):
+    """`access_token` is good for `expires_in` seconds; `refresh_token` is good once."""
+
+    access_token: str
+    refresh_token: str
+    expires_in: Annotated[int, Field(description="Seconds.")]
+    role: Role
+    organization_id: str
+
+
+class Person(Answer):
+    user_id: str
+    organization_id: str
+    email: str
+    role: Role
+    created_at: Moment
+
+
+def _sessions(core: Core) -> Sessions:
+    return Sessions(core.store, core.keyring, core.settings, core.clock)
+
+
+def _tokens(signed_in: SignedIn) -> Tokens:
+    return Tokens(
+        access_token=signed_in.access_token.reveal(),
+        refresh_token=signed_in.refresh_token.reveal(),
+        expires_in=signed_in.expires_in,
+        role=signed_in.role,
+        organization_id=signed_in.organization_id,
+    )
+
+
+@router.post("/login")
+@allow_everybody()
+async def login(core: TheCore, body: Login) -> Tokens:
+    """Sign in. After five failures an address must wait, whether it has an account or not."""
+    return _tokens(await _sessions(core).sign_in(body.email, Secret(body.password.get_secret_value())))
+
+
+@router.post("/refresh")
+@allow_everybody()
+async def refresh(core: TheCore, body: Refresh) -> Tokens:
+    """The next pair of tokens. A refresh token that is shown twice ends its session."""
+    return _tokens(await _sessions(core).refresh(body.refresh_token.get_secret_value()))
+
+
+@router.post("/logout", status_code=status.HTTP_204_NO_CONTENT)
+@allow_everybody()
+async def logout(core: TheCore, body: Refresh) -> None:
+    """End the session; its access token is refused from now on. Says nothing of whether there was one."""
+    await _sessions(core).sign_out(body.refresh_token.get_secret_value())
+
+
+@router.post("/password", status_code=status.HTTP_204_NO_CONTENT)
+@allow(Role.USER, platform=True, person=True)
+async def change_password(call: Call, body: PasswordChange) -> None:
+    """Change one's own password. Ends all of one's sessions, this one too."""
+    assert call.principal.user_id is not None  # a person has one
+    await _sessions(call.core).change_own_password(
+        call.organization_id,
+        call.principal.user_id,
+        current=Secret(body.current_password.get_secret_value()),
+        new=Secret(body.new_password.get_secret_value()),
+    )
+
+
+@router.post("/invitations/accept", status_code=status.HTTP_201_CREATED)
+@allow_everybody()
+async def accept(core: TheCore, body: Acceptance) -> Person:
+    """Choose a password and become the user an invitation is for. The token is good once, for three days."""
+    password = Secret(body.password.get_secret_value())
+    made = await accept_invitation(core.store, core.clock, body.token.get_secret_value(), password)
+    return Person.model_validate(made)

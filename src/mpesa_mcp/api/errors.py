@@ -1,0 +1,127 @@
+"""The one place where errors become HTTP answers: the error's own status, and one shape for all.
+
+The texts are ours; what was sent is never repeated.
+"""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+import structlog
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from mpesa_mcp.audit import circumstances
+from mpesa_mcp.errors import Advice, InputError, InternalFault, MpesaMcpError
+
+log = structlog.get_logger(__name__)
+
+MAX_BODY_BYTES: Final = 256 * 1024
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong, in our words."""
+
+    code: str = Field(description="Stable; programs go by it.")
+    message: str
+    advice: Advice = Field(description="What may sensibly be done next.")
+    request_id: str | None = Field(description="Name it when you report a problem; also in X-Request-ID.")
+
+
+class ErrorAnswer(BaseModel):
+    """The shape of every answer that is not a success."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "error": {
+                        "code": "not_found",
+                        "message": "No such payment. Check the id; list what exists if unsure.",
+                        "advice": "fix_input",
+                        "request_id": "req_01kb0c3v5nq4m2tq6y8hzt7w1e",
+                    }
+                }
+            ]
+        }
+    )
+    error: ErrorDetail
+
+
+class BodyTooLarge(InputError):
+    code = "body_too_large"
+    http_status = 413
+
+    def __init__(self) -> None:
+        super().__init__(f"The body is larger than {MAX_BODY_BYTES // 1024} KiB.")
+
+
+def answer_of(error: MpesaMcpError) -> Response:
+    """The answer for an error of ours."""
+    if isinstance(error, InternalFault):
+        log.error("request_failed", code=error.code, exc_info=error)
+    headers = {}
+    if error.http_status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if seconds := getattr(error, "retry_after_seconds", None):
+        headers["Retry-After"] = str(seconds)
+    return _shaped(error.http_status, error.code, error.message, error.advice, headers)
+
+
+async def on_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, MpesaMcpError)
+    return answer_of(error)
+
+
+async def on_fault(_request: Request, fault: Exception) -> Response:
+    """Whatever nobody thought of; the log has it under the request id."""
+    log.error("request_failed", code=InternalFault.code, exc_info=fault)
+    return answer_of_fault()
+
+
+def answer_of_fault() -> Response:
+    return _shaped(500, InternalFault.code, "Something went wrong on our side. Try again later.", Advice.WAIT, {})
+
+
+async def on_http(_request: Request, error: Exception) -> Response:
+    """What the router refuses: a path or a method that is not there, a body that cannot be read."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return answer_of(BodyTooLarge())
+    words = {
+        404: ("not_found", "There is no such path. See /api/v1/docs."),
+        405: ("method_not_allowed", "This path does not take that method. See /api/v1/docs."),
+    }
+    code, message = words.get(error.status_code, ("invalid_input", "The request cannot be read. See /api/v1/docs."))
+    return _shaped(error.status_code, code, message, Advice.FIX_INPUT, dict(error.headers or {}))
+
+
+async def on_invalid(_request: Request, error: Exception) -> Response:
+    """Names the fields that are missing, unknown or not acceptable; never what was in them."""
+    assert isinstance(error, RequestValidationError)
+    return answer_of(InputError(_sentences(error.errors())))
+
+
+def _sentences(problems: Sequence[Mapping[str, Any]]) -> str:
+    named: dict[str, list[str]] = {"missing": [], "unknown": [], "not acceptable": []}
+    for problem in problems:
+        location = [str(part) for part in problem["loc"]]
+        if problem["type"] == "json_invalid" or len(location) < 2:
+            return "The body must be one JSON object, sent as application/json. See /api/v1/docs."
+        kind = {"missing": "missing", "extra_forbidden": "unknown"}.get(problem["type"], "not acceptable")
+        # An unknown field's name came from outside, and is not repeated.
+        named[kind].append("" if kind == "unknown" else ".".join(location[1:]))
+    said = [
+        f"{', '.join(dict.fromkeys(named[kind]))}: {kind}." for kind in ("missing", "not acceptable") if named[kind]
+    ]
+    if named["unknown"]:
+        said.append("There are fields that this request does not have.")
+    return " ".join([*said, "Nothing was changed. See /api/v1/docs."])
+
+
+def _shaped(status: int, code: str, message: str, advice: Advice, headers: Mapping[str, str]) -> Response:
+    detail = {"code": code, "message": message, "advice": advice, "request_id": circumstances().request_id}
+    return JSONResponse({"error": detail}, status, headers)

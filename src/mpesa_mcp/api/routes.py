@@ -1,0 +1,100 @@
+"""What every route of the API goes through: who calls, whether they may, for which organization; then its body."""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mpesa_mcp.api.errors import ErrorAnswer
+from mpesa_mcp.api.permissions import Permission, permission_of
+from mpesa_mcp.errors import NotFoundError
+from mpesa_mcp.identity.principal import Actor, Principal, Unauthenticated
+from mpesa_mcp.payments.core import Core
+from mpesa_mcp.values import Role
+
+_ORGANIZATION = "organization_id"
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+
+
+@dataclass(frozen=True, slots=True)
+class Calling:
+    """Who calls, and the organization the call is about."""
+
+    core: Core
+    principal: Principal
+    organization_id: str
+
+    @property
+    def actor(self) -> Actor:
+        return self.principal.as_actor
+
+
+def core_of(request: Request) -> Core:
+    core: Core = request.app.state.core
+    return core
+
+
+def _calling(request: Request) -> Calling:
+    calling: Calling = request.state.calling
+    return calling
+
+
+# Only so that the document says it: the token is looked at in `_permitted`.
+_DOCUMENTED = Depends(HTTPBearer(auto_error=False, scheme_name="bearer", description="An API key or an access token."))
+TheCore = Annotated[Core, Depends(core_of)]
+Call = Annotated[Calling, Depends(_calling)]
+
+
+class PermittedRoute(APIRoute):
+    """A route that asks for permission before FastAPI looks at the body, and documents what it may refuse."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **more: Any) -> None:
+        self.permission = permission_of(endpoint)
+        methods = set(more.get("methods") or {"GET"})
+        refusals = _refusals(path, methods, self.permission)
+        more["responses"] = {**{status: {"model": ErrorAnswer} for status in refusals}, **(more.get("responses") or {})}
+        said = more.get("description") or (endpoint.__doc__ or "").strip()
+        more["description"] = f"{said}\n\n{self.permission.words}".strip()
+        if not self.permission.public:
+            more["dependencies"] = [*(more.get("dependencies") or ()), _DOCUMENTED]
+        super().__init__(path, endpoint, **more)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        answer, permission = super().get_route_handler(), self.permission
+
+        async def handle(request: Request) -> Response:
+            if not permission.public:
+                request.state.calling = await _permitted(request, permission)
+            return await answer(request)
+
+        return handle
+
+
+async def _permitted(request: Request, permission: Permission) -> Calling:
+    """Raises Unauthenticated, NotAllowed, PersonNeeded, NotFoundError."""
+    core = core_of(request)
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthenticated
+    principal = await core.authentication.principal(token.strip())
+    named = request.path_params.get(_ORGANIZATION, principal.organization_id)
+    if named != principal.organization_id and not (principal.role is Role.SUPER_ADMIN and permission.platform):
+        raise NotFoundError("organization")
+    permission.check(principal)
+    return Calling(core, principal, named)
+
+
+def _refusals(path: str, methods: set[str], permission: Permission) -> list[int]:
+    statuses = [401, 422, 429, 500, 503]
+    if not permission.public:
+        statuses.append(403)
+    if "{" in path or permission.public:
+        statuses.append(404)
+    if methods & _WITH_BODY:
+        statuses += [400, 409, 413]
+    return sorted(statuses)

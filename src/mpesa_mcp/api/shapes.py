@@ -1,0 +1,40 @@
+"""Shapes that several nouns share: bodies that refuse what they do not know, answers, pages, moments."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Generic, TypeVar
+
+from fastapi import Query
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SecretStr, StringConstraints
+
+Item = TypeVar("Item")
+
+# UTC, as 2026-11-25T08:30:00Z.
+Moment = Annotated[
+    datetime,
+    PlainSerializer(
+        lambda at: at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"), return_type=str
+    ),
+]
+Email = Annotated[str, StringConstraints(min_length=3, max_length=254)]
+GivenSecret = Annotated[SecretStr, Field(min_length=1, max_length=512)]
+Limit = Annotated[int, Query(ge=1, le=200, description="Most items of a page.")]
+Cursor = Annotated[str | None, Query(max_length=80, description="next_cursor of the page before.")]
+
+
+class Body(BaseModel):
+    """What is sent: nothing but its fields, each of its own type."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, strict=True)
+
+
+class Answer(BaseModel):
+    """What is answered."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class Page(BaseModel, Generic[Item]):
+    """A part of a list. `next_cursor` is null on the last page."""
+
+    items: list[Item]
+    next_cursor: str | None

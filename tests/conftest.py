@@ -7,9 +7,10 @@ PostgreSQL server comes from a wheel and starts by itself, once for each process
 import asyncio
 import itertools
 import shutil
+import socket
 import tempfile
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -100,6 +101,27 @@ def anyio_backend() -> str:
 def clock() -> FrozenClock:
     """Half past eleven in Nairobi on a Monday."""
     return FrozenClock(datetime(2026, 11, 16, 8, 30, tzinfo=UTC))
+
+
+@pytest.fixture(scope="session")
+def held_port() -> Iterator[Callable[[], int]]:
+    """Gives ports for programs that are yet to start, which nobody else on this machine is given until the end.
+
+    Each stays bound, though nobody listens on it but whom it was given to: a port that was only looked up may be
+    somebody else's by the time the program starts, or be called by who had it before.
+    """
+    holders: list[socket.socket] = []
+
+    def hold() -> int:
+        holder = socket.socket()
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as `listen` does, or it could not
+        holder.bind(("127.0.0.1", 0))
+        holders.append(holder)
+        return int(holder.getsockname()[1])
+
+    yield hold
+    for holder in holders:
+        holder.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,12 @@
 """One platform per module: a simulator, the server, the worker, an organization and its key."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from mpesa_mcp.app.local import LocalPlatform, local_platform
 
-from .factories import answers, free_port, prepared, started, variables
+from .factories import answers, prepared, started, variables
 
 
 @pytest.fixture(scope="package")
@@ -21,8 +21,8 @@ async def platform() -> AsyncIterator[LocalPlatform]:
 
 
 @pytest.fixture(scope="package")
-async def simulator() -> AsyncIterator[str]:
-    port = free_port()
+async def simulator(held_port: Callable[[], int]) -> AsyncIterator[str]:
+    port = held_port()
     words = ("simulator", "--port", str(port), "--delay-ms", "30")
     async with started(variables(), *words, says="Daraja simulator"):
         url = f"http://127.0.0.1:{port}"
@@ -31,6 +31,8 @@ async def simulator() -> AsyncIterator[str]:
 
 
 @pytest.fixture(scope="package")
-async def desktop(simulator: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+async def desktop(
+    simulator: str, held_port: Callable[[], int], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
     """The variables of a desktop process whose data the command line made."""
-    return await prepared(tmp_path_factory.mktemp("desktop") / "data", simulator, callback_port=free_port())
+    return await prepared(tmp_path_factory.mktemp("desktop") / "data", simulator, callback_port=held_port())

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -102,12 +101,6 @@ async def key_for(
         known_tools=TOOL_NAMES,
         actor="operator:test",
     )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def variables(**settings: object) -> dict[str, str]:

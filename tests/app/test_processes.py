@@ -2,6 +2,7 @@
 
 import json
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,17 @@ import anyio
 import httpx2
 import pytest
 
-from .factories import PROGRAM, TLS, answers, call, connected, free_port, phone, started, variables
+from .factories import PROGRAM, TLS, answers, call, connected, phone, started, variables
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_served_installation_pays_is_healthy_and_stops_when_told(desktop: dict[str, str]) -> None:
+async def test_a_served_installation_pays_is_healthy_and_stops_when_told(
+    desktop: dict[str, str], held_port: Callable[[], int]
+) -> None:
     env = dict(desktop)
     key = env.pop("MPESA_MCP_API_KEY")
-    port = free_port()
+    port = held_port()
     url = f"http://127.0.0.1:{port}"
     async with started(env, "serve", "--port", str(port), says=f"Serving MCP at {url}/mcp") as server:
         await answers(url)

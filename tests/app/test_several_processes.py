@@ -1,5 +1,6 @@
 """One payment, three processes, one database: `serve` asks, `worker` sends and applies, `callbacks` receives."""
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -8,15 +9,15 @@ import anyio
 import pytest
 from sqlalchemy import make_url
 
-from .factories import answers, call, connected, free_port, movements, phone, prepared, started
+from .factories import answers, call, connected, movements, phone, prepared, started
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def split(simulator: str, database: dict[str, Any]) -> Any:
+async def split(simulator: str, database: dict[str, Any], held_port: Callable[[], int]) -> Any:
     """The variables of an installation whose callbacks go to a process of their own."""
-    port = free_port()
+    port = held_port()
     urls = {name.upper(): value for name, value in database.items() if name != "data_dir"}
     public = {"PUBLIC_URL": f"http://127.0.0.1:{port}"}
     return await prepared(database["data_dir"], simulator, callback_port=port, **urls, **public)
@@ -33,9 +34,9 @@ def as_callbacks(env: dict[str, str]) -> dict[str, str]:
 
 
 async def test_a_call_that_waits_in_one_process_hears_of_a_callback_received_in_another(
-    simulator: str, split: dict[str, str]
+    simulator: str, split: dict[str, str], held_port: Callable[[], int]
 ) -> None:
-    port = free_port()
+    port = held_port()
     url = f"http://127.0.0.1:{port}"
     serve = ("serve", "--port", str(port), "--no-worker", "--no-callbacks")
     before = len(await movements(simulator))

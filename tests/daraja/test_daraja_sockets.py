@@ -118,10 +118,8 @@ async def test_a_server_that_answers_is_believed() -> None:
         assert await push() == Accepted(None, "ws_CO_1", None, None)
 
 
-async def test_nobody_listening_means_not_sent() -> None:
-    async with listening(Server(answer_well)) as port:
-        pass
-    async with push_to(f"http://127.0.0.1:{port}") as push:
+async def test_nobody_listening_means_not_sent(held_port: Callable[[], int]) -> None:
+    async with push_to(f"http://127.0.0.1:{held_port()}") as push:
         concluded = await push()
     assert isinstance(concluded, NotSent)
     assert concluded.code == "not_connected"

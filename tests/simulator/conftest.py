@@ -71,19 +71,28 @@ class Callback:
 
 @dataclass
 class Receiver:
-    """Takes whatever is posted to it, in order."""
+    """Takes whatever is posted to it, in order, since it was last told to forget."""
 
-    base_url: str = ""
+    origin: str = ""
     status: int = 200
     received: list[Callback] = field(default_factory=list)
+    _life: int = 0
     _more: asyncio.Event = field(default_factory=asyncio.Event)
 
+    @property
+    def base_url(self) -> str:
+        """Another one after each `forget`: what was on its way before it is not taken for what comes after it."""
+        return f"{self.origin}/{self._life}"
+
     async def take(self, request: Request) -> Response:
-        self.received.append(Callback(request.url.path, request.headers, json.loads(await request.body())))
-        self._more.set()
+        body = json.loads(await request.body())
+        if request.path_params["life"] == self._life:
+            self.received.append(Callback(f"/{request.path_params['path']}", request.headers, body))
+            self._more.set()
         return JSONResponse({"ResultCode": 0, "ResultDesc": "Accepted"}, self.status)
 
     def forget(self) -> None:
+        self._life += 1
         self.received.clear()
         self.status = 200
 
@@ -239,8 +248,8 @@ def items(body: Any) -> dict[str, Any]:
 async def simulated(app: Starlette) -> AsyncIterator[Daraja]:
     """A signed-in user of this simulator, with a receiver for its callbacks."""
     receiver = Receiver()
-    taking = Starlette(routes=[Route("/{path:path}", receiver.take, methods=["POST"])])
-    async with served(taking) as receiver.base_url, served(app) as url, httpx2.AsyncClient(base_url=url) as http:
+    taking = Starlette(routes=[Route("/{life:int}/{path:path}", receiver.take, methods=["POST"])])
+    async with served(taking) as receiver.origin, served(app) as url, httpx2.AsyncClient(base_url=url) as http:
         daraja = Daraja(http, receiver)
         await daraja.sign_in()
         yield daraja

@@ -198,7 +198,7 @@ async def test_98_cannot_lock_the_subscriber(daraja: Daraja) -> None:
 async def test_99_waits_for_a_person(daraja: Daraja, decision: str, code: str, moved: int) -> None:
     asked = checkout(await daraja.push(phone(99)))
     await nothing_more_comes(daraja)
-    daraja.receiver.forget()
+    daraja.receiver.received.clear()
     await daraja.http.post(f"/phone/{phone(99)}/{asked}/{decision}")
     await daraja.receiver.wait_for(1)
     assert codes(daraja) == [int(code)]

@@ -6,6 +6,7 @@ given as STORM_SEED.
 
 import os
 import secrets
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,19 +38,24 @@ FULL = Plan(
 
 
 @pytest.mark.own_database
-async def test_a_short_storm_leaves_the_books_in_order(database: dict[str, Any], tmp_path: Path) -> None:
-    await _storm(SHORT, database, tmp_path)
+async def test_a_short_storm_leaves_the_books_in_order(
+    database: dict[str, Any], tmp_path: Path, held_port: Callable[[], int]
+) -> None:
+    await _storm(SHORT, database, tmp_path, held_port)
 
 
 @pytest.mark.slow
 @pytest.mark.own_database
-async def test_a_storm_leaves_the_books_in_order(database: dict[str, Any], tmp_path: Path) -> None:
-    await _storm(FULL, database, tmp_path)
+async def test_a_storm_leaves_the_books_in_order(
+    database: dict[str, Any], tmp_path: Path, held_port: Callable[[], int]
+) -> None:
+    await _storm(FULL, database, tmp_path, held_port)
 
 
-async def _storm(plan: Plan, database: dict[str, Any], directory: Path) -> None:
+async def _storm(plan: Plan, database: dict[str, Any], directory: Path, held_port: Callable[[], int]) -> None:
     seed = int(os.environ.get("STORM_SEED") or secrets.randbelow(1_000_000))
-    async with storm(replace(plan, seed=seed), database, directory) as raging:
+    plan = replace(plan, seed=seed)
+    async with storm(plan, database, directory, simulator_port=held_port(), callback_port=held_port()) as raging:
         facts = await raging.rage()
     kind = "PostgreSQL" if "database_url" in database else "SQLite"
     print(f"\n{figures(kind, raging.plan, facts, raging.figures)}")  # noqa: T201

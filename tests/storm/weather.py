@@ -7,7 +7,6 @@ between two questions, and in a short storm over the leases, too. In all else bo
 
 import json
 import random
-import socket
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -227,9 +226,10 @@ class Storm:
 
 
 @asynccontextmanager
-async def storm(plan: Plan, database: Mapping[str, Any], directory: Path) -> AsyncIterator[Storm]:
+async def storm(
+    plan: Plan, database: Mapping[str, Any], directory: Path, *, simulator_port: int, callback_port: int
+) -> AsyncIterator[Storm]:
     """Everything that is needed for a storm on the database that these settings name."""
-    simulator_port, callback_port = free_port(), free_port()
     values = {
         **database,
         "simulator_url": f"http://127.0.0.1:{simulator_port}",
@@ -284,12 +284,6 @@ async def _organization(core: Core, slug: str, number: int) -> str:
             actor="operator:storm",
         )
     return made.organization_id
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def listening(port: int) -> None:

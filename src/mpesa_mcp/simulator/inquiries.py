@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Mapping
 
-import anyio
-
 from mpesa_mcp.simulator import requests, wire
 from mpesa_mcp.simulator.accounts import Kind
 from mpesa_mcp.simulator.payments import Payment, State
 from mpesa_mcp.simulator.requests import Fields
+from mpesa_mcp.simulator.schedule import pause
 from mpesa_mcp.simulator.simulation import Simulation
 from mpesa_mcp.simulator.wire import Answer, Json, item
 
@@ -67,7 +66,7 @@ def _inquire(simulation: Simulation, asked: Fields, find: Finding, reference: Js
     )
 
     async def deliver() -> None:
-        await anyio.sleep(simulation.delay_seconds)
+        await pause(simulation.delay_seconds)
         code, parameters = (wrong_operator, []) if wrong_operator is not None else find()
         body = wire.result(
             code=code,

@@ -5,12 +5,11 @@ The customer's payment stays `Completed` in Transaction Status, for it did compl
 
 from collections.abc import Mapping
 
-import anyio
-
 from mpesa_mcp.simulator import requests, wire
 from mpesa_mcp.simulator.accounts import Kind
 from mpesa_mcp.simulator.payments import Payment, State
 from mpesa_mcp.simulator.requests import Fields
+from mpesa_mcp.simulator.schedule import pause
 from mpesa_mcp.simulator.simulation import Simulation
 from mpesa_mcp.simulator.wire import Answer, Json
 
@@ -28,7 +27,7 @@ async def reverse(simulation: Simulation, body: Mapping[str, object]) -> Answer:
     )
 
     async def live() -> None:
-        await anyio.sleep(simulation.delay_seconds)
+        await pause(simulation.delay_seconds)
         if wrong_operator is not None:
             simulation.fail(payment, wrong_operator)
         else:

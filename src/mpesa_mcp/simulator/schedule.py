@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import anyio
+import anyio.lowlevel
 import structlog
 from anyio.abc import TaskGroup
 
@@ -46,3 +47,13 @@ class Schedule:
             log.exception("simulator.scheduled_work_failed")
         finally:
             self._scopes.discard(scope)
+
+
+async def pause(seconds: float) -> None:
+    """Waits within scheduled work; returns only if the work still counts, so that money may move next.
+
+    Work that is cancelled in the very turn of the loop in which it wakes would otherwise go on to its next wait,
+    and pay into the books of the simulator that has just been reset.
+    """
+    await anyio.sleep(seconds)
+    await anyio.lowlevel.checkpoint_if_cancelled()

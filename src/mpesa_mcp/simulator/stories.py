@@ -3,11 +3,10 @@
 from collections.abc import Awaitable
 from typing import Protocol
 
-import anyio
-
 from mpesa_mcp.simulator.accounts import Kind
 from mpesa_mcp.simulator.outcomes import Before, Decision, Outcome, Reply
 from mpesa_mcp.simulator.payments import Payment
+from mpesa_mcp.simulator.schedule import pause
 from mpesa_mcp.simulator.simulation import Simulation
 from mpesa_mcp.simulator.wire import DROPPED, FIREWALL_PAGE, Answer, spike_arrest
 
@@ -64,13 +63,15 @@ async def live(simulation: Simulation, payment: Payment, outcome: Outcome, telli
     """From acceptance to the last callback."""
     if outcome.decision in {Decision.NEVER, Decision.ASKS_A_PERSON}:
         return
-    await anyio.sleep(simulation.delay_seconds)
+    await pause(simulation.delay_seconds)
     await tell_before(simulation, payment, outcome, telling)
+    is_told_late = outcome.before not in {Before.NOTHING, Before.FORGERY}
+    await pause(simulation.delay_seconds if is_told_late else 0)
     decide(simulation, payment, outcome)
     for _ in range(outcome.copies):
         await telling.result()
     if outcome.slow_query:
-        await anyio.sleep(SLOW_QUERY_DELAYS * simulation.delay_seconds)
+        await pause(SLOW_QUERY_DELAYS * simulation.delay_seconds)
         payment.query_is_slow = False
 
 
@@ -87,8 +88,6 @@ async def tell_before(simulation: Simulation, payment: Payment, outcome: Outcome
             await telling.timeout_echo()
         case Before.TIMEOUT_ENVELOPE:
             await telling.timeout_envelope()
-    if outcome.before is not Before.FORGERY:
-        await anyio.sleep(simulation.delay_seconds)
 
 
 def decide(simulation: Simulation, payment: Payment, outcome: Outcome) -> None:

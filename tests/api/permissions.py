@@ -6,6 +6,11 @@
 PUBLIC: frozenset[str] = frozenset({"everybody"})
 # People alone, by the least role.
 PERSONS = frozenset({"user", "manager", "org_admin", "super_admin"})
+MANAGING_PERSONS = frozenset({"manager", "org_admin"})
+# Whoever has a role inside the organization; a key or an assistant's session has one, too.
+MEMBERS = frozenset({"user", "manager", "org_admin", "org_admin_key", "org_admin_on_mcp"})
+ADMINS = frozenset({"org_admin", "org_admin_key", "org_admin_on_mcp"})
+PLATFORM = frozenset({"super_admin"})
 
 ROUTES: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/auth/login"): PUBLIC,
@@ -13,4 +18,10 @@ ROUTES: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/auth/logout"): PUBLIC,
     ("POST", "/auth/password"): PERSONS,
     ("POST", "/auth/invitations/accept"): PUBLIC,
+    ("GET", "/payments"): MEMBERS,
+    ("GET", "/payments/{payment_id}"): MEMBERS,
+    ("POST", "/payments/{payment_id}/resolve"): MANAGING_PERSONS,
+    ("POST", "/payments/{payment_id}/withdraw"): MANAGING_PERSONS,
+    ("GET", "/reports/transactions"): MEMBERS,
+    ("GET", "/audit"): ADMINS | PLATFORM,
 }

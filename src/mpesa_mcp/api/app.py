@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from mpesa_mcp import __version__
-from mpesa_mcp.api import auth
+from mpesa_mcp.api import audit, auth, payments, reports
 from mpesa_mcp.api.errors import MAX_BODY_BYTES, on_error, on_fault, on_http, on_invalid
 from mpesa_mcp.api.request_ids import RequestIds
 from mpesa_mcp.errors import MpesaMcpError
@@ -17,7 +17,12 @@ from mpesa_mcp.payments.core import Core
 
 API_PATH: Final = "/api/v1"
 # In the order of the documentation.
-ROUTERS: Final[tuple[APIRouter, ...]] = (auth.router,)
+ROUTERS: Final[tuple[APIRouter, ...]] = (
+    auth.router,
+    payments.router,
+    reports.router,
+    audit.router,
+)
 
 
 def create_api(core: Core) -> FastAPI:

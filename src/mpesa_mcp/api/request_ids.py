@@ -40,5 +40,6 @@ class RequestIds:
                 MutableHeaders(scope=message)["X-Request-ID"] = came.request_id
             await send(message)
 
+        scope["circumstances"] = came  # for tools: their sessions may have begun with another request
         with under(came), structlog.contextvars.bound_contextvars(request_id=came.request_id):
             await self._app(scope, receive, named)

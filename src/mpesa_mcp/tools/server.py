@@ -18,6 +18,7 @@ from mpesa_mcp import __version__
 from mpesa_mcp.errors import MpesaMcpError
 from mpesa_mcp.identity.principal import NotAllowed, Principal
 from mpesa_mcp.tools.caller import Caller, CallerSource, calling
+from mpesa_mcp.tools.calls import circumstances_of, record_call
 from mpesa_mcp.tools.refusals import REFUSAL_SCHEMA, refusal_of, refused
 from mpesa_mcp.values import Role
 
@@ -117,23 +118,31 @@ class ToolServer(MCPServer[Any]):
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
-        offered = self._offered.get(name)
         try:
             caller = await self._callers()
-            # A tool that does not exist and one that is not open to the caller are the same answer.
-            if offered is None or not offered.is_open_to(caller.principal):
-                return refused(NotAllowed("There is no such tool for this key. List the tools to see what it may use."))
-            return await self._call_as(caller, name, arguments, context)
-        except ToolError as problem:
-            return refusal_of(problem, offered.tool if offered else None)
         except MpesaMcpError as error:
             return refused(error)
+        from mpesa_mcp.audit import under
 
-    async def _call_as(
+        with under(circumstances_of(context)):
+            result = await self._answer(caller, name, arguments, context)
+            # A name that is no tool's came from outside, and is no part of the audit.
+            await record_call(caller, name if name in self._offered else "unknown", result)
+        return result
+
+    async def _answer(
         self, caller: Caller, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None
     ) -> CallToolResult | InputRequiredResult:
+        offered = self._offered.get(name)
+        # A tool that does not exist and one that is not open to the caller are the same answer.
+        if offered is None or not offered.is_open_to(caller.principal):
+            return refused(NotAllowed("There is no such tool for this key. List the tools to see what it may use."))
         token = calling.set(caller)
         try:
             return await super().call_tool(name, arguments, context)
+        except ToolError as problem:
+            return refusal_of(problem, offered.tool)
+        except MpesaMcpError as error:
+            return refused(error)
         finally:
             calling.reset(token)

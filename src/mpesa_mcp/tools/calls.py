@@ -1,0 +1,58 @@
+"""Every call of a tool is in the audit, refused ones too: who called what, through which client, and what came of it.
+
+Written before the answer leaves. What a call changed is recorded by the transaction that changed it; when this entry
+alone cannot be written (a full disk), the answer is given all the same: a payment that was made must be told.
+"""
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from mcp.server.mcpserver import Context
+from mcp.types import CallToolResult, InputRequiredResult
+
+from mpesa_mcp.tools.caller import Caller
+
+if TYPE_CHECKING:
+    from mpesa_mcp.audit import Circumstances
+
+log = logging.getLogger(__name__)
+
+
+def circumstances_of(context: Context[Any, Any] | None) -> "Circumstances":
+    """Where a call came from. Read off its own HTTP request: a session of the older protocol outlives its first one."""
+    from mpesa_mcp.audit import Circumstances, circumstances
+
+    if context is None:
+        return circumstances()
+    asked = context.request_context
+    came = asked.request.scope.get("circumstances") if asked.request is not None else None
+    given = asked.session.client_params
+    client = f"{given.client_info.name} {given.client_info.version}" if given is not None else None
+    return replace(came or Circumstances(), client=client)
+
+
+async def record_call(caller: Caller, tool: str, result: CallToolResult | InputRequiredResult) -> None:
+    """Adds the entry of one call."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from mpesa_mcp import audit
+    from mpesa_mcp.store.engine import StoreUnavailable
+
+    core, principal = caller.core, caller.principal
+    told = (result.structured_content or {}) if isinstance(result, CallToolResult) else {}
+    refusal = told.get("error") or {}
+    try:
+        async with core.store.session(principal.organization_id) as session:
+            audit.record(
+                session,
+                core.clock,
+                actor=principal.actor,
+                action="tool.called",
+                subject=tool,
+                decision="refused" if refusal else "allowed",
+                reasons=refusal.get("code"),
+                detail={"payment_id": told["payment_id"]} if "payment_id" in told else None,
+            )
+    except (StoreUnavailable, SQLAlchemyError):
+        log.warning("call_not_recorded", extra={"tool": tool, "organization_id": principal.organization_id})

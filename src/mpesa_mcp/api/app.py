@@ -10,7 +10,7 @@ from starlette.middleware import Middleware
 
 from mpesa_mcp import __version__
 from mpesa_mcp.api import audit, auth, payments, reports
-from mpesa_mcp.api.errors import MAX_BODY_BYTES, on_error, on_fault, on_http, on_invalid
+from mpesa_mcp.api.errors import on_error, on_fault, on_http, on_invalid
 from mpesa_mcp.api.request_ids import RequestIds
 from mpesa_mcp.errors import MpesaMcpError
 from mpesa_mcp.payments.core import Core
@@ -40,7 +40,6 @@ def create_api(core: Core) -> FastAPI:
             HTTPException: on_http,
             Exception: on_fault,
         },
-        max_body_size=MAX_BODY_BYTES,
         middleware=[Middleware(RequestIds)],
     )
     api.state.core = core

@@ -89,8 +89,8 @@ def answer_of_fault() -> Response:
 async def on_http(_request: Request, error: Exception) -> Response:
     """What the router refuses: a path or a method that is not there, a body that cannot be read."""
     assert isinstance(error, HTTPException)
-    if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return answer_of(BodyTooLarge())
+    if isinstance(error.__cause__, MpesaMcpError):  # raised while FastAPI read the body
+        return answer_of(error.__cause__)
     words = {
         404: ("not_found", "There is no such path. See /api/v1/docs."),
         405: ("method_not_allowed", "This path does not take that method. See /api/v1/docs."),

@@ -9,8 +9,9 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Message
 
-from mpesa_mcp.api.errors import ErrorAnswer
+from mpesa_mcp.api.errors import MAX_BODY_BYTES, BodyTooLarge, ErrorAnswer
 from mpesa_mcp.api.permissions import Permission, permission_of
 from mpesa_mcp.errors import NotFoundError
 from mpesa_mcp.identity.principal import Actor, Principal, Unauthenticated
@@ -70,7 +71,7 @@ class PermittedRoute(APIRoute):
         async def handle(request: Request) -> Response:
             if not permission.public:
                 request.state.calling = await _permitted(request, permission)
-            return await answer(request)
+            return await answer(_bounded(request))
 
         return handle
 
@@ -87,6 +88,24 @@ async def _permitted(request: Request, permission: Permission) -> Calling:
         raise NotFoundError("organization")
     permission.check(principal)
     return Calling(core, principal, named)
+
+
+def _bounded(request: Request) -> Request:
+    """The request, whose body cannot be read past the bound. Raises BodyTooLarge."""
+    told = request.headers.get("content-length", "0")
+    if told.isascii() and told.isdigit() and int(told) > MAX_BODY_BYTES:
+        raise BodyTooLarge
+    read = 0
+
+    async def receive() -> Message:
+        nonlocal read
+        message = await request.receive()
+        read += len(message.get("body", b""))
+        if read > MAX_BODY_BYTES:
+            raise BodyTooLarge
+        return message
+
+    return Request(request.scope, receive)
 
 
 def _refusals(path: str, methods: set[str], permission: Permission) -> list[int]:

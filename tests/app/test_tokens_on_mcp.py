@@ -1,0 +1,62 @@
+"""A token of a person on `/mcp`: the tools of the role, and from then on no acts that need a person."""
+
+import httpx2
+import pytest
+from mcp.client import Client
+from mcp.client.streamable_http import streamable_http_client
+
+from mpesa_mcp.app.local import LocalPlatform
+from mpesa_mcp.identity.principal import Actor
+from mpesa_mcp.identity.users import create_user, deactivate_user
+from mpesa_mcp.values import Role, Secret
+
+from .factories import TLS
+
+pytestmark = pytest.mark.anyio
+PASSWORD = "correct horse battery"
+OPERATOR = Actor("operator:tester", None)
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_a_token_opens_the_tools_of_its_role_and_its_session_approves_nothing_any_more(
+    platform: LocalPlatform, mode: str
+) -> None:
+    core, organization_id = platform.core, platform.organization.organization_id
+    email = f"{mode}@demo.example"
+    user = await create_user(
+        core.store,
+        core.clock,
+        organization_id=organization_id,
+        email=email,
+        role=Role.MANAGER,
+        password=Secret(PASSWORD),
+        actor=OPERATOR,
+    )
+    async with httpx2.AsyncClient(verify=TLS, base_url=f"{platform.url}/api/v1") as http:
+
+        async def sign_in() -> dict[str, str]:
+            tokens = (await http.post("/auth/login", json={"email": email, "password": PASSWORD})).json()
+            return {"Authorization": f"Bearer {tokens['access_token']}"}
+
+        at_the_desk, in_the_chat = await sign_in(), await sign_in()
+        withdrawal = ("/payments/pay_none/withdraw", {"reason": "Not needed."})
+        assert (await http.post(withdrawal[0], json=withdrawal[1], headers=in_the_chat)).status_code == 404
+        async with (
+            httpx2.AsyncClient(verify=TLS, headers=in_the_chat, timeout=httpx2.Timeout(10, read=60)) as chat,
+            Client(streamable_http_client(f"{platform.url}/mcp", http_client=chat), mode=mode) as client,
+        ):
+            tools = {tool.name for tool in (await client.list_tools()).tools}
+            assert {"stk_push", "b2c_payment", "reverse"} <= tools
+            report = await client.call_tool(
+                "transaction_report", {"from_date": "2026-01-01", "to_date": "2026-12-31", "group_by": "kind"}
+            )
+            assert report.structured_content is not None
+            assert report.structured_content["environment"] == "simulator"
+            refused = await http.post(withdrawal[0], json=withdrawal[1], headers=in_the_chat)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (403, "person_needed")
+            assert (await http.get("/payments", headers=in_the_chat)).status_code == 200
+            assert (await http.post(withdrawal[0], json=withdrawal[1], headers=at_the_desk)).status_code == 404
+            await deactivate_user(
+                core.store, core.clock, organization_id=organization_id, user_id=user.user_id, actor=OPERATOR
+            )
+            assert (await chat.post(f"{platform.url}/mcp", json={})).status_code == 401

@@ -62,8 +62,11 @@ async def list_payments(
             last = await session.get(Payment, page.cursor)
             if last is None or last.environment != principal.environment:
                 raise InputError("cursor must be the next_cursor of an earlier page.", field="cursor")
-            older = (col(Payment.created_at) == last.created_at) & (col(Payment.id) < last.id)
-            statement = statement.where(or_(col(Payment.created_at) < last.created_at, older))
+            # Two conditions: the first is a range of the index, the second takes out what was seen at that moment.
+            statement = statement.where(
+                col(Payment.created_at) <= last.created_at,
+                or_(col(Payment.created_at) < last.created_at, col(Payment.id) < last.id),
+            )
         rows = await session.all(statement.limit(page.limit + 1))
     shown = [payment_record(row) for row in rows[: page.limit]]
     return PaymentPage(shown, shown[-1].payment_id if len(rows) > page.limit else None)

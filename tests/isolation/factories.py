@@ -41,6 +41,7 @@ from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
 from mpesa_mcp.values import Environment, FrozenClock, Kes, Msisdn, Role, ShortcodeType, new_id, sha256_hex
 
 from .people import store_people
+from .terms import store_terms
 
 ACTOR = "operator:tester"
 
@@ -299,6 +300,7 @@ async def _store_rows(core: Core, organization_id: str) -> dict[str, str]:
         )
         audit.record(session, core.clock, actor=ACTOR, action="payment.opened", subject=succeeded.id)
     people = await store_people(core, organization_id, ACTOR)
+    await store_terms(core, organization_id, plan=THEIR_REFERENCE.lower())
     return (
         people
         | {f"a payment that is {status}": payment.id for status, payment in payments.items()}

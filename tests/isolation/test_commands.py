@@ -36,6 +36,7 @@ NAMES_NOTHING = {
     "reconcile": {"from_date", "to_date", "statement"},
     "audit list": {"actor", "action", "from_date", "to_date"},
     "audit export": {"from_date", "to_date"},
+    "subscription set": {"plan"},
 }
 
 
@@ -96,6 +97,9 @@ PROBES: dict[str, list[Probe]] = {
     ],
     "audit verify": [],
     "audit export": [],
+    "subscription show": [],
+    "subscription set": [],
+    "limit set": [],
     "reconcile": [Probe("shortcode", ("a shortcode",), plainly(*DAYS, "--shortcode", "VALUE"))],
 }
 # What an operator may list of an organization without naming anything in it.
@@ -108,6 +112,7 @@ LISTS = (
     ("audit", "list"),
     ("audit", "verify"),
     ("audit", "export"),
+    ("subscription", "show"),
     ("reconcile", *DAYS),
 )
 

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 from mpesa_mcp.api.permissions import allow, allow_everybody
 from mpesa_mcp.api.routes import Call, PermittedRoute, TheCore
 from mpesa_mcp.api.shapes import Answer, Body, Email, GivenSecret, Moment
+from mpesa_mcp.billing.terms import seats_of
 from mpesa_mcp.identity.invitations import accept_invitation
 from mpesa_mcp.identity.sessions import Sessions, SignedIn
 from mpesa_mcp.payments.core import Core
@@ -114,5 +115,6 @@ async def change_password(call: Call, body: PasswordChange) -> None:
 async def accept(core: TheCore, body: Acceptance) -> Person:
     """Choose a password and become the user an invitation is for. The token is good once, for three days."""
     password = Secret(body.password.get_secret_value())
-    made = await accept_invitation(core.store, core.clock, body.token.get_secret_value(), password)
+    token = body.token.get_secret_value()
+    made = await accept_invitation(core.store, core.clock, token, password, seats=seats_of)
     return Person.model_validate(made)

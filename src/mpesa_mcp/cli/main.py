@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from mpesa_mcp import __version__
-from mpesa_mcp.cli import audit, credentials, database, demo, doctor, keys, organizations, payments, reconcile, serving
+from mpesa_mcp.cli import (
+    audit,
+    billing,
+    credentials,
+    database,
+    demo,
+    doctor,
+    keys,
+    organizations,
+    payments,
+    reconcile,
+    serving,
+)
 
 
 def _print_version(wanted: bool) -> None:
@@ -36,6 +48,9 @@ app.add_typer(credentials.commands, name="credentials")
 app.add_typer(payments.commands, name="payment")
 app.command("reconcile")(reconcile.reconcile)
 app.add_typer(audit.commands, name="audit")
+app.add_typer(billing.plans, name="plan")
+app.add_typer(billing.subscriptions, name="subscription")
+app.add_typer(billing.limits, name="limit")
 app.add_typer(database.commands, name="db")
 app.add_typer(doctor.commands)
 

@@ -13,6 +13,7 @@ from mpesa_mcp.errors import ConflictError, DeniedError, NotFoundError
 from mpesa_mcp.identity.models import PLATFORM, Invitation, Organization, OrganizationStatus, User
 from mpesa_mcp.identity.passwords import check_password, hash_password
 from mpesa_mcp.identity.principal import Actor, NotAllowed
+from mpesa_mcp.identity.seats import SeatLimit, require_seat_to_invite, unlimited
 from mpesa_mcp.identity.users import EmailTaken, UserRecord, add_user, check_role, checked_email
 from mpesa_mcp.store.crossings import find_invitation
 from mpesa_mcp.store.engine import Store
@@ -65,12 +66,19 @@ class NewInvitation:
 
 
 async def invite(
-    store: Store, clock: Clock, *, organization_id: str, email: str, role: Role, actor: Actor
+    store: Store,
+    clock: Clock,
+    *,
+    organization_id: str,
+    email: str,
+    role: Role,
+    actor: Actor,
+    seats: SeatLimit = unlimited,
 ) -> NewInvitation:
     """Invites a person. Whether the address is in use elsewhere is not told; accepting would then fail.
 
     A super_admin may invite an organization's first org_admin and nobody else. Raises InputError, NotAllowed,
-    NotFoundError, HasAnAdmin.
+    NotFoundError, HasAnAdmin, NoSeatLeft.
     """
     email = checked_email(email)
     check_role(role, organization_id)
@@ -95,6 +103,7 @@ async def invite(
                 raise NotFoundError("organization")
         if by_platform and await session.first(select(User.id).where(User.role == Role.ORG_ADMIN)) is not None:
             raise HasAnAdmin
+        await require_seat_to_invite(session, seats, email=email, now=now)
         # A new one replaces what was sent to this address before.
         await session.change(_open_to(email).values(revoked_at=now))
         session.add(row)
@@ -109,8 +118,10 @@ async def list_invitations(store: Store, organization_id: str) -> Sequence[Invit
         return [_record(row) for row in await session.all(select(Invitation).order_by(col(Invitation.id)))]
 
 
-async def accept_invitation(store: Store, clock: Clock, token: str, password: Secret) -> UserRecord:
-    """Makes the user the invitation is for. Raises InputError for the password, InvitationNotGood."""
+async def accept_invitation(
+    store: Store, clock: Clock, token: str, password: Secret, *, seats: SeatLimit = unlimited
+) -> UserRecord:
+    """Makes the user the invitation is for. Raises InputError for the password, InvitationNotGood, NoSeatLeft."""
     found = await find_invitation(store, sha256_hex(token))
     if found is None:
         raise InvitationNotGood
@@ -123,13 +134,21 @@ async def accept_invitation(store: Store, clock: Clock, token: str, password: Se
     password_hash = await hash_password(password)
     try:
         async with store.session(organization_id) as session:
+            # In the order in which `invite` takes them.
+            await session.lock(Organization, organization_id)
             row = await session.lock(Invitation, invitation_id)
             if row is None or not _is_good(row, clock.now()):
                 raise InvitationNotGood
             row.accepted_at = clock.now()
             actor = f"invitation:{row.id}"
             return await add_user(
-                session, clock, email=row.email, role=Role(row.role), password_hash=password_hash, actor=actor
+                session,
+                clock,
+                email=row.email,
+                role=Role(row.role),
+                password_hash=password_hash,
+                actor=actor,
+                seats=seats,
             )
     except EmailTaken as taken:
         raise InvitationNotGood from taken

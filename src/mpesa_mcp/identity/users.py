@@ -16,9 +16,10 @@ from sqlmodel import col, select
 
 from mpesa_mcp import audit
 from mpesa_mcp.errors import Advice, ConflictError, InputError, NotFoundError
-from mpesa_mcp.identity.models import PLATFORM, LoginSession, Organization, User
+from mpesa_mcp.identity.models import PLATFORM, LoginSession, User
 from mpesa_mcp.identity.passwords import check_password, hash_password
 from mpesa_mcp.identity.principal import Actor, NotAllowed
+from mpesa_mcp.identity.seats import SeatLimit, require_seat, unlimited
 from mpesa_mcp.store.engine import Store
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Clock, Role, Secret, new_id
@@ -84,9 +85,17 @@ def check_role(role: Role, organization_id: str) -> None:
 
 
 async def create_user(
-    store: Store, clock: Clock, *, organization_id: str, email: str, role: Role, password: Secret, actor: Actor
+    store: Store,
+    clock: Clock,
+    *,
+    organization_id: str,
+    email: str,
+    role: Role,
+    password: Secret,
+    actor: Actor,
+    seats: SeatLimit = unlimited,
 ) -> UserRecord:
-    """Makes a user who can sign in. Raises InputError, NotAllowed, NotFoundError, EmailTaken."""
+    """Makes a user who can sign in. Raises InputError, NotAllowed, NotFoundError, EmailTaken, NoSeatLeft."""
     email = checked_email(email)
     check_role(role, organization_id)
     if not actor.may_grant(role):
@@ -94,15 +103,23 @@ async def create_user(
     check_password(password, email=email)
     password_hash = await hash_password(password)
     async with store.session(organization_id) as session:
-        return await add_user(session, clock, email=email, role=role, password_hash=password_hash, actor=actor.name)
+        return await add_user(
+            session, clock, email=email, role=role, password_hash=password_hash, actor=actor.name, seats=seats
+        )
 
 
 async def add_user(
-    session: OrganizationSession, clock: Clock, *, email: str, role: Role, password_hash: str, actor: str
+    session: OrganizationSession,
+    clock: Clock,
+    *,
+    email: str,
+    role: Role,
+    password_hash: str,
+    actor: str,
+    seats: SeatLimit = unlimited,
 ) -> UserRecord:
-    """Adds the row in the caller's transaction. Raises NotFoundError, EmailTaken."""
-    if session.organization_id != PLATFORM and await session.get(Organization, session.organization_id) is None:
-        raise NotFoundError("organization")
+    """Adds the row in the caller's transaction. Raises NotFoundError, EmailTaken, NoSeatLeft."""
+    await require_seat(session, seats)
     row = User(
         organization_id=session.organization_id,
         id=new_id("usr"),

@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
 from mpesa_mcp import audit
+from mpesa_mcp.billing.terms import agreement_of
 from mpesa_mcp.credentials.shortcodes import ShortcodeNeed, choose_shortcode, require_shortcode
 from mpesa_mcp.errors import ConflictError, InternalFault, NotFoundError
 from mpesa_mcp.identity.principal import NotAllowed, Principal
@@ -76,7 +77,8 @@ class _Raced(Exception):
 async def open_payment(core: Core, principal: Principal, request: PaymentRequest) -> OpenedPayment:
     """Stores the payment, to be sent by dispatch; or finds it, for a request that was made before.
 
-    Raises NotAllowed, IdempotencyConflict, ReversalExists, NotFoundError, ShortcodeUnavailable, CallbacksUnreachable.
+    Raises NotAllowed, NotSubscribed, IdempotencyConflict, ReversalExists, NotFoundError, ShortcodeUnavailable,
+    CallbacksUnreachable.
     """
     if not principal.may_use(request.tool, request.least_role):
         raise NotAllowed
@@ -111,6 +113,7 @@ async def _open(
         if claim is not None and (stored := await _same_push(session, claim, now)) is not None:
             return OpenedPayment(payment_record(stored), replayed=True)
 
+    (await agreement_of(session)).require(request.tool, now)
     payment = await _draft(core, session, principal, request, received, now)
     session.add(payment)
     session.wake(DueTable.PAYMENTS)

@@ -33,8 +33,10 @@ CHANGES_ROWS = LOSES_ROWS | {
     "organizations",
     "payments",
     "platform_keys",
+    "rate_limits",
     "refresh_tokens",
     "stk_claims",
+    "subscriptions",
     "users",
 }
 _VERSION_TABLE = "alembic_version"

@@ -42,11 +42,14 @@ POINTS = (
     "tokens._take_lease:commit",
 )
 
-# No payment is under way there: an installation is being set up, keys are looked after, or what is committed is sealed.
+# No payment is under way there: an installation is being set up, keys are looked after, what is committed is sealed, or
+# a call of a tool is told that has been carried out.
 ELSEWHERE = (
     "api_keys._write_use:commit",
     "api_keys.create_key:commit",
     "api_keys.revoke_key:commit",
+    "authentication.principal_on_mcp:commit",
+    "calls.record_call:commit",
     "check.check_shortcode:fetch_token",
     "invitations.accept_invitation:commit",
     "invitations.invite:commit",

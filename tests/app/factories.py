@@ -1,9 +1,8 @@
-"""Clients, phones, keys and processes for the tests of this folder."""
+"""Phones, keys and processes for the tests of this folder."""
 
 import json
 import os
 import signal
-import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -15,19 +14,13 @@ from typing import Any
 import anyio
 import anyio.abc
 import httpx2
-from mcp.client import Client
-from mcp.client.streamable_http import streamable_http_client
-from mcp.types import CallToolResult
 
 from mpesa_mcp.app.local import LocalPlatform
 from mpesa_mcp.identity.api_keys import NewKey, create_key
 from mpesa_mcp.identity.tool_names import TOOL_NAMES
 from mpesa_mcp.values import Environment, FrozenClock, Role
+from tests.clients import TLS
 
-# Made once: making it is slower than a whole call.
-TLS = ssl.create_default_context()
-# Both generations of the protocol: how a client opens, and the version it then speaks.
-GENERATIONS = (("auto", "2026-07-28"), ("legacy", "2025-11-25"))
 PROGRAM = (sys.executable, "-c", "from mpesa_mcp.cli import main; main()")
 SECRETS = {
     "consumer_key": "consumer-key-of-the-app",
@@ -41,34 +34,6 @@ SECRETS = {
 def phone(last_two: str, *, group: int = 0) -> str:
     """A number whose last two digits choose what happens to its payments."""
     return f"2547000{group:03d}{last_two}"
-
-
-@asynccontextmanager
-async def connected(url: str, key: str, *, mode: Any = "auto") -> AsyncIterator[Client]:
-    """An MCP client of the server at `url`."""
-    timeout = httpx2.Timeout(10, read=60)
-    async with (
-        httpx2.AsyncClient(verify=TLS, headers={"Authorization": f"Bearer {key}"}, timeout=timeout) as http,
-        Client(streamable_http_client(f"{url}/mcp", http_client=http), mode=mode) as client,
-    ):
-        yield client
-
-
-async def call(client: Client, tool: str, /, **arguments: Any) -> dict[str, Any]:
-    """The structured result of a call that must not be an error."""
-    result = await client.call_tool(tool, arguments)
-    assert not result.is_error, result
-    structure: dict[str, Any] | None = result.structured_content
-    assert structure is not None
-    return structure
-
-
-def refusal(result: CallToolResult) -> dict[str, Any]:
-    """The machine-readable half of an error result."""
-    assert result.is_error, result
-    assert result.structured_content is not None
-    error: dict[str, Any] = result.structured_content["error"]
-    return error
 
 
 async def movements(simulator_url: str) -> list[dict[str, Any]]:

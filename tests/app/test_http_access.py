@@ -13,8 +13,9 @@ from mpesa_mcp.app.web import create_web
 from mpesa_mcp.identity.api_keys import revoke_key
 from mpesa_mcp.identity.organizations import create_organization
 from mpesa_mcp.values import Role, eat_today
+from tests.clients import GENERATIONS, TLS, call, connected, refusal
 
-from .factories import GENERATIONS, TLS, call, connected, key_for, phone, refusal
+from .factories import key_for, phone
 
 pytestmark = pytest.mark.anyio
 

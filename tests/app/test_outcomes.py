@@ -13,8 +13,9 @@ from mcp.client import Client
 
 from mpesa_mcp.app.local import LocalPlatform, local_platform
 from mpesa_mcp.values import SystemClock, eat_today
+from tests.clients import TLS, call, connected
 
-from .factories import TLS, call, connected, movements, phone
+from .factories import movements, phone
 
 pytestmark = pytest.mark.anyio
 

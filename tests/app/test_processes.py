@@ -10,7 +10,9 @@ import anyio
 import httpx2
 import pytest
 
-from .factories import PROGRAM, TLS, answers, call, connected, phone, started, variables
+from tests.clients import TLS, call, connected
+
+from .factories import PROGRAM, answers, phone, started, variables
 
 pytestmark = pytest.mark.anyio
 

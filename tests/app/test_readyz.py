@@ -7,8 +7,7 @@ from mpesa_mcp.app.local import LocalPlatform
 from mpesa_mcp.daraja.circuits import Circuits, Turn
 from mpesa_mcp.daraja.trouble import Reason, Trouble
 from mpesa_mcp.values import Environment
-
-from .factories import TLS
+from tests.clients import TLS
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,9 @@ import anyio
 import pytest
 from sqlalchemy import make_url
 
-from .factories import answers, call, connected, movements, phone, prepared, started
+from tests.clients import call, connected
+
+from .factories import answers, movements, phone, prepared, started
 
 pytestmark = pytest.mark.anyio
 

@@ -12,17 +12,9 @@ from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters
 
 from mpesa_mcp.app.local import LocalPlatform
+from tests.clients import GENERATIONS, call, connected, refusal
 
-from .factories import (
-    GENERATIONS,
-    PROGRAM,
-    call,
-    connected,
-    movements,
-    phone,
-    refusal,
-    variables,
-)
+from .factories import PROGRAM, movements, phone, variables
 
 pytestmark = pytest.mark.anyio
 

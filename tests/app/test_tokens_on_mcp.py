@@ -9,8 +9,7 @@ from mpesa_mcp.app.local import LocalPlatform
 from mpesa_mcp.identity.principal import Actor
 from mpesa_mcp.identity.users import create_user, deactivate_user
 from mpesa_mcp.values import Role, Secret
-
-from .factories import TLS
+from tests.clients import TLS
 
 pytestmark = pytest.mark.anyio
 PASSWORD = "correct horse battery"

@@ -2,18 +2,17 @@
 
 from typing import Any
 
-from mpesa_mcp.app.local import SANDBOX_SECRETS, SANDBOX_SHORTCODE
 from mpesa_mcp.billing.plans import PlanRecord, create_plan
 from mpesa_mcp.billing.states import SubscriptionStatus
 from mpesa_mcp.billing.subscriptions import SubscriptionChange, set_subscription
 from mpesa_mcp.billing.terms import Terms
-from mpesa_mcp.credentials.shortcodes import set_shortcode
 from mpesa_mcp.identity.organizations import create_organization
 from mpesa_mcp.identity.principal import Actor, Principal
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.requests import B2cRequest, StkPushRequest
 from mpesa_mcp.store.engine import Store
-from mpesa_mcp.values import Clock, Environment, Kes, Msisdn, Role, ShortcodeType
+from mpesa_mcp.values import Clock, Environment, Kes, Msisdn, Role
+from tests.shortcodes import give_shortcode
 
 OPERATOR = Actor("operator:tester", None)
 PHONE = Msisdn("254700000001")
@@ -27,19 +26,7 @@ async def an_organization(store: Store, clock: Clock, slug: str = "acme") -> str
 async def a_payer(core: Core, slug: str = "acme", *, key: str = "key:tester") -> Principal:
     """The manager of a new organization with a shortcode at the simulator."""
     organization_id = await an_organization(core.store, core.clock, slug)
-    await set_shortcode(
-        core.store,
-        core.keyring,
-        core.clock,
-        core.settings,
-        organization_id=organization_id,
-        environment=Environment.SIMULATOR,
-        shortcode=SANDBOX_SHORTCODE,
-        type=ShortcodeType.PAYBILL,
-        secrets=SANDBOX_SECRETS,
-        till=None,
-        actor=OPERATOR.name,
-    )
+    await give_shortcode(core, organization_id)
     return Principal(organization_id, key, Role.MANAGER, Environment.SIMULATOR, None, "tester")
 
 

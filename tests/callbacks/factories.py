@@ -12,8 +12,6 @@ from sqlmodel import col, select
 
 from mpesa_mcp.callbacks.inbox import apply_callback, claim_stored
 from mpesa_mcp.callbacks.models import Callback, CallbackStatus, Channel
-from mpesa_mcp.credentials.shortcodes import set_shortcode
-from mpesa_mcp.credentials.vault import SecretField
 from mpesa_mcp.daraja.conclusions import Accepted, Conclusion, NotSent, Operation, Unknown
 from mpesa_mcp.daraja.redaction import redact
 from mpesa_mcp.identity.organizations import create_organization
@@ -29,17 +27,11 @@ from mpesa_mcp.payments.requests import B2cRequest, PaymentRequest, ReversalRequ
 from mpesa_mcp.payments.schedule import SEND_LEASE
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind
 from mpesa_mcp.store.crossings import Claim
-from mpesa_mcp.values import Environment, Kes, Msisdn, Role, Secret, ShortcodeType, new_id
+from mpesa_mcp.values import Environment, Kes, Msisdn, Role, new_id
+from tests.shortcodes import give_shortcode
 
 PHONE = "254700000001"
 OTHER_PHONE = "254700000002"
-SECRETS = {
-    SecretField.CONSUMER_KEY: Secret("consumer-key-of-the-app"),
-    SecretField.CONSUMER_SECRET: Secret("consumer-secret-of-the-app"),
-    SecretField.PASSKEY: Secret("passkey-of-the-shortcode"),
-    SecretField.INITIATOR_NAME: Secret("testapi"),
-    SecretField.INITIATOR_PASSWORD: Secret("Safaricom999!*!"),
-}
 UNCLEAR = Unknown("timeout", "It is not known.")
 NOT_SENT = NotSent("429", "Too fast.", None)
 _OPERATIONS = {
@@ -66,19 +58,7 @@ def accepted(number: int = 1) -> Accepted:
 
 async def make_merchant(core: Core, slug: str = "acme") -> Principal:
     made = await create_organization(core.store, core.clock, name=slug.title(), slug=slug, actor="operator:tester")
-    await set_shortcode(
-        core.store,
-        core.keyring,
-        core.clock,
-        core.settings,
-        organization_id=made.organization_id,
-        environment=Environment.SIMULATOR,
-        shortcode="174379",
-        type=ShortcodeType.PAYBILL,
-        secrets=SECRETS,
-        till=None,
-        actor="operator:tester",
-    )
+    await give_shortcode(core, made.organization_id)
     return Principal(made.organization_id, "key:tester", Role.MANAGER, Environment.SIMULATOR, None, "tester")
 
 

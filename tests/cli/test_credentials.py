@@ -191,5 +191,36 @@ def test_a_check_tells_good_keys_from_wrong_ones_and_what_is_missing(acme: Termi
     assert outcome.stderr == "1 of 2 shortcodes did not pass.\n"
 
 
+def test_keys_may_be_checked_before_they_are_set_and_a_hint_says_when_they_were_not(
+    acme: Terminal, daraja: str
+) -> None:
+    words = ("credentials", "set", *place("simulator"), "--type", "paybill", "--file", "-")
+    good, wrong = json.dumps(KEYS), json.dumps({**KEYS, "consumer_secret": "wrong"})
+    unchecked = acme.run(*words, typed=good)
+    assert "mpesa-mcp credentials check --org acme" in unchecked.stderr
+    checked = acme.run(*words, "--check", typed=good, SIMULATOR_URL=daraja)
+    assert (checked.exit_code, checked.stderr) == (0, "")
+    refused = acme.run(*words, "--check", typed=wrong, SIMULATOR_URL=daraja)
+    assert refused.exit_code == 1
+    assert "Nothing was changed" in refused.stderr
+    [still] = acme.ask("credentials", "check", "--org", "acme", SIMULATOR_URL=daraja)
+    assert still["ok"]
+
+
+def test_payments_use_the_shortcode_that_is_the_default(acme: Terminal) -> None:
+    for number in ("174379", "600000"):
+        acme.set_credentials("simulator", number, SECRETS)
+    words = ("credentials", "default", "--org", "acme", "--environment", "simulator")
+    chosen = acme.ask(*words, "--shortcode", "600000", "--for", "stk_push, b2c")
+    assert [(each["shortcode"], each["default_for"]) for each in chosen] == [
+        ("174379", []),
+        ("600000", ["b2c", "stk_push"]),
+    ]
+    assert [each["default_for"] for each in acme.ask(*words, "--none", "--for", "b2c")] == [[], ["stk_push"]]
+    assert acme.ask("credentials", "show", "--org", "acme")[1]["default_for"] == ["stk_push"]
+    for mistake in (("--for", "b2c"), ("--for", "b2c", "--none", "--shortcode", "1"), ("--for", "all", "--none")):
+        assert acme.run(*words, *mistake).exit_code == 2
+
+
 def test_there_is_nothing_to_check_without_credentials(acme: Terminal) -> None:
     assert acme.run("credentials", "check", "--org", "acme").exit_code == 1

@@ -1,4 +1,4 @@
-"""The processes that die, and those that come after them: `python -m crash.child DELAY_MS`, in `tests`.
+"""The processes that die, and those that come after them: `python -m tests.crash.child DELAY_MS`.
 
 A warm template that has imported everything forks a simulator once, and for each job, a line of JSON on stdin, one
 process after the other: all but the last are to be killed, the last one recovers and reports. All of them listen on one

@@ -19,9 +19,9 @@ Crash = Callable[[Case], Mapping[str, Any]]
 
 @pytest.fixture(scope="session")
 def template() -> Iterator[subprocess.Popen[str]]:
-    program = [sys.executable, "-m", f"{_HERE.name}.child", str(_SIMULATOR_DELAY_MS)]
+    program = [sys.executable, "-m", f"{_HERE.parent.name}.{_HERE.name}.child", str(_SIMULATOR_DELAY_MS)]
     with subprocess.Popen(
-        program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=_HERE.parent, text=True
+        program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=_HERE.parents[1], text=True
     ) as process:
         yield process
 

@@ -15,11 +15,9 @@ from starlette.types import Scope as Scope_
 
 from mpesa_mcp.app.core import open_core
 from mpesa_mcp.app.http import port_of, serving
-from mpesa_mcp.app.local import SANDBOX_SECRETS, SANDBOX_SHORTCODE
 from mpesa_mcp.app.worker import working
 from mpesa_mcp.callbacks.models import UNAPPLIED, Callback
 from mpesa_mcp.callbacks.sidecar import create_sidecar
-from mpesa_mcp.credentials.shortcodes import set_shortcode
 from mpesa_mcp.errors import MpesaMcpError
 from mpesa_mcp.identity.organizations import create_organization
 from mpesa_mcp.identity.principal import Principal
@@ -31,7 +29,8 @@ from mpesa_mcp.payments.requests import PaymentRequest
 from mpesa_mcp.payments.states import PaymentStatus
 from mpesa_mcp.settings import Settings
 from mpesa_mcp.store.crossings import DueTable, list_organizations
-from mpesa_mcp.values import Environment, Role, ShortcodeType
+from mpesa_mcp.values import Environment, Role
+from tests.shortcodes import give_shortcode
 
 # Longer than a callback is on its way, so that nobody is asked about what is just being told.
 QUIET_SECONDS = 0.06
@@ -180,17 +179,5 @@ async def _principal(core: Core) -> Principal:
 
 async def _make_organization(core: Core) -> str:
     made = await create_organization(core.store, core.clock, name="Acme", slug="acme", actor="operator:tester")
-    await set_shortcode(
-        core.store,
-        core.keyring,
-        core.clock,
-        core.settings,
-        organization_id=made.organization_id,
-        environment=Environment.SIMULATOR,
-        shortcode=SANDBOX_SHORTCODE,
-        type=ShortcodeType.PAYBILL,
-        secrets=SANDBOX_SECRETS,
-        till=None,
-        actor="operator:tester",
-    )
+    await give_shortcode(core, made.organization_id)
     return made.organization_id

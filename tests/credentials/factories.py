@@ -1,16 +1,17 @@
 """Shortcodes for the tests of this folder."""
 
 from collections.abc import Mapping
+from typing import Any
 
-from mpesa_mcp.credentials.shortcodes import ShortcodeRecord, set_shortcode
+import tests.shortcodes
+from mpesa_mcp.credentials.shortcodes import ShortcodeRecord
 from mpesa_mcp.credentials.vault import SecretField
 from mpesa_mcp.identity.organizations import create_organization
 from mpesa_mcp.settings import Settings
 from mpesa_mcp.store.engine import Store
 from mpesa_mcp.store.keyring import Keyring
-from mpesa_mcp.values import Clock, Environment, Secret, ShortcodeType
-
-OPERATOR = "operator:tester"
+from mpesa_mcp.values import Clock, Environment, Secret
+from tests.shortcodes import OPERATOR
 
 KEYS = {
     SecretField.CONSUMER_KEY: "consumer-key-of-the-app",
@@ -25,7 +26,7 @@ def sealed(values: Mapping[SecretField, str]) -> dict[SecretField, Secret]:
 
 
 async def make_organization(store: Store, clock: Clock, slug: str = "acme") -> str:
-    return (await create_organization(store, clock, name=slug.title(), slug=slug, actor=OPERATOR)).organization_id
+    return (await create_organization(store, clock, name=slug.title(), slug=slug, actor=OPERATOR.name)).organization_id
 
 
 async def make_shortcode(
@@ -36,21 +37,11 @@ async def make_shortcode(
     organization_id: str,
     *,
     environment: Environment = Environment.SANDBOX,
-    shortcode: str = "174379",
-    type: ShortcodeType = ShortcodeType.PAYBILL,  # noqa: A002 - the contract's word
-    till: str | None = None,
     secrets: Mapping[SecretField, str] | None = None,
+    **more: Any,
 ) -> ShortcodeRecord:
-    return await set_shortcode(
-        store,
-        keyring,
-        clock,
-        settings,
-        organization_id=organization_id,
-        environment=environment,
-        shortcode=shortcode,
-        type=type,
-        till=till,
-        secrets=sealed({**KEYS, **PASSKEY, **INITIATOR} if secrets is None else secrets),
-        actor=OPERATOR,
+    """One at the sandbox, with every secret unless told otherwise."""
+    given = sealed({**KEYS, **PASSKEY, **INITIATOR} if secrets is None else secrets)
+    return await tests.shortcodes.make_shortcode(
+        store, keyring, clock, settings, organization_id, environment=environment, secrets=given, **more
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mpesa_mcp.credentials.given import check_given, read_document
+from mpesa_mcp.credentials.given import GivenShortcode, check_given, read_document
 from mpesa_mcp.credentials.vault import SecretField
 from mpesa_mcp.errors import InputError
 from mpesa_mcp.settings import Deployment, Settings
@@ -23,13 +23,10 @@ def check(
     till: str | None = None,
     secrets: dict[SecretField, str] | None = None,
 ) -> tuple[str, ...]:
+    given = sealed(KEYS if secrets is None else secrets)
     return check_given(
         settings,
-        environment=environment,
-        shortcode=shortcode,
-        type=kind,
-        till=till,
-        secrets=sealed(KEYS if secrets is None else secrets),
+        GivenShortcode(environment=environment, shortcode=shortcode, type=kind, till=till, secrets=given),
     )
 
 

@@ -1,6 +1,7 @@
 """Shortcodes: sealed at rest, replaced as a whole, opened for one organization only."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import delete, update
@@ -10,6 +11,9 @@ from mpesa_mcp.audit import AuditEntry
 from mpesa_mcp.credentials.models import DataKey, Shortcode, ShortcodeSecret
 from mpesa_mcp.credentials.shortcodes import (
     ShortcodeUnavailable,
+    ShortcodeUse,
+    choose_defaults,
+    destroy_credentials,
     list_shortcodes,
     mark_secrets,
     open_shortcode,
@@ -17,13 +21,15 @@ from mpesa_mcp.credentials.shortcodes import (
 )
 from mpesa_mcp.credentials.vault import SecretField
 from mpesa_mcp.errors import NotFoundError
+from mpesa_mcp.identity.principal import Actor, NotAllowed
 from mpesa_mcp.settings import Deployment, Settings
 from mpesa_mcp.store.engine import Store
 from mpesa_mcp.store.keyring import Keyring
-from mpesa_mcp.values import Environment, FrozenClock, ShortcodeType
+from mpesa_mcp.values import Environment, FrozenClock, Role, ShortcodeType
 from mpesa_mcp.values.sealing import SealBroken, SealingKey
+from tests.shortcodes import OPERATOR
 
-from .factories import INITIATOR, KEYS, OPERATOR, PASSKEY, make_organization, make_shortcode
+from .factories import INITIATOR, KEYS, PASSKEY, make_organization, make_shortcode
 
 pytestmark = pytest.mark.anyio
 
@@ -196,7 +202,7 @@ async def test_marks_show_the_last_four_of_long_secrets_and_nothing_of_a_passwor
         SecretField.INITIATOR_NAME: None,
         SecretField.INITIATOR_PASSWORD: None,
     }
-    assert {(mark.set_at, mark.set_by) for mark in marks.values()} == {(clock.now(), OPERATOR)}
+    assert {(mark.set_at, mark.set_by) for mark in marks.values()} == {(clock.now(), OPERATOR.name)}
 
 
 async def test_setting_and_removing_are_audited_without_secrets(
@@ -208,11 +214,12 @@ async def test_setting_and_removing_are_audited_without_secrets(
     )
     async with store.reading(acme) as session:
         [_, set_, removed] = await session.all(select(AuditEntry).order_by(col(AuditEntry.id)))
-    assert (set_.action, set_.subject, set_.actor) == ("credentials.set", made.shortcode_id, OPERATOR)
+    assert (set_.action, set_.subject, set_.actor) == ("credentials.set", made.shortcode_id, OPERATOR.name)
     assert set_.detail == {
         "environment": "sandbox",
         "shortcode": "174379",
         "secrets": ["consumer_key", "consumer_secret"],
+        "checked": False,
     }
     assert (removed.action, removed.subject) == ("credentials.removed", made.shortcode_id)
 
@@ -231,3 +238,42 @@ async def test_an_unknown_organization_gets_no_shortcode(
 ) -> None:
     with pytest.raises(NotFoundError):
         await make_shortcode(store, keyring, clock, settings, "org_nobody")
+
+
+async def test_closing_an_organization_destroys_every_secret_and_keeps_the_numbers(
+    store: Store, keyring: Keyring, clock: FrozenClock, settings: Settings, acme: str
+) -> None:
+    other = await make_organization(store, clock, "other")
+    made = await make_shortcode(store, keyring, clock, settings, acme)
+    theirs = await make_shortcode(store, keyring, clock, settings, other)
+    async with store.session(acme) as session:
+        await destroy_credentials(session, clock, actor=OPERATOR.name)
+    async with store.reading(acme) as session:
+        assert [await session.all(select(table)) for table in (ShortcodeSecret, DataKey)] == [[], []]
+        told = await session.first(select(AuditEntry).where(AuditEntry.action == "credentials.destroyed"))
+    assert told is not None
+    assert told.detail == {"shortcodes": ["sandbox 174379"]}
+    assert [record.secrets for record in await list_shortcodes(store, acme)] == [frozenset()]
+    with pytest.raises(ShortcodeUnavailable):
+        await open_shortcode(store, keyring, settings, acme, made.shortcode_id)
+    assert (await open_shortcode(store, keyring, settings, other, theirs.shortcode_id)).passkey is not None
+
+
+@pytest.mark.parametrize("role", [Role.SUPER_ADMIN, Role.MANAGER, Role.USER])
+async def test_only_who_administers_the_organization_changes_its_credentials(
+    store: Store, keyring: Keyring, clock: FrozenClock, settings: Settings, acme: str, role: Role
+) -> None:
+    await make_shortcode(store, keyring, clock, settings, acme)
+    somebody = Actor("user:somebody", role, "somebody")
+    place: dict[str, Any] = {
+        "organization_id": acme,
+        "environment": Environment.SANDBOX,
+        "shortcode": "174379",
+        "actor": somebody,
+    }
+    with pytest.raises(NotAllowed):
+        await make_shortcode(store, keyring, clock, settings, acme, actor=somebody)
+    with pytest.raises(NotAllowed):
+        await choose_defaults(store, clock, uses=frozenset({ShortcodeUse.B2C}), **place)
+    with pytest.raises(NotAllowed):
+        await remove_shortcode(store, clock, **place)

@@ -17,11 +17,11 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import SQLModel
 
 from mpesa_mcp import audit
-from mpesa_mcp.app.local import SANDBOX_SECRETS, LocalPlatform
+from mpesa_mcp.app.local import LocalPlatform
 from mpesa_mcp.audit.sealing import seal
 from mpesa_mcp.callbacks.models import Callback, CallbackStatus, Channel
 from mpesa_mcp.credentials.models import Shortcode
-from mpesa_mcp.credentials.shortcodes import set_shortcode
+from mpesa_mcp.credentials.shortcodes import ShortcodeUse, choose_defaults
 from mpesa_mcp.identity.api_keys import NewKey, create_key, revoke_key
 from mpesa_mcp.identity.organizations import OrganizationRecord, create_organization
 from mpesa_mcp.identity.principal import Principal
@@ -38,7 +38,8 @@ from mpesa_mcp.payments.models import (
 )
 from mpesa_mcp.payments.requests import StkPushRequest
 from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
-from mpesa_mcp.values import Environment, FrozenClock, Kes, Msisdn, Role, ShortcodeType, new_id, sha256_hex
+from mpesa_mcp.values import Environment, FrozenClock, Kes, Msisdn, Role, new_id, sha256_hex
+from tests.shortcodes import OPERATOR, give_shortcode
 
 from .people import store_people
 from .terms import store_terms
@@ -98,19 +99,7 @@ def _without(text: str, given: Iterable[str]) -> str:
 
 async def make_organization(core: Core, slug: str, shortcode: str = SHORTCODE) -> OrganizationRecord:
     made = await create_organization(core.store, core.clock, name=f"{slug.title()} Traders", slug=slug, actor=ACTOR)
-    await set_shortcode(
-        core.store,
-        core.keyring,
-        core.clock,
-        core.settings,
-        organization_id=made.organization_id,
-        environment=Environment.SIMULATOR,
-        shortcode=shortcode,
-        type=ShortcodeType.PAYBILL,
-        secrets=SANDBOX_SECRETS,
-        till=None,
-        actor=ACTOR,
-    )
+    await give_shortcode(core, made.organization_id, shortcode=shortcode)
     return made
 
 
@@ -173,6 +162,15 @@ async def make_theirs(core: Core) -> Theirs:
     """An organization with keys, payments in every status, a reversal, inquiries, balances, callbacks and hints."""
     made = await make_organization(core, "zebra", THEIR_SHORTCODE)
     organization_id = made.organization_id
+    await choose_defaults(
+        core.store,
+        core.clock,
+        organization_id=organization_id,
+        environment=Environment.SIMULATOR,
+        uses=frozenset(ShortcodeUse),
+        shortcode=THEIR_SHORTCODE,
+        actor=OPERATOR,
+    )
     key = await make_key(core, organization_id, "zebra assistant")
     revoked = await make_key(core, organization_id, "zebra revoked")
     await revoke_key(core.store, core.clock, organization_id=organization_id, key_id=revoked.record.key_id, actor=ACTOR)

@@ -30,6 +30,7 @@ SIMULATOR = ("--environment", "simulator")
 NAMES_NOTHING = {
     "key create": {"name", "tools"},
     "credentials set": {"file"},
+    "credentials default": {"uses"},
     "payment list": {"status"},
     "payment resolve": {"reason"},
     "payment withdraw": {"reason"},
@@ -81,6 +82,9 @@ PROBES: dict[str, list[Probe]] = {
         )
     ],
     "credentials show": [Probe("shortcode", ("a shortcode",), plainly("--shortcode", "VALUE"))],
+    "credentials default": [
+        Probe("shortcode", ("a shortcode",), plainly(*SIMULATOR, "--for", "b2c", "--shortcode", "VALUE"))
+    ],
     "credentials check": [Probe("shortcode", ("a shortcode",), plainly("--shortcode", "VALUE"))],
     "credentials remove": [Probe("shortcode", ("a shortcode",), plainly(*SIMULATOR, "--shortcode", "VALUE"))],
     "payment list": [],

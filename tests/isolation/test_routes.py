@@ -19,8 +19,8 @@ from mpesa_mcp.payments.models import Attempt
 from mpesa_mcp.payments.states import PaymentStatus
 from mpesa_mcp.store.crossings import find_organization
 from mpesa_mcp.values import sha256_hex
+from tests.clients import TLS
 
-from .clients import TLS
 from .factories import (
     CALLBACK_TOKEN,
     OWN_CALLBACK_TOKEN,

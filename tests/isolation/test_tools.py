@@ -6,9 +6,9 @@ from mpesa_mcp.app.local import LocalPlatform
 from mpesa_mcp.payments.intake import open_payment
 from mpesa_mcp.tools.catalogue import all_tools
 from mpesa_mcp.values import eat_today
+from tests.clients import GENERATIONS, call, connected
 
 from .asking import ACCEPTED, accepted, as_asker, cases, few, nothing_comes_of
-from .clients import GENERATIONS, call, connected
 from .factories import Theirs, make_key, make_organization, manager_of, marks_in, rows_of, unlike
 
 pytestmark = pytest.mark.anyio

@@ -15,8 +15,6 @@ from mpesa_mcp.app.http import listen, port_of, serving
 from mpesa_mcp.callbacks.inbox import apply_callback, claim_stored
 from mpesa_mcp.callbacks.models import Callback
 from mpesa_mcp.callbacks.sidecar import create_sidecar
-from mpesa_mcp.credentials.shortcodes import set_shortcode
-from mpesa_mcp.credentials.vault import SecretField
 from mpesa_mcp.identity.organizations import create_organization
 from mpesa_mcp.identity.principal import Principal
 from mpesa_mcp.payments.core import Core
@@ -28,19 +26,13 @@ from mpesa_mcp.payments.reconciliation import ask_about, claim_silent
 from mpesa_mcp.payments.requests import B2cRequest, ReversalRequest, StkPushRequest
 from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
 from mpesa_mcp.settings import Settings
-from mpesa_mcp.values import Clock, Environment, Kes, Msisdn, Role, Secret, ShortcodeType, new_id
+from mpesa_mcp.values import Clock, Environment, Kes, Msisdn, Role, new_id
+from tests.shortcodes import give_shortcode
 
 from .fake_daraja import FakeDaraja
 
 SHORTCODE = "174379"
 PHONE = "254700000001"
-SECRETS: Mapping[SecretField, Secret] = {
-    SecretField.CONSUMER_KEY: Secret("consumer-key-of-the-app"),
-    SecretField.CONSUMER_SECRET: Secret("consumer-secret-of-the-app"),
-    SecretField.PASSKEY: Secret("passkey-of-the-shortcode"),
-    SecretField.INITIATOR_NAME: Secret("testapi"),
-    SecretField.INITIATOR_PASSWORD: Secret("Safaricom999!*!"),
-}
 
 
 @dataclass(frozen=True)
@@ -107,31 +99,8 @@ async def make_organization(core: Core, slug: str = "acme") -> Principal:
     """An organization with a shortcode at the simulator; the manager who acts for it."""
     made = await create_organization(core.store, core.clock, name=slug.title(), slug=slug, actor="operator:tester")
     manager = a_principal(made.organization_id)
-    await give_shortcode(core, manager)
+    await give_shortcode(core, made.organization_id)
     return manager
-
-
-async def give_shortcode(
-    core: Core,
-    principal: Principal,
-    *,
-    environment: Environment = Environment.SIMULATOR,
-    shortcode: str = SHORTCODE,
-    secrets: Mapping[SecretField, Secret] | None = None,
-) -> None:
-    await set_shortcode(
-        core.store,
-        core.keyring,
-        core.clock,
-        core.settings,
-        organization_id=principal.organization_id,
-        environment=environment,
-        shortcode=shortcode,
-        type=ShortcodeType.PAYBILL,
-        secrets=SECRETS if secrets is None else secrets,
-        till=None,
-        actor="operator:tester",
-    )
 
 
 def a_principal(

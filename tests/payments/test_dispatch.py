@@ -8,6 +8,7 @@ import anyio
 import pytest
 from sqlmodel import select
 
+from mpesa_mcp.app.local import SANDBOX_SECRETS
 from mpesa_mcp.credentials.shortcodes import remove_shortcode
 from mpesa_mcp.credentials.vault import SecretField
 from mpesa_mcp.payments import attempts
@@ -20,8 +21,9 @@ from mpesa_mcp.payments.schedule import SEND_LEASE
 from mpesa_mcp.store.crossings import Claim
 from mpesa_mcp.store.engine import Store, StoreUnavailable, open_store
 from mpesa_mcp.values import Environment, FrozenClock, sha256_hex
+from tests.shortcodes import OPERATOR, give_shortcode
 
-from .factories import SECRETS, Shop, a_payout, a_push, ask_due, give_shortcode, send_due, stk_callback
+from .factories import Shop, a_payout, a_push, ask_due, send_due, stk_callback
 from .fake_daraja import Call, error
 
 pytestmark = pytest.mark.anyio
@@ -274,7 +276,7 @@ async def test_credentials_removed_after_the_request_send_nothing_and_are_tried_
         organization_id=shop.principal.organization_id,
         environment=Environment.SIMULATOR,
         shortcode="174379",
-        actor="operator:tester",
+        actor=OPERATOR,
     )
     for _ in range(5):
         await send_due(shop.core)
@@ -287,12 +289,14 @@ async def test_credentials_removed_after_the_request_send_nothing_and_are_tried_
 async def test_a_passkey_set_again_in_time_lets_the_payment_go_on(shop: Shop, clock: FrozenClock) -> None:
     payment_id = await a_payment(shop)
     await give_shortcode(
-        shop.core, shop.principal, secrets={k: v for k, v in SECRETS.items() if k is not SecretField.PASSKEY}
+        shop.core,
+        shop.principal.organization_id,
+        secrets={k: v for k, v in SANDBOX_SECRETS.items() if k is not SecretField.PASSKEY},
     )
     await send_due(shop.core)
     row = await shop.row(payment_id)
     assert (row.status, row.result_code) == ("queued", "credentials_missing")
-    await give_shortcode(shop.core, shop.principal)
+    await give_shortcode(shop.core, shop.principal.organization_id)
     clock.advance(timedelta(seconds=2))
     await send_due(shop.core)
     await shop.call_back(shop.daraja.of("stk_push")[0].body["CallBackURL"], stk_callback())

@@ -16,12 +16,12 @@ from mpesa_mcp.payments.models import Inquiry
 from mpesa_mcp.payments.reading import balances_of
 from mpesa_mcp.payments.schedule import INQUIRY_LIFE
 from mpesa_mcp.values import Environment, FrozenClock, Role
+from tests.shortcodes import give_shortcode
 
 from .factories import (
     Shop,
     a_principal,
     a_push,
-    give_shortcode,
     make_organization,
     result,
     send_due,
@@ -258,7 +258,7 @@ async def test_questions_need_the_role_the_tool_and_an_address_for_the_answer(sh
         with pytest.raises(NotAllowed):
             await ask_status(shop.core, principal, "SKE0000AA1")
     sandbox = a_principal(organization_id, environment=Environment.SANDBOX)
-    await give_shortcode(shop.core, sandbox, environment=Environment.SANDBOX)
+    await give_shortcode(shop.core, sandbox.organization_id, environment=Environment.SANDBOX)
     with pytest.raises(CallbacksUnreachable):
         await ask_balance(shop.core, sandbox, max_age=timedelta(0))
     with pytest.raises(CallbacksUnreachable):

@@ -10,6 +10,7 @@ import pytest
 from sqlmodel import col, select
 
 from mpesa_mcp import audit
+from mpesa_mcp.app.local import SANDBOX_SECRETS
 from mpesa_mcp.credentials.shortcodes import ShortcodeUnavailable, remove_shortcode
 from mpesa_mcp.credentials.vault import SecretField
 from mpesa_mcp.daraja.operations import Purpose
@@ -20,15 +21,14 @@ from mpesa_mcp.payments.intake import IdempotencyConflict, open_payment
 from mpesa_mcp.payments.models import Payment, PaymentHistory, StkClaim
 from mpesa_mcp.payments.requests import PaymentRequest
 from mpesa_mcp.values import Environment, FrozenClock, Role
+from tests.shortcodes import OPERATOR, give_shortcode
 
 from .factories import (
-    SECRETS,
     Shop,
     a_payout,
     a_principal,
     a_push,
     a_reversal,
-    give_shortcode,
     make_organization,
     send_due,
     stk_callback,
@@ -95,7 +95,7 @@ async def test_the_same_key_with_another_request_is_a_conflict_that_names_the_fi
 async def test_a_key_belongs_to_one_environment(shop: Shop) -> None:
     await opened(shop, a_push(key="k"))
     sandbox = a_principal(shop.principal.organization_id, environment=Environment.SANDBOX)
-    await give_shortcode(shop.core, sandbox, environment=Environment.SANDBOX)
+    await give_shortcode(shop.core, sandbox.organization_id, environment=Environment.SANDBOX)
     with pytest.raises(IdempotencyConflict) as conflict:
         await open_payment(shop.core, sandbox, a_push(key="k"))
     assert conflict.value.fields == ["environment"]
@@ -151,7 +151,7 @@ async def test_a_push_that_differs_is_a_new_payment(shop: Shop, other: PaymentRe
 async def test_the_same_push_in_another_environment_is_a_new_payment(shop: Shop) -> None:
     first, _ = await opened(shop, a_push())
     sandbox = a_principal(shop.principal.organization_id, environment=Environment.SANDBOX)
-    await give_shortcode(shop.core, sandbox, environment=Environment.SANDBOX)
+    await give_shortcode(shop.core, sandbox.organization_id, environment=Environment.SANDBOX)
     answer = await open_payment(shop.core, sandbox, a_push())
     assert (answer.payment.payment_id != first, answer.replayed) == (True, False)
 
@@ -199,7 +199,7 @@ async def test_without_credentials_nothing_is_stored(shop: Shop) -> None:
         organization_id=shop.principal.organization_id,
         environment=Environment.SIMULATOR,
         shortcode="174379",
-        actor="operator:tester",
+        actor=OPERATOR,
     )
     for request in (a_push(), a_payout()):
         with pytest.raises(ShortcodeUnavailable) as missing:
@@ -210,8 +210,8 @@ async def test_without_credentials_nothing_is_stored(shop: Shop) -> None:
 
 async def test_a_shortcode_without_an_initiator_collects_but_does_not_pay_out(shop: Shop) -> None:
     initiator = {SecretField.INITIATOR_NAME, SecretField.INITIATOR_PASSWORD}
-    collecting = {field: secret for field, secret in SECRETS.items() if field not in initiator}
-    await give_shortcode(shop.core, shop.principal, secrets=collecting)
+    collecting = {field: secret for field, secret in SANDBOX_SECRETS.items() if field not in initiator}
+    await give_shortcode(shop.core, shop.principal.organization_id, secrets=collecting)
     with pytest.raises(ShortcodeUnavailable):
         await opened(shop, a_payout())
     await opened(shop, a_push())
@@ -219,7 +219,7 @@ async def test_a_shortcode_without_an_initiator_collects_but_does_not_pay_out(sh
 
 
 async def test_two_shortcodes_that_fit_are_no_choice(shop: Shop) -> None:
-    await give_shortcode(shop.core, shop.principal, shortcode="600000")
+    await give_shortcode(shop.core, shop.principal.organization_id, shortcode="600000")
     with pytest.raises(ShortcodeUnavailable, match="several"):
         await opened(shop, a_push())
     assert await payments_stored(shop) == 0
@@ -227,7 +227,7 @@ async def test_two_shortcodes_that_fit_are_no_choice(shop: Shop) -> None:
 
 async def test_without_a_public_url_the_sandbox_takes_a_push_but_no_payout(shop: Shop) -> None:
     sandbox = a_principal(shop.principal.organization_id, environment=Environment.SANDBOX)
-    await give_shortcode(shop.core, sandbox, environment=Environment.SANDBOX)
+    await give_shortcode(shop.core, sandbox.organization_id, environment=Environment.SANDBOX)
     with pytest.raises(CallbacksUnreachable):
         await open_payment(shop.core, sandbox, a_payout())
     assert await payments_stored(shop) == 0

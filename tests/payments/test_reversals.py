@@ -8,6 +8,7 @@ import pytest
 from mpesa_mcp.errors import NotFoundError
 from mpesa_mcp.payments.intake import ReversalExists, open_payment
 from mpesa_mcp.values import Environment
+from tests.shortcodes import give_shortcode
 
 from .factories import (
     PHONE,
@@ -16,7 +17,6 @@ from .factories import (
     a_principal,
     a_push,
     a_reversal,
-    give_shortcode,
     make_organization,
     payout_result,
     result,
@@ -119,7 +119,7 @@ async def test_a_receipt_of_another_environment_is_not_found(shop: Shop) -> None
     await received(shop)
     reachable = replace(shop.core, settings=shop.core.settings.model_copy(update={"public_url": "https://pay.example"}))
     sandbox = a_principal(shop.principal.organization_id, environment=Environment.SANDBOX)
-    await give_shortcode(reachable, sandbox, environment=Environment.SANDBOX)
+    await give_shortcode(reachable, sandbox.organization_id, environment=Environment.SANDBOX)
     with pytest.raises(NotFoundError):
         await open_payment(reachable, sandbox, a_reversal(RECEIPT))
 

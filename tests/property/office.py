@@ -18,8 +18,7 @@ from mpesa_mcp.audit import AuditEntry
 from mpesa_mcp.callbacks.inbox import apply_callback, claim_stored
 from mpesa_mcp.callbacks.models import UNAPPLIED, Callback
 from mpesa_mcp.callbacks.sidecar import create_sidecar
-from mpesa_mcp.credentials.shortcodes import set_shortcode
-from mpesa_mcp.credentials.vault import SecretField
+from mpesa_mcp.credentials.opening import OpenedShortcodes
 from mpesa_mcp.daraja.client import DarajaClient
 from mpesa_mcp.daraja.credential import Certificates
 from mpesa_mcp.daraja.gate import Gate
@@ -43,7 +42,8 @@ from mpesa_mcp.settings import Settings
 from mpesa_mcp.store.crossings import Claim, DueTable, next_due
 from mpesa_mcp.store.engine import open_store
 from mpesa_mcp.store.keyring import Keyring, load_master_key
-from mpesa_mcp.values import Environment, FrozenClock, Role, Secret, ShortcodeType
+from mpesa_mcp.values import Environment, FrozenClock, Role
+from tests.shortcodes import give_shortcode
 
 from .bodies import answer
 from .books import Books
@@ -233,7 +233,9 @@ def _core(settings: Settings, clock: FrozenClock, http: httpx2.AsyncClient) -> C
     gate = Gate(store, keyring, clock, calls_per_second=settings.daraja_calls_per_second, sleep=_at_once)
     certificates = Certificates(production=None, http=http)
     daraja = DarajaClient(http, AccessTokens(store, keyring, clock), certificates, clock, gate=gate)
-    return Core(settings, store, keyring, clock, daraja, Authentication(store, keyring, settings, clock), URL_OF_OURS)
+    shortcodes = OpenedShortcodes(store, keyring, settings)
+    authentication = Authentication(store, keyring, settings, clock)
+    return Core(settings, store, keyring, shortcodes, clock, daraja, authentication, URL_OF_OURS)
 
 
 async def _at_once(_seconds: float) -> None:
@@ -242,23 +244,5 @@ async def _at_once(_seconds: float) -> None:
 
 async def _organization(core: Core) -> Principal:
     made = await create_organization(core.store, core.clock, name="Acme", slug="acme", actor="operator:tester")
-    await set_shortcode(
-        core.store,
-        core.keyring,
-        core.clock,
-        core.settings,
-        organization_id=made.organization_id,
-        environment=Environment.SIMULATOR,
-        shortcode="174379",
-        type=ShortcodeType.PAYBILL,
-        secrets={
-            SecretField.CONSUMER_KEY: Secret("consumer-key-of-the-app"),
-            SecretField.CONSUMER_SECRET: Secret("consumer-secret-of-the-app"),
-            SecretField.PASSKEY: Secret("passkey-of-the-shortcode"),
-            SecretField.INITIATOR_NAME: Secret("testapi"),
-            SecretField.INITIATOR_PASSWORD: Secret("Safaricom999!*!"),
-        },
-        till=None,
-        actor="operator:tester",
-    )
+    await give_shortcode(core, made.organization_id)
     return Principal(made.organization_id, "key:tester", Role.MANAGER, Environment.SIMULATOR, None, "tester")

@@ -21,13 +21,13 @@ from sqlalchemy import make_url
 
 from mpesa_mcp.app.core import open_core
 from mpesa_mcp.app.local import SANDBOX_SECRETS
-from mpesa_mcp.credentials.shortcodes import set_shortcode
 from mpesa_mcp.credentials.vault import SecretField
 from mpesa_mcp.identity.organizations import create_organization
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.states import PaymentStatus
 from mpesa_mcp.settings import Settings
-from mpesa_mcp.values import Environment, Secret, ShortcodeType
+from mpesa_mcp.values import Secret
+from tests.shortcodes import give_shortcode
 
 from .crew import Crew, Member, crew
 from .facts import Facts, Told, Waiting, collect, unrest
@@ -270,19 +270,7 @@ async def _organization(core: Core, slug: str, number: int) -> str:
         }
         shortcodes = {f"60000{number}": collects, f"70000{number}": pays}
     for shortcode, its in shortcodes.items():
-        await set_shortcode(
-            core.store,
-            core.keyring,
-            core.clock,
-            core.settings,
-            organization_id=made.organization_id,
-            environment=Environment.SIMULATOR,
-            shortcode=shortcode,
-            type=ShortcodeType.PAYBILL,
-            secrets=its,
-            till=None,
-            actor="operator:storm",
-        )
+        await give_shortcode(core, made.organization_id, shortcode=shortcode, secrets=its)
     return made.organization_id
 
 

@@ -6,8 +6,7 @@ import pytest
 from mcp.client import Client
 
 from mpesa_mcp.app.local import LocalPlatform, local_platform
-
-from .factories import connected
+from tests.clients import connected
 
 
 @pytest.fixture(scope="module")
@@ -23,5 +22,5 @@ async def platform() -> AsyncIterator[LocalPlatform]:
 
 @pytest.fixture(scope="module")
 async def client(platform: LocalPlatform) -> AsyncIterator[Client]:
-    async with connected(platform) as opened:
+    async with connected(platform.url, platform.key.reveal()) as opened:
         yield opened

@@ -8,8 +8,9 @@ from mcp.types import Implementation
 
 from mpesa_mcp.app.local import LocalPlatform
 from mpesa_mcp.audit.reading import EntryFilter, EntryRecord, list_entries
+from tests.clients import MODES, TLS
 
-from .factories import ACCEPTED, GENERATIONS, TLS, phone
+from .factories import ACCEPTED, phone
 
 pytestmark = pytest.mark.anyio
 
@@ -20,7 +21,7 @@ async def calls(platform: LocalPlatform) -> list[EntryRecord]:
     return list(page.entries)
 
 
-@pytest.mark.parametrize("mode", GENERATIONS)
+@pytest.mark.parametrize("mode", MODES)
 async def test_each_call_says_who_made_it_with_what_and_what_came_of_it(platform: LocalPlatform, mode: str) -> None:
     request_ids = []
 

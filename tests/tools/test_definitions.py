@@ -8,8 +8,9 @@ from mcp.client import Client
 
 from mpesa_mcp.app.local import LocalPlatform
 from mpesa_mcp.identity.tool_names import TOOL_NAMES
+from tests.clients import MODES, call, connected
 
-from .factories import ACCEPTED, GENERATIONS, call, connected, phone, text_of
+from .factories import ACCEPTED, phone, text_of
 
 pytestmark = pytest.mark.anyio
 
@@ -30,8 +31,8 @@ async def test_the_offered_tools_are_known_by_name_and_few(client: Client) -> No
 
 async def test_both_generations_list_the_same_in_the_same_order(platform: LocalPlatform) -> None:
     listed = []
-    for mode in GENERATIONS:
-        async with connected(platform, mode=mode) as client:
+    for mode in MODES:
+        async with connected(platform.url, platform.key.reveal(), mode=mode) as client:
             for _ in range(2):
                 listed.append([tool.model_dump() for tool in (await client.list_tools()).tools])
     assert all(each == listed[0] for each in listed)

@@ -8,19 +8,20 @@ import pytest
 from mcp.client import Client
 
 from mpesa_mcp.app.local import LocalPlatform
+from tests.clients import MODES, TLS, call, connected, refusal
 
-from .factories import GENERATIONS, TLS, asked_of_simulator, call, connected, phone, refusal
+from .factories import asked_of_simulator, phone
 
 pytestmark = pytest.mark.anyio
 
 PAYOUT = {"amount": 250, "remarks": "Tomatoes, invoice 77", "wait_seconds": 20}
 
 
-@pytest.mark.parametrize("mode", GENERATIONS)
+@pytest.mark.parametrize("mode", MODES)
 async def test_the_same_key_and_request_is_the_same_payment(platform: LocalPlatform, mode: str) -> None:
     number = phone("01", group=10 if mode == "auto" else 11)
     payout = PAYOUT | {"phone": number, "idempotency_key": f"again-{mode}"}
-    async with connected(platform, mode=mode) as client:
+    async with connected(platform.url, platform.key.reveal(), mode=mode) as client:
         first = await call(client, "b2c_payment", **payout)
         written_otherwise = payout | {"phone": f"0{number[3:6]} {number[6:9]} {number[9:]}", "purpose": "business"}
         second = await call(client, "b2c_payment", **written_otherwise)
@@ -56,7 +57,7 @@ async def test_a_push_without_a_key_is_not_prompted_for_twice(platform: LocalPla
     assert len(await _moved(platform, number)) == 2
 
 
-@pytest.mark.parametrize("mode", GENERATIONS)
+@pytest.mark.parametrize("mode", MODES)
 async def test_the_same_key_for_another_request_names_what_differs(platform: LocalPlatform, mode: str) -> None:
     number = phone("04", group=14 if mode == "auto" else 15)
     payout = PAYOUT | {"phone": number, "idempotency_key": f"conflict-{mode}"}
@@ -65,7 +66,7 @@ async def test_the_same_key_for_another_request_names_what_differs(platform: Loc
         ({"phone": phone("05", group=99), "remarks": "Potatoes"}, ["phone", "remarks"]),
         ({"purpose": "salary", "occasion": "November"}, ["occasion", "purpose"]),
     )
-    async with connected(platform, mode=mode) as client:
+    async with connected(platform.url, platform.key.reveal(), mode=mode) as client:
         first = await call(client, "b2c_payment", **payout)
         for change, fields in changes:
             error = refusal(await client.call_tool("b2c_payment", payout | change))
@@ -95,7 +96,7 @@ async def test_every_id_of_a_payment_finds_it(platform: LocalPlatform, client: C
 
 
 async def test_while_it_waits_progress_increases_up_to_the_total(platform: LocalPlatform) -> None:
-    told: dict[str, list[float]] = {mode: [] for mode in GENERATIONS}
+    told: dict[str, list[float]] = {mode: [] for mode in MODES}
 
     async def wait(mode: str) -> None:
         async def tell(progress: float, total: float | None, message: str | None) -> None:
@@ -103,13 +104,13 @@ async def test_while_it_waits_progress_increases_up_to_the_total(platform: Local
             told[mode].append(progress)
 
         silent = {"phone": phone("97", group=17), "amount": 20, "reference": mode, "wait_seconds": 5}
-        async with connected(platform, mode=mode) as client:
+        async with connected(platform.url, platform.key.reveal(), mode=mode) as client:
             result = await client.call_tool("stk_push", silent, progress_callback=tell)
         assert result.structured_content is not None
         assert result.structured_content["final"] is False
 
     async with anyio.create_task_group() as tasks:
-        for mode in GENERATIONS:
+        for mode in MODES:
             tasks.start_soon(wait, mode)
     for mode, steps in told.items():
         assert len(steps) >= 2, mode
@@ -117,11 +118,14 @@ async def test_while_it_waits_progress_increases_up_to_the_total(platform: Local
         assert steps[-1] <= 5, mode
 
 
-@pytest.mark.parametrize("mode", GENERATIONS)
+@pytest.mark.parametrize("mode", MODES)
 async def test_cancelling_a_waiting_call_does_not_cancel_the_payment(platform: LocalPlatform, mode: str) -> None:
     number = phone("99", group=18 if mode == "auto" else 19)
     push = {"phone": number, "amount": 65, "reference": "INV-8", "idempotency_key": f"left-{mode}", "wait_seconds": 55}
-    async with connected(platform, mode=mode) as client, connected(platform) as another:
+    async with (
+        connected(platform.url, platform.key.reveal(), mode=mode) as client,
+        connected(platform.url, platform.key.reveal()) as another,
+    ):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(client.call_tool, "stk_push", push)
             prompt = await _prompt(platform, number)

@@ -3,15 +3,15 @@
 import httpx2
 import pytest
 from mcp.client import Client
-from mcp.client.streamable_http import streamable_http_client
 
 from mpesa_mcp.app.local import LocalPlatform
 from mpesa_mcp.identity.api_keys import create_key
 from mpesa_mcp.identity.organizations import create_organization
 from mpesa_mcp.identity.tool_names import TOOL_NAMES
 from mpesa_mcp.values import Environment, Role
+from tests.clients import TLS, call, connected, refusal
 
-from .factories import ACCEPTED, TLS, asked_of_simulator, call, phone, refusal, text_of
+from .factories import ACCEPTED, asked_of_simulator, phone, text_of
 
 pytestmark = pytest.mark.anyio
 
@@ -38,11 +38,7 @@ async def test_without_credentials_the_refusal_names_the_command_that_sets_them(
         known_tools=TOOL_NAMES,
         actor="operator:test",
     )
-    headers = {"Authorization": f"Bearer {made.key.reveal()}"}
-    async with (
-        httpx2.AsyncClient(verify=TLS, headers=headers) as http,
-        Client(streamable_http_client(f"{platform.url}/mcp", http_client=http)) as client,
-    ):
+    async with connected(platform.url, made.key.reveal()) as client:
         for tool in ("stk_push", "b2c_payment", "check_balance", "transaction_status"):
             result = await client.call_tool(tool, ACCEPTED[tool])
             error = refusal(result)

@@ -6,8 +6,9 @@ import pytest
 from mcp.client import Client
 
 from mpesa_mcp.app.local import LocalPlatform
+from tests.clients import call, refusal
 
-from .factories import ACCEPTED, asked_of_simulator, call, refusal, text_of
+from .factories import ACCEPTED, asked_of_simulator, text_of
 
 pytestmark = pytest.mark.anyio
 

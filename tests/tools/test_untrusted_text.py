@@ -12,8 +12,9 @@ from sqlmodel import select
 from mpesa_mcp.app.local import LocalPlatform, local_platform
 from mpesa_mcp.payments.models import Attempt
 from mpesa_mcp.values import sha256_hex
+from tests.clients import TLS, call, connected
 
-from .factories import TLS, asked_of_simulator, call, connected, phone, text_of
+from .factories import asked_of_simulator, phone, text_of
 
 pytestmark = pytest.mark.anyio
 
@@ -32,7 +33,7 @@ async def slow() -> AsyncIterator[LocalPlatform]:
 async def test_words_of_outsiders_are_shown_apart_visible_and_capped(slow: LocalPlatform) -> None:
     """Both payouts hear of a queue timeout, which tells the path; a forger who knows the ids then names the payee."""
     paid, failed = phone("93", group=1), phone("93", group=2)
-    async with connected(slow) as client:
+    async with connected(slow.url, slow.key.reveal()) as client:
         payments = {
             number: await call(
                 client,

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import ssl
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,7 +12,6 @@ from functools import partial
 import anyio
 import httpx2
 from mcp.client import Client
-from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from mcp.types import CallToolResult
 from sqlalchemy import func
@@ -24,9 +22,9 @@ from mpesa_mcp.callbacks.models import Callback
 from mpesa_mcp.payments.models import Attempt, Inquiry
 from mpesa_mcp.values import new_id, sha256_hex
 from mpesa_mcp.values.ids import random_hex
+from tests.clients import TLS
+from tests.clients import connected as client_of
 
-# Made once: making it is slower than a whole call.
-TLS = ssl.create_default_context()
 PROGRAM = (sys.executable, "-c", "from mpesa_mcp.cli import main; main()")
 # How long anybody may be kept waiting for an answer: a caller, Safaricom, and whoever watches.
 CALL_SECONDS, CALLBACK_SECONDS, HEALTH_SECONDS = 12, 7, 1
@@ -42,7 +40,7 @@ async def connected(platform: LocalPlatform) -> AsyncIterator[tuple[httpx2.Async
     timeout = httpx2.Timeout(10, read=60)
     async with (
         httpx2.AsyncClient(verify=TLS, headers=headers, timeout=timeout, base_url=platform.url) as http,
-        Client(streamable_http_client(f"{platform.url}/mcp", http_client=http)) as client,
+        client_of(platform.url, platform.key.reveal()) as client,
     ):
         yield http, client
 

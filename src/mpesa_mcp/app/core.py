@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 
+from mpesa_mcp.credentials.opening import OpenedShortcodes
 from mpesa_mcp.daraja.client import DarajaClient, create_http_client
 from mpesa_mcp.daraja.credential import Certificates
 from mpesa_mcp.daraja.gate import Gate
@@ -42,6 +43,7 @@ async def open_core(
             settings=settings,
             store=store,
             keyring=keyring,
+            shortcodes=OpenedShortcodes(store, keyring, settings),
             clock=clock,
             daraja=DarajaClient(http, AccessTokens(store, keyring, clock), certificates, clock, gate=gate),
             authentication=Authentication(store, keyring, settings, clock),

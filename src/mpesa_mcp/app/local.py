@@ -14,10 +14,11 @@ from mpesa_mcp.app.core import open_core
 from mpesa_mcp.app.http import listen, port_of, serving
 from mpesa_mcp.app.web import create_web
 from mpesa_mcp.app.worker import working
-from mpesa_mcp.credentials.shortcodes import set_shortcode
+from mpesa_mcp.credentials.shortcodes import GivenShortcode, set_shortcode
 from mpesa_mcp.credentials.vault import SecretField
 from mpesa_mcp.identity.api_keys import create_key
 from mpesa_mcp.identity.organizations import OrganizationRecord, create_organization
+from mpesa_mcp.identity.principal import Actor
 from mpesa_mcp.identity.tool_names import TOOL_NAMES
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.settings import Settings
@@ -76,18 +77,20 @@ async def local_platform(
 
 async def add_simulator_access(core: Core, organization_id: str, *, role: Role) -> Secret:
     """Gives an organization the simulator's shortcode and one key; returns the key."""
+    given = GivenShortcode(
+        environment=Environment.SIMULATOR,
+        shortcode=SANDBOX_SHORTCODE,
+        type=ShortcodeType.PAYBILL,
+        secrets=SANDBOX_SECRETS,
+    )
     await set_shortcode(
         core.store,
         core.keyring,
         core.clock,
         core.settings,
+        given,
         organization_id=organization_id,
-        environment=Environment.SIMULATOR,
-        shortcode=SANDBOX_SHORTCODE,
-        type=ShortcodeType.PAYBILL,
-        secrets=SANDBOX_SECRETS,
-        till=None,
-        actor=_ACTOR,
+        actor=Actor(_ACTOR, None),
     )
     made = await create_key(
         core.store,

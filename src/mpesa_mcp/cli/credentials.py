@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mpesa_mcp.cli.output import Document, JsonOption, OrgOption, emit, operator, refusals, run, say
+from mpesa_mcp.cli.output import Document, JsonOption, OrgOption, acting, emit, refusals, run, say
 from mpesa_mcp.errors import InputError
 from mpesa_mcp.values import Environment, Secret, ShortcodeType
 
 if TYPE_CHECKING:
     from mpesa_mcp.credentials.given import GivenSecrets
-    from mpesa_mcp.credentials.shortcodes import SecretMark, ShortcodeRecord
+    from mpesa_mcp.credentials.shortcodes import SecretMark, ShortcodeRecord, ShortcodeUse
     from mpesa_mcp.payments.core import Core
 
 commands = typer.Typer(no_args_is_help=True, help="Daraja secrets of an organization's shortcodes.")
@@ -36,18 +36,21 @@ def set_(
     shortcode: ShortcodeOption,
     kind: Annotated[ShortcodeType, typer.Option("--type", help="What customers know the shortcode as.")],
     file: Annotated[str | None, typer.Option(help="JSON with the secrets; - is standard input.")] = None,
+    check_first: Annotated[
+        bool, typer.Option("--check/--no-check", help="Ask Daraja about the keys first; bad ones change nothing.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Set a shortcode and all its secrets; what it had before is replaced.
 
     The JSON is {consumer_key, consumer_secret, passkey?, initiator_name?, initiator_password?, till?}. Without --file
-    each is asked for, hidden.
+    each is asked for, hidden. Without --check nobody asks Daraja whether the keys are good.
     """
     with refusals():
         given = _prompted(kind) if file is None else _from_file(file)
 
     async def act(core: "Core") -> "ShortcodeRecord":
-        from mpesa_mcp.credentials.shortcodes import set_shortcode
+        from mpesa_mcp.credentials.shortcodes import GivenShortcode, set_shortcode
         from mpesa_mcp.identity.organizations import organization_by_slug
 
         organization = await organization_by_slug(core.store, org)
@@ -56,19 +59,53 @@ def set_(
             core.keyring,
             core.clock,
             core.settings,
+            GivenShortcode(
+                environment=environment, shortcode=shortcode, type=kind, secrets=given.secrets, till=given.till
+            ),
             organization_id=organization.organization_id,
-            environment=environment,
-            shortcode=shortcode,
-            type=kind,
-            secrets=given.secrets,
-            till=given.till,
-            actor=operator(),
+            actor=acting(),
+            daraja=core.daraja if check_first else None,
         )
 
     stored = run(act)
     for warning in stored.warnings:
         say(f"Warning: {warning}")
+    if not check_first:
+        say(f"Not checked with Daraja. To check: mpesa-mcp credentials check --org {org}")
     emit({**_document(stored), "secrets": stored.secrets, "warnings": list(stored.warnings)}, as_json=as_json)
+
+
+@commands.command()
+def default(
+    org: OrgOption,
+    environment: EnvironmentOption,
+    uses: Annotated[str, typer.Option("--for", help="stk_push, b2c, inquiry; several with commas.")],
+    shortcode: Annotated[str | None, typer.Option("--shortcode", help="The one to use.")] = None,
+    none: Annotated[bool, typer.Option("--none", help="No default: only one shortcode may fit.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Choose which of several shortcodes payments use. A reversal uses the one that received the payment."""
+    if (shortcode is None) is not none:
+        raise typer.BadParameter("give either --shortcode or --none")
+    chosen_for = _read_uses(uses)
+
+    async def act(core: "Core") -> list[Document]:
+        from mpesa_mcp.credentials.shortcodes import choose_defaults
+        from mpesa_mcp.identity.organizations import organization_by_slug
+
+        organization = await organization_by_slug(core.store, org)
+        there = await choose_defaults(
+            core.store,
+            core.clock,
+            organization_id=organization.organization_id,
+            environment=environment,
+            uses=chosen_for,
+            shortcode=shortcode,
+            actor=acting(),
+        )
+        return [_document(record) for record in there]
+
+    emit(run(act), as_json=as_json, columns=("environment", "shortcode", "type", "till", "default_for"))
 
 
 @commands.command()
@@ -90,7 +127,7 @@ def show(
     if as_json:
         emit([{**_document(record), "secrets": [_mark(m) for m in marks]} for record, marks in shown], as_json=True)
         return
-    columns = ("environment", "shortcode", "type", "till", "secret", "last_four", "set_at", "set_by")
+    columns = ("environment", "shortcode", "type", "till", "default_for", "secret", "last_four", "set_at", "set_by")
     rows = [{**_document(record), **_mark(mark)} for record, marks in shown for mark in marks]
     emit(rows, as_json=False, columns=columns)
 
@@ -140,7 +177,7 @@ def remove(
             organization_id=organization.organization_id,
             environment=environment,
             shortcode=shortcode,
-            actor=operator(),
+            actor=acting(),
         )
 
     emit({**_document(run(act)), "removed": True}, as_json=as_json)
@@ -155,6 +192,15 @@ async def _selected(
     organization_id = (await organization_by_slug(core.store, org)).organization_id
     found = await list_shortcodes(core.store, organization_id, environment=environment, shortcode=shortcode)
     return organization_id, list(found)
+
+
+def _read_uses(text: str) -> "frozenset[ShortcodeUse]":
+    from mpesa_mcp.credentials.uses import ShortcodeUse
+
+    try:
+        return frozenset(ShortcodeUse(word.strip()) for word in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"--for takes {', '.join(ShortcodeUse)}") from None
 
 
 def _from_file(name: str) -> "GivenSecrets":
@@ -200,6 +246,7 @@ def _document(record: "ShortcodeRecord") -> Document:
         "shortcode": record.shortcode,
         "type": record.type,
         "till": record.till,
+        "default_for": record.default_for,
     }
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from mpesa_mcp.errors import InternalFault, MpesaMcpError
+from mpesa_mcp.identity.principal import Actor
 from mpesa_mcp.values import EAT
 
 if TYPE_CHECKING:
@@ -73,6 +74,11 @@ def emit(value: Document | Sequence[Document], *, as_json: bool, columns: Sequen
 def say(message: str) -> None:
     """One line to the person, on stderr."""
     typer.echo(message, err=True)
+
+
+def acting() -> Actor:
+    """The operator of the machine, who may administer everything."""
+    return Actor(operator(), None)
 
 
 def operator() -> str:

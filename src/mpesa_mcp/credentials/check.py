@@ -8,10 +8,39 @@ the first payment or inquiry: Daraja has no call that only checks them, and wron
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mpesa_mcp.credentials.choice import ShortcodeNeed
 from mpesa_mcp.credentials.opening import OpenShortcode
+from mpesa_mcp.credentials.uses import ShortcodeNeed
 from mpesa_mcp.daraja.client import DarajaClient, DarajaUnreachable, KeysRefused
+from mpesa_mcp.daraja.operations import DarajaApp
+from mpesa_mcp.errors import InputError, ProviderError
 from mpesa_mcp.values import Environment
+
+
+class KeysNotAccepted(InputError):
+    """Daraja does not know the keys that were to be set; what was set before still is."""
+
+    code = "keys_not_accepted"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Safaricom refused this consumer key and secret. Nothing was changed: correct them and set them again.",
+            field="consumer_key",
+        )
+
+
+class KeysNotChecked(ProviderError):
+    """Daraja could not be asked about the keys that were to be set; what was set before still is."""
+
+    code = "keys_not_checked"
+
+    def __init__(self, environment: Environment) -> None:
+        if environment is Environment.SIMULATOR:
+            trouble = "The simulator did not answer, so these keys were not checked. Start it (mpesa-mcp simulator)"
+        else:
+            trouble = "Safaricom gave no usable answer, so these keys were not checked. Wait"
+        super().__init__(
+            f"{trouble} and set them again, or set them unchecked (--no-check, or check: false). Nothing was changed."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +58,16 @@ class CredentialCheck:
     def ok(self) -> bool:
         """Whether Daraja knows the consumer key and secret; a shortcode that only collects needs no initiator."""
         return self.token_fetched
+
+
+async def require_good_keys(client: DarajaClient, app: DarajaApp) -> None:
+    """Fetches a token with keys that are not stored yet. Raises KeysNotAccepted, KeysNotChecked."""
+    try:
+        await client.fetch_token(app)
+    except KeysRefused as refused:
+        raise KeysNotAccepted from refused
+    except DarajaUnreachable as unreachable:
+        raise KeysNotChecked(app.environment) from unreachable
 
 
 async def check_shortcode(

@@ -1,49 +1,17 @@
 """Which shortcode an operation uses, and which environment a new key is for.
 
-Never a guess: one that fits is taken, none or several is an answer that says what a person should do.
+Never a guess: the default for the use, else the only one that fits; otherwise an answer that says what a person should
+do. A default that lacks a secret is not passed over for another one.
 """
 
-from enum import StrEnum
-from typing import assert_never
+from collections.abc import Sequence
 
 from mpesa_mcp.credentials.records import ShortcodeRecord, shortcodes_of
-from mpesa_mcp.credentials.vault import SecretField
+from mpesa_mcp.credentials.uses import ShortcodeNeed, ShortcodeUse
 from mpesa_mcp.errors import Advice, InputError, ProviderError
 from mpesa_mcp.identity.organizations import get_organization
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Environment
-
-
-class ShortcodeNeed(StrEnum):
-    """What an operation needs of a shortcode besides the consumer key and secret (daraja/api.md §0)."""
-
-    PASSKEY = "passkey"
-    INITIATOR = "initiator"
-
-    @property
-    def fields(self) -> frozenset[SecretField]:
-        match self:
-            case ShortcodeNeed.PASSKEY:
-                return frozenset({SecretField.PASSKEY})
-            case ShortcodeNeed.INITIATOR:
-                return frozenset({SecretField.INITIATOR_NAME, SecretField.INITIATOR_PASSWORD})
-            case _:
-                assert_never(self)
-
-    @property
-    def words(self) -> str:
-        return "passkey" if self is ShortcodeNeed.PASSKEY else "initiator name and password"
-
-    @property
-    def tools(self) -> tuple[str, ...]:
-        """The tools that need it."""
-        match self:
-            case ShortcodeNeed.PASSKEY:
-                return ("stk_push",)
-            case ShortcodeNeed.INITIATOR:
-                return ("b2c_payment", "check_balance", "reverse", "transaction_status")
-            case _:
-                assert_never(self)
 
 
 class ShortcodeUnavailable(ProviderError):
@@ -54,19 +22,37 @@ class ShortcodeUnavailable(ProviderError):
 
 
 async def choose_shortcode(
-    session: OrganizationSession, *, environment: Environment, need: ShortcodeNeed
+    session: OrganizationSession, *, environment: Environment, use: ShortcodeUse
 ) -> ShortcodeRecord:
-    """The only shortcode of this environment that has what is needed. Raises ShortcodeUnavailable."""
+    """The organization's default for this use, else the only one with the secrets needed.
+
+    Raises ShortcodeUnavailable.
+    """
     there = await shortcodes_of(session, environment=environment)
-    fitting = [shortcode for shortcode in there if shortcode.secrets >= need.fields]
-    if len(fitting) == 1:
+    default = next((shortcode for shortcode in there if use in shortcode.default_for), None)
+    fitting = [shortcode for shortcode in there if shortcode.secrets >= use.need.fields]
+    if default is not None and default in fitting:
+        return default
+    if default is None and len(fitting) == 1:
         return fitting[0]
-    slug = (await get_organization(session)).slug
+    place = f"--org {(await get_organization(session)).slug} --environment {environment}"
+    if default is not None:
+        raise ShortcodeUnavailable(
+            f"The organization's default {environment} shortcode for {use}, {default.shortcode}, has no "
+            f"{use.need.words}. A person sets it with: mpesa-mcp credentials set {place} "
+            f"--shortcode {default.shortcode} --type {default.type}."
+        )
     if fitting:
         raise ShortcodeUnavailable(
             f"The organization has several {environment} shortcodes that could do this, and none is its default. "
-            f"A person keeps one: mpesa-mcp credentials remove --org {slug} --environment {environment} --shortcode N."
+            f"A person chooses one: mpesa-mcp credentials default {place} --shortcode N --for {use}."
         )
+    raise _nothing_fits(there, environment, use.need, place)
+
+
+def _nothing_fits(
+    there: Sequence[ShortcodeRecord], environment: Environment, need: ShortcodeNeed, place: str
+) -> ShortcodeUnavailable:
     tools = " and ".join((", ".join(need.tools[:-1]), need.tools[-1])) if len(need.tools) > 1 else need.tools[0]
     verb = "need" if len(need.tools) > 1 else "needs"
     if there:
@@ -76,10 +62,9 @@ async def choose_shortcode(
             f"The organization has no {environment} shortcode; {tools} {verb} one with consumer key, consumer secret "
             f"and {need.words}."
         )
-    number = there[0].shortcode if len(there) == 1 else "N"
-    raise ShortcodeUnavailable(
-        f"{lacking} A person sets it with: mpesa-mcp credentials set --org {slug} --environment {environment} "
-        f"--shortcode {number} --type {there[0].type if len(there) == 1 else 'paybill'}."
+    number, kind = (there[0].shortcode, there[0].type.value) if len(there) == 1 else ("N", "paybill")
+    return ShortcodeUnavailable(
+        f"{lacking} A person sets it with: mpesa-mcp credentials set {place} --shortcode {number} --type {kind}."
     )
 
 

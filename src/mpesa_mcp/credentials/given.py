@@ -20,6 +20,17 @@ _MAX_SECRET = 200
 _AVOIDED = frozenset("@.()")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenShortcode:
+    """A shortcode with all its secrets. `shortcode` is the store number of a till, `till` what its customers see."""
+
+    environment: Environment
+    shortcode: str
+    type: ShortcodeType
+    secrets: Mapping[SecretField, Secret]
+    till: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class GivenSecrets:
     """The content of a credentials document. An empty or null field counts as not given."""
@@ -51,19 +62,12 @@ def read_document(text: str) -> GivenSecrets:
     return GivenSecrets(secrets, given.get("till"))
 
 
-def check_given(
-    settings: Settings,
-    *,
-    environment: Environment,
-    shortcode: str,
-    type: ShortcodeType,  # noqa: A002 - the contract's word
-    till: str | None,
-    secrets: Mapping[SecretField, Secret],
-) -> tuple[str, ...]:
+def check_given(settings: Settings, given: GivenShortcode) -> tuple[str, ...]:
     """Warnings about what is acceptable and yet likely to hurt. Raises InputError."""
+    environment, secrets = given.environment, given.secrets
     if environment is Environment.SIMULATOR and settings.is_production:
         raise InputError("There are no simulator shortcodes when ENVIRONMENT is production.", field="environment")
-    _check_numbers(shortcode, type, till)
+    _check_numbers(given.shortcode, given.type, given.till)
     for field, secret in secrets.items():
         _check_text(field, secret.reveal())
     for needed in (SecretField.CONSUMER_KEY, SecretField.CONSUMER_SECRET):

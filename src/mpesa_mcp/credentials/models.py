@@ -1,8 +1,8 @@
-"""Tables of shortcodes, their sealed secrets, and the data keys that seal them."""
+"""Tables of shortcodes, their sealed secrets, which is the default for what, and the data keys that seal."""
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKeyConstraint, UniqueConstraint
+from sqlalchemy import ForeignKeyConstraint, Index, UniqueConstraint
 from sqlmodel import Field
 
 from mpesa_mcp.store.tables import OrganizationTable, moment
@@ -14,6 +14,8 @@ class Shortcode(OrganizationTable, table=True):
     __tablename__ = "shortcodes"
     __table_args__ = (
         UniqueConstraint("organization_id", "environment", "shortcode", name="uq_shortcodes_shortcode"),
+        # What a default refers to.
+        Index("ix_shortcodes_place", "organization_id", "environment", "id", unique=True),
         ForeignKeyConstraint(["organization_id"], ["organizations.organization_id"], name="fk_shortcodes_organization"),
     )
 
@@ -25,6 +27,26 @@ class Shortcode(OrganizationTable, table=True):
     created_at: datetime = moment()
     updated_at: datetime = moment()
     updated_by: str = Field(max_length=120)
+
+
+class ShortcodeDefault(OrganizationTable, table=True):
+    """Which shortcode a use takes in an environment; the primary key allows one. It goes with its shortcode."""
+
+    __tablename__ = "shortcode_defaults"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["organization_id", "environment", "shortcode_id"],
+            ["shortcodes.organization_id", "shortcodes.environment", "shortcodes.id"],
+            name="fk_shortcode_defaults_shortcode",
+            ondelete="CASCADE",
+        ),
+    )
+
+    environment: str = Field(primary_key=True, max_length=20)
+    use: str = Field(primary_key=True, max_length=20)
+    shortcode_id: str = Field(max_length=40)
+    set_at: datetime = moment()
+    set_by: str = Field(max_length=120)
 
 
 class ShortcodeSecret(OrganizationTable, table=True):

@@ -1,5 +1,6 @@
-"""Opening a shortcode: its secrets in memory, for one operation. Nothing here is cached or logged."""
+"""Opening a shortcode: its secrets in memory, for a second at most. Nothing here is logged."""
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -17,6 +18,9 @@ from mpesa_mcp.store.keyring import Keyring
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Environment, Secret, ShortcodeType
 
+# Woken when credentials of any organization change: whoever holds opened ones lets go of them.
+CHANGED = "credentials"
+_LIFE_SECONDS = 1.0
 # Fewer characters than this and the last four would be a good part of the secret.
 _LONG_ENOUGH_TO_HINT = 12
 
@@ -52,6 +56,32 @@ class OpenShortcode:
         return self.initiator
 
 
+class OpenedShortcodes:
+    """The opened shortcodes of this process: opening one again within a second costs nothing.
+
+    A change by any process forgets them all. What a process is told of another's change may be lost on the way; then
+    an old secret is used for a second at most.
+    """
+
+    def __init__(self, store: Store, keyring: Keyring, settings: Settings) -> None:
+        self._store = store
+        self._keyring = keyring
+        self._settings = settings
+        self._held: dict[tuple[str, str], tuple[asyncio.Event, OpenShortcode]] = {}
+
+    async def open(self, organization_id: str, shortcode_id: str) -> OpenShortcode:
+        """As `open_shortcode`."""
+        which = organization_id, shortcode_id
+        if (held := self._held.get(which)) is not None and not held[0].is_set():
+            return held[1]
+        # Taken before reading: what is changed meanwhile is not kept.
+        changed = self._store.wakeups.token(CHANGED)
+        opened = await open_shortcode(self._store, self._keyring, self._settings, organization_id, shortcode_id)
+        self._held[which] = changed, opened
+        asyncio.get_running_loop().call_later(_LIFE_SECONDS, self._held.pop, which, None)
+        return opened
+
+
 @dataclass(frozen=True, slots=True)
 class SecretMark:
     """A sign that a secret is set. `last_four` is None for passwords and for what is too short to show a part of."""
@@ -80,15 +110,15 @@ async def open_shortcode(
         shortcode=row.shortcode,
         type=ShortcodeType(row.type),
         till=row.till,
-        app=DarajaApp(
-            environment=environment,
-            base_url=HOSTS.get(environment, settings.simulator_url),
-            consumer_key=opened[SecretField.CONSUMER_KEY].reveal(),
-            consumer_secret=opened[SecretField.CONSUMER_SECRET],
-        ),
+        app=app_of(settings, environment, opened[SecretField.CONSUMER_KEY], opened[SecretField.CONSUMER_SECRET]),
         passkey=opened.get(SecretField.PASSKEY),
         initiator=_initiator(opened),
     )
+
+
+def app_of(settings: Settings, environment: Environment, key: Secret, secret: Secret) -> DarajaApp:
+    """The Daraja app of a consumer key and secret, where its environment is."""
+    return DarajaApp(environment, HOSTS.get(environment, settings.simulator_url), key.reveal(), secret)
 
 
 async def mark_secrets(

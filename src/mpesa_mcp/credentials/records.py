@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlmodel import col, select
+from sqlalchemy import select
+from sqlmodel import col
 
-from mpesa_mcp.credentials.models import Shortcode, ShortcodeSecret
+from mpesa_mcp.credentials.models import Shortcode, ShortcodeDefault, ShortcodeSecret
+from mpesa_mcp.credentials.uses import ShortcodeUse
 from mpesa_mcp.credentials.vault import SecretField
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Environment, ShortcodeType
@@ -15,7 +17,7 @@ from mpesa_mcp.values import Environment, ShortcodeType
 
 @dataclass(frozen=True, slots=True)
 class ShortcodeRecord:
-    """A shortcode and which secrets it has. `warnings` speak only right after setting it."""
+    """A shortcode: the names of its secrets, what it is the default for. `warnings` speak right after setting it."""
 
     shortcode_id: str
     environment: Environment
@@ -23,6 +25,7 @@ class ShortcodeRecord:
     type: ShortcodeType
     till: str | None
     secrets: frozenset[SecretField]
+    default_for: frozenset[ShortcodeUse]
     created_at: datetime
     updated_at: datetime
     updated_by: str
@@ -40,12 +43,15 @@ async def shortcodes_of(
         statement = statement.where(col(Shortcode.shortcode) == shortcode)
     rows = await session.all(statement)
     present: defaultdict[str, set[SecretField]] = defaultdict(set)
-    for secret in await session.all(select(ShortcodeSecret)):
+    for secret in await session.rows(select(col(ShortcodeSecret.shortcode_id), col(ShortcodeSecret.field))):
         present[secret.shortcode_id].add(SecretField(secret.field))
-    return [record_of(row, frozenset(present[row.id])) for row in rows]
+    uses: defaultdict[str, set[ShortcodeUse]] = defaultdict(set)
+    for default in await session.all(select(ShortcodeDefault)):
+        uses[default.shortcode_id].add(ShortcodeUse(default.use))
+    return [_record(row, frozenset(present[row.id]), frozenset(uses[row.id])) for row in rows]
 
 
-def record_of(row: Shortcode, secrets: frozenset[SecretField], *, warnings: tuple[str, ...] = ()) -> ShortcodeRecord:
+def _record(row: Shortcode, secrets: frozenset[SecretField], default_for: frozenset[ShortcodeUse]) -> ShortcodeRecord:
     return ShortcodeRecord(
         shortcode_id=row.id,
         environment=Environment(row.environment),
@@ -53,8 +59,8 @@ def record_of(row: Shortcode, secrets: frozenset[SecretField], *, warnings: tupl
         type=ShortcodeType(row.type),
         till=row.till,
         secrets=secrets,
+        default_for=default_for,
         created_at=row.created_at,
         updated_at=row.updated_at,
         updated_by=row.updated_by,
-        warnings=warnings,
     )

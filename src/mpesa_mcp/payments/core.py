@@ -8,6 +8,7 @@ from mpesa_mcp.settings import Settings, is_private
 from mpesa_mcp.values import Clock, Environment, Secret
 
 if TYPE_CHECKING:
+    from mpesa_mcp.credentials.opening import OpenedShortcodes
     from mpesa_mcp.daraja.client import DarajaClient
     from mpesa_mcp.identity.authentication import Authentication
     from mpesa_mcp.store.engine import Store
@@ -33,7 +34,7 @@ class CallbacksUnreachable(ProviderError):
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """The process's settings, store, keys, clock, Daraja client, and whom it knows callers for.
+    """The process's settings, store, keys, opened shortcodes, clock, Daraja client, and whom it knows callers for.
 
     `local_callbacks` is where a simulator on this machine reaches this process (or the one that owns the port).
     """
@@ -41,6 +42,7 @@ class Core:
     settings: Settings
     store: "Store"
     keyring: "Keyring"
+    shortcodes: "OpenedShortcodes"
     clock: Clock
     daraja: "DarajaClient"
     authentication: "Authentication"

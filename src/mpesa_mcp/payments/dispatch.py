@@ -16,8 +16,6 @@ from sqlalchemy import ColumnElement, and_, or_, update
 from sqlmodel import col, select
 
 from mpesa_mcp import audit
-from mpesa_mcp.credentials.opening import OpenShortcode
-from mpesa_mcp.credentials.shortcodes import open_shortcode
 from mpesa_mcp.daraja.circuits import Turn
 from mpesa_mcp.daraja.conclusions import Conclusion, Held, Operation
 from mpesa_mcp.daraja.operations import B2cPayment, Purpose, Reversal, StkPush
@@ -75,21 +73,19 @@ async def send_payment(core: Core, claim: Claim) -> None:
         await _give_up(core, claim)
         return
     try:
-        shortcode = await open_shortcode(
-            core.store, core.keyring, core.settings, payment.organization_id, payment.shortcode_id
-        )
+        app = (await core.shortcodes.open(payment.organization_id, payment.shortcode_id)).app
     except MpesaMcpError as problem:
         if attempt := await _commit_attempt(core, claim, payment):
             await _conclude(core, claim, payment, attempt, not_prepared(problem))
         return
-    async with core.daraja.turn(shortcode.app, refused_before=payment.not_sent_count) as turn:
+    async with core.daraja.turn(app, refused_before=payment.not_sent_count) as turn:
         if isinstance(turn, Held):
             await _put_back(core, claim, payment, turn)
             return
         attempt = await _commit_attempt(core, claim, payment)
         if attempt is None:
             return
-        conclusion = await _call(core, payment, shortcode, attempt, turn)
+        conclusion = await _call(core, payment, attempt, turn)
     await _conclude(core, claim, payment, attempt, conclusion)
 
 
@@ -198,9 +194,11 @@ async def _commit_attempt(core: Core, claim: Claim, payment: Payment) -> NewAtte
         )
 
 
-async def _call(core: Core, payment: Payment, shortcode: OpenShortcode, attempt: NewAttempt, turn: Turn) -> Conclusion:
+async def _call(core: Core, payment: Payment, attempt: NewAttempt, turn: Turn) -> Conclusion:
     """The HTTP call. Whatever keeps it from being made is a send that did not happen."""
     try:
+        # Opened again: its secrets may have been changed while the turn was waited for.
+        shortcode = await core.shortcodes.open(payment.organization_id, payment.shortcode_id)
         amount = Kes(payment.amount_cents)
         match PaymentKind(payment.kind):
             case PaymentKind.STK_PUSH:

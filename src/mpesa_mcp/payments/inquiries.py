@@ -12,7 +12,7 @@ from sqlalchemy import update
 from sqlmodel import col, select
 
 from mpesa_mcp import audit
-from mpesa_mcp.credentials.shortcodes import ShortcodeNeed, choose_shortcode
+from mpesa_mcp.credentials.shortcodes import ShortcodeUse, choose_shortcode
 from mpesa_mcp.identity.principal import NotAllowed, Principal
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.models import BalanceSnapshot, Inquiry, Payment
@@ -42,7 +42,7 @@ async def ask_balance(core: Core, principal: Principal, *, max_age: timedelta) -
         raise NotAllowed
     now = core.clock.now()
     async with core.store.session(principal.organization_id) as session:
-        shortcode = await choose_shortcode(session, environment=principal.environment, need=ShortcodeNeed.INITIATOR)
+        shortcode = await choose_shortcode(session, environment=principal.environment, use=ShortcodeUse.INQUIRY)
         asked = select(Inquiry).where(
             Inquiry.kind == InquiryKind.BALANCE, Inquiry.shortcode_id == shortcode.shortcode_id
         )
@@ -85,7 +85,7 @@ async def ask_status(core: Core, principal: Principal, receipt: str) -> InquiryR
     check_receipt(receipt)
     core.require_callbacks(principal.environment)
     async with core.store.session(principal.organization_id) as session:
-        shortcode = await choose_shortcode(session, environment=principal.environment, need=ShortcodeNeed.INITIATOR)
+        shortcode = await choose_shortcode(session, environment=principal.environment, use=ShortcodeUse.INQUIRY)
         ours = await session.first(
             select(Payment).where(Payment.receipt == receipt, Payment.environment == principal.environment)
         )

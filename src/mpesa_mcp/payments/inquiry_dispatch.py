@@ -10,8 +10,6 @@ from typing import Any
 from sqlalchemy import update
 from sqlmodel import col
 
-from mpesa_mcp.credentials.opening import OpenShortcode
-from mpesa_mcp.credentials.shortcodes import open_shortcode
 from mpesa_mcp.daraja.circuits import Turn
 from mpesa_mcp.daraja.conclusions import (
     TOKEN_REFUSALS,
@@ -59,9 +57,7 @@ async def send_inquiry(core: Core, claim: Claim) -> None:
         await _expire(core, claim, [InquiryStatus.QUEUED])
         return
     try:
-        shortcode = await open_shortcode(
-            core.store, core.keyring, core.settings, inquiry.organization_id, inquiry.shortcode_id
-        )
+        shortcode = await core.shortcodes.open(inquiry.organization_id, inquiry.shortcode_id)
         shortcode.require_initiator()
     except MpesaMcpError as problem:
         await _conclude(core, claim, inquiry, None, not_prepared(problem))
@@ -73,7 +69,7 @@ async def send_inquiry(core: Core, claim: Claim) -> None:
         attempt = await _commit_attempt(core, claim, inquiry)
         if attempt is None:
             return
-        conclusion = await _call(core, inquiry, shortcode, attempt, turn)
+        conclusion = await _call(core, inquiry, attempt, turn)
     await written_down(lambda: _conclude(core, claim, inquiry, attempt, conclusion))
 
 
@@ -193,8 +189,13 @@ def _life(core: Core, inquiry: Inquiry) -> timedelta:
     return inquiry_life(speed) if inquiry.created_by == RECONCILIATION else INQUIRY_LIFE
 
 
-async def _call(core: Core, inquiry: Inquiry, shortcode: OpenShortcode, attempt: NewAttempt, turn: Turn) -> Conclusion:
-    initiator = shortcode.require_initiator()
+async def _call(core: Core, inquiry: Inquiry, attempt: NewAttempt, turn: Turn) -> Conclusion:
+    try:
+        # Opened again: its secrets may have been changed while the turn was waited for.
+        shortcode = await core.shortcodes.open(inquiry.organization_id, inquiry.shortcode_id)
+        initiator = shortcode.require_initiator()
+    except MpesaMcpError as problem:
+        return not_prepared(problem)
     if InquiryKind(inquiry.kind) is InquiryKind.BALANCE:
         question = BalanceInquiry(
             shortcode=shortcode.shortcode,

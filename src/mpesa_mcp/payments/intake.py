@@ -13,7 +13,7 @@ from sqlmodel import col, select
 
 from mpesa_mcp import audit
 from mpesa_mcp.billing.terms import agreement_of
-from mpesa_mcp.credentials.shortcodes import ShortcodeNeed, choose_shortcode, require_shortcode
+from mpesa_mcp.credentials.shortcodes import ShortcodeNeed, ShortcodeUse, choose_shortcode, require_shortcode
 from mpesa_mcp.errors import ConflictError, InternalFault, NotFoundError
 from mpesa_mcp.identity.principal import NotAllowed, Principal
 from mpesa_mcp.payments.core import Core
@@ -137,11 +137,11 @@ async def _draft(
     environment = principal.environment
     match request:
         case StkPushRequest():
-            shortcode = await choose_shortcode(session, environment=environment, need=ShortcodeNeed.PASSKEY)
+            shortcode = await choose_shortcode(session, environment=environment, use=ShortcodeUse.STK_PUSH)
             added: dict[str, Any] = {}
         case B2cRequest():
             core.require_callbacks(environment)
-            shortcode = await choose_shortcode(session, environment=environment, need=ShortcodeNeed.INITIATOR)
+            shortcode = await choose_shortcode(session, environment=environment, use=ShortcodeUse.B2C)
             # One id for the payment, reused by every attempt: Daraja itself refuses a second (quirk 26).
             added = {"originator_conversation_id": random_hex(128)}
         case ReversalRequest():

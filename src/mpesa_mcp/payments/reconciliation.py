@@ -13,7 +13,6 @@ import structlog
 from sqlalchemy import delete, update
 from sqlmodel import col, select
 
-from mpesa_mcp.credentials.shortcodes import open_shortcode
 from mpesa_mcp.daraja.codes import Verdict, stk_meaning
 from mpesa_mcp.daraja.operations import StkQuery
 from mpesa_mcp.daraja.results import SUCCESS
@@ -132,9 +131,7 @@ async def _ask_stk(core: Core, payment: Payment, questions: Sequence[Question]) 
     answers = Answers()
     for question in questions:
         try:
-            shortcode = await open_shortcode(
-                core.store, core.keyring, core.settings, payment.organization_id, payment.shortcode_id
-            )
+            shortcode = await core.shortcodes.open(payment.organization_id, payment.shortcode_id)
             query = StkQuery(
                 shortcode=shortcode.shortcode,
                 passkey=shortcode.require_passkey(),

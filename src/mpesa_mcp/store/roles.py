@@ -20,7 +20,16 @@ CALLBACK_FUNCTIONS = frozenset({"find_callback_tokens", "store_callbacks"})
 # The tables whose rows the application may change, and those it may delete from. In every other it adds rows and reads
 # them: a table that nobody put on a list keeps its past.
 LOSES_ROWS = frozenset(
-    {"shortcodes", "shortcode_secrets", "data_keys", "hints", "callbacks", "sign_in_failures", "audit_unsealed"}
+    {
+        "audit_unsealed",
+        "callbacks",
+        "data_keys",
+        "hints",
+        "shortcode_defaults",
+        "shortcode_secrets",
+        "shortcodes",
+        "sign_in_failures",
+    }
 )
 CHANGES_ROWS = LOSES_ROWS | {
     "api_keys",

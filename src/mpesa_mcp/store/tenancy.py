@@ -119,7 +119,7 @@ class OrganizationSession:
         found: Sequence[Value] = (await self._read(statement)).scalars().all()
         return found
 
-    async def rows(self, statement: Select[Any]) -> Sequence[Any]:
+    async def rows(self, statement: Select[*tuple[Any, ...]]) -> Sequence[Any]:
         """Every row as a named tuple."""
         found: Sequence[Any] = (await self._read(statement)).all()
         return found
@@ -141,7 +141,7 @@ class OrganizationSession:
         assert isinstance(result, CursorResult)
         return result.rowcount == 1
 
-    async def _read(self, statement: Select[Any]) -> Any:
+    async def _read(self, statement: Select[*tuple[Any, ...]]) -> Any:
         return await self._session.execute(statement, execution_options={"populate_existing": True})
 
 

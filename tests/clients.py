@@ -8,11 +8,13 @@ from typing import Any
 import httpx2
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.types import CallToolResult
 
 # Made once: making it is slower than a whole call.
 TLS = ssl.create_default_context()
 # How a client opens, and the version it then speaks.
 GENERATIONS = (("auto", "2026-07-28"), ("legacy", "2025-11-25"))
+MODES = tuple(mode for mode, _ in GENERATIONS)
 
 
 @asynccontextmanager
@@ -33,3 +35,11 @@ async def call(client: Client, tool: str, /, **arguments: Any) -> dict[str, Any]
     structure: dict[str, Any] | None = result.structured_content
     assert structure is not None
     return structure
+
+
+def refusal(result: CallToolResult) -> dict[str, Any]:
+    """The machine-readable half of an error result."""
+    assert result.is_error, result
+    assert result.structured_content is not None
+    error: dict[str, Any] = result.structured_content["error"]
+    return error

@@ -36,6 +36,40 @@ def test_a_refusal_is_one_message_on_stderr_and_exit_code_1(acme: Terminal) -> N
     assert len(absent.stderr.splitlines()) == 1
 
 
+def test_an_organization_is_renamed_and_keeps_its_slug(acme: Terminal) -> None:
+    renamed = acme.ask("org", "rename", "Acme Traders", "--org", "acme")
+    assert (renamed["slug"], renamed["name"]) == ("acme", "Acme Traders")
+    assert acme.run("org", "rename", "two\nlines", "--org", "acme").exit_code == 1
+    assert acme.ask("org", "list") == [renamed]
+
+
+def test_an_organization_is_suspended_and_frozen_and_its_status_is_one_word(acme: Terminal) -> None:
+    statuses = [
+        acme.ask("org", act, "--org", "acme")["status"] for act in ("freeze", "suspend", "unfreeze", "activate")
+    ]
+    assert statuses == ["frozen", "suspended", "suspended", "frozen"]
+    shown = acme.ask("org", "show", "--org", "acme")
+    assert shown["frozen_by"] == shown["unfreeze_asked_by"] == f"operator:{pwd.getpwuid(os.getuid()).pw_name}"
+    assert shown["frozen_at"].endswith("Z")
+
+
+def test_the_operator_proposes_to_lift_a_freeze_and_is_told_what_is_missing(acme: Terminal) -> None:
+    refused = acme.run("org", "unfreeze", "--org", "acme")
+    assert (refused.exit_code, refused.stderr) == (1, "The organization is not frozen. Nothing was changed.\n")
+    acme.ask("org", "freeze", "--org", "acme")
+    for _ in range(2):
+        proposed = acme.run("org", "unfreeze", "--org", "acme", "--json")
+        assert (proposed.exit_code, proposed.value["status"]) == (0, "frozen")
+        assert "org_admins, signed in" in proposed.stderr
+    assert acme.ask("org", "show", "--org", "acme")["status"] == "frozen"
+
+
+def test_what_an_organization_chose_is_changed_one_by_one(acme: Terminal) -> None:
+    changed = acme.ask("org", "set", "--org", "acme", "--default-environment", "sandbox")
+    assert (changed["default_environment"], changed["confirm_payouts_from"]) == ("sandbox", "10000.00")
+    assert acme.run("org", "set", "--org", "acme").exit_code == 2
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -151,7 +151,7 @@ async def test_every_cause_of_refusal_reads_the_same(
     assert (await whom(store, keyring, clock, good)).organization_id == acme
 
 
-@pytest.mark.parametrize("status", ["suspended", "frozen", "closed"])
+@pytest.mark.parametrize("status", ["suspended", "closed"])
 async def test_keys_of_an_organization_that_may_not_act_are_refused(
     store: Store, keyring: Keyring, clock: FrozenClock, acme: str, status: str
 ) -> None:

@@ -28,6 +28,7 @@ DAYS = ("--from", "2026-01-01", "--to", "2026-12-31")
 SIMULATOR = ("--environment", "simulator")
 # Parameters that name nothing that is stored: free text, names of tools, statuses, files of the operator's own.
 NAMES_NOTHING = {
+    "org rename": {"name"},
     "key create": {"name", "tools"},
     "credentials set": {"file"},
     "credentials default": {"uses"},
@@ -70,6 +71,7 @@ AS_FAILED = ("--as", "failed", "--reason", "The portal says so")
 PROBES: dict[str, list[Probe]] = {
     "org show": [],
     "org set": [],
+    **{f"org {act}": [] for act in ("rename", "suspend", "activate", "freeze", "unfreeze")},
     "key create": [],
     "key list": [],
     "key revoke": [Probe("key_id", ("a key's id", "a key's prefix"), plainly("VALUE"))],

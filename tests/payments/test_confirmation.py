@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from mpesa_mcp.identity.organizations import confirm_payouts_from
+from mpesa_mcp.identity.organizations import change_organization
+from mpesa_mcp.identity.principal import Actor
 from mpesa_mcp.payments.desk import payments_to_review
 from mpesa_mcp.payments.intake import open_payment
 from mpesa_mcp.payments.requests import PaymentRequest
@@ -59,12 +60,12 @@ async def answer_question(shop: Shop, word: str, *, number: int = 1, **parameter
 
 
 async def choose_threshold(shop: Shop, shillings: int) -> None:
-    await confirm_payouts_from(
+    await change_organization(
         shop.core.store,
         shop.core.clock,
         organization_id=shop.principal.organization_id,
-        amount=Kes.from_shillings(shillings),
-        actor="operator:tester",
+        confirm_payouts_from=Kes.from_shillings(shillings),
+        actor=Actor("operator:tester", None),
     )
 
 

@@ -1,6 +1,6 @@
 """Whole payments against the simulator, without a worker: what happened to the money is read in its ledger."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -8,6 +8,9 @@ import httpx2
 import pytest
 
 from mpesa_mcp.app.local import LocalPlatform, local_platform
+from mpesa_mcp.identity.organizations import OrganizationRecord
+from mpesa_mcp.identity.principal import Actor
+from mpesa_mcp.identity.standing import freeze, suspend
 from mpesa_mcp.payments.intake import open_payment
 from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.payments.reading import history_of
@@ -146,6 +149,21 @@ async def test_a_firewall_page_leaves_it_unknown_and_is_never_taken_for_failure(
     payment = await row_of(platform, payment_id)
     assert (payment.status, PaymentStatus(payment.status).is_settled) == ("unknown", False)
     assert await send_due(platform.core) == 0
+
+
+@pytest.mark.parametrize("halt", [freeze, suspend])
+async def test_what_was_accepted_is_settled_although_its_organization_is_halted_since(
+    platform: LocalPlatform, halt: Callable[..., Awaitable[OrganizationRecord]]
+) -> None:
+    payment_ids = [await opened(platform, a_payout(phone=phone(1))), await opened(platform, a_push(phone=phone(2)))]
+    while await send_due(platform.core):
+        pass
+    core, operator = platform.core, Actor("operator:tester", None)
+    await halt(core.store, core.clock, organization_id=platform.organization.organization_id, actor=operator)
+    for payment_id in payment_ids:
+        payment = await until(platform, payment_id, "succeeded", "failed", "disputed")
+        assert payment.status == "succeeded"
+    assert len(await ledger(platform)) == 2
 
 
 async def test_a_reversal_gives_the_money_back_once(platform: LocalPlatform) -> None:

@@ -16,7 +16,7 @@ CONFIRM_PAYOUTS_FROM_CENTS = 10_000_00
 
 
 class OrganizationStatus(StrEnum):
-    """Where an organization stands with the platform. Only `active` may act; so far nothing sets the others."""
+    """Where an organization stands. Its row never says `frozen`: see `Organization.standing`."""
 
     ACTIVE = "active"
     SUSPENDED = "suspended"
@@ -25,6 +25,11 @@ class OrganizationStatus(StrEnum):
 
     @property
     def may_act(self) -> bool:
+        """Whether its callers are let in, and may collect; a frozen one pays nothing out and does the rest."""
+        return self in {OrganizationStatus.ACTIVE, OrganizationStatus.FROZEN}
+
+    @property
+    def may_pay_out(self) -> bool:
         return self is OrganizationStatus.ACTIVE
 
 
@@ -58,6 +63,14 @@ class Organization(OrganizationTable, table=True):
     frozen_by: str | None = Field(default=None, max_length=120)
     unfreeze_asked_by: str | None = Field(default=None, max_length=120)
     closed_at: datetime | None = moment(nullable=True)
+
+    @property
+    def standing(self) -> OrganizationStatus:
+        """The one word that is shown: closed before suspended before frozen before active."""
+        status = OrganizationStatus(self.status)
+        if status is OrganizationStatus.ACTIVE and self.frozen_at is not None:
+            return OrganizationStatus.FROZEN
+        return status
 
 
 class ApiKey(OrganizationTable, table=True):
@@ -97,6 +110,8 @@ class User(OrganizationTable, table=True):
     generation: int = Field(default=1)
     created_at: datetime = moment()
     created_by: str = Field(max_length=120)
+    # When the role became what it is; None while it is the first one.
+    role_changed_at: datetime | None = moment(nullable=True)
     deactivated_at: datetime | None = moment(nullable=True)
     last_sign_in_at: datetime | None = moment(nullable=True)
 

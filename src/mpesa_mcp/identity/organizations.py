@@ -1,9 +1,9 @@
-"""Organizations: making one, finding one by its slug, listing them, what it has chosen.
+"""Organizations: making one, finding one by its slug, listing them, its name and what it has chosen.
 
 Only the slug and the list cross organizations, through `store.crossings`; everything else reads inside one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,10 +13,11 @@ from mpesa_mcp import audit
 from mpesa_mcp.errors import Advice, ConflictError, NotFoundError
 from mpesa_mcp.identity.models import Organization, OrganizationStatus
 from mpesa_mcp.identity.names import checked_name, checked_slug
+from mpesa_mcp.identity.principal import Actor, NotAllowed
 from mpesa_mcp.store.crossings import find_organization, list_organizations
 from mpesa_mcp.store.engine import Store
 from mpesa_mcp.store.tenancy import OrganizationSession
-from mpesa_mcp.values import Clock, Kes, new_id, random_hex
+from mpesa_mcp.values import Clock, Environment, Kes, Role, new_id, random_hex
 
 _CALLBACK_ID_BITS = 128
 
@@ -31,9 +32,18 @@ class SlugTaken(ConflictError):
         super().__init__("This slug is taken. Choose another one.")
 
 
+class OrganizationClosed(ConflictError):
+    """Its records are kept; nothing happens in it any more."""
+
+    code = "organization_closed"
+
+    def __init__(self) -> None:
+        super().__init__("The organization is closed. Its records can be read; nothing else can be done.")
+
+
 @dataclass(frozen=True, slots=True)
 class OrganizationRecord:
-    """An organization as read."""
+    """An organization as read. `status` is the one word of its standing; times in UTC."""
 
     organization_id: str
     slug: str
@@ -42,6 +52,11 @@ class OrganizationRecord:
     callback_id: str
     created_at: datetime
     confirm_payouts_from: Kes
+    default_environment: Environment
+    frozen_at: datetime | None
+    frozen_by: str | None
+    unfreeze_asked_by: str | None
+    closed_at: datetime | None
 
 
 async def create_organization(store: Store, clock: Clock, *, name: str, slug: str, actor: str) -> OrganizationRecord:
@@ -69,7 +84,7 @@ async def create_organization(store: Store, clock: Clock, *, name: str, slug: st
             subject=row.organization_id,
             detail={"slug": row.slug, "name": row.name},
         )
-        return _record(row)
+        return record_of(row)
 
 
 async def organization_by_slug(store: Store, slug: str) -> OrganizationRecord:
@@ -95,39 +110,83 @@ async def get_organization(session: OrganizationSession) -> OrganizationRecord:
     row = await session.get(Organization, session.organization_id)
     if row is None:
         raise NotFoundError("organization")
-    return _record(row)
+    return record_of(row)
 
 
-async def confirm_payouts_from(
-    store: Store, clock: Clock, *, organization_id: str, amount: Kes, actor: str
+async def change_organization(
+    store: Store,
+    clock: Clock,
+    *,
+    organization_id: str,
+    actor: Actor,
+    name: str | None = None,
+    confirm_payouts_from: Kes | None = None,
+    default_environment: Environment | None = None,
 ) -> OrganizationRecord:
-    """Sets the amount from which a payout's success must be confirmed by our own question; 0 is every payout.
+    """Changes the name, and what the organization has chosen; None leaves a thing as it is.
 
-    Raises NotFoundError.
+    `confirm_payouts_from`: from this amount on a payout's success must be confirmed by our own question; 0 is every
+    payout. `default_environment`: where payments happen that a person starts. Raises InputError, NotAllowed,
+    NotFoundError, OrganizationClosed.
     """
+    if not actor.is_any_of(Role.ORG_ADMIN):
+        raise NotAllowed
+    chosen = {
+        "name": None if name is None else checked_name(name),
+        "confirm_payouts_from_cents": None if confirm_payouts_from is None else confirm_payouts_from.cents,
+        "default_environment": default_environment,
+    }
     async with store.session(organization_id) as session:
-        row = await session.lock(Organization, organization_id)
-        if row is None:
-            raise NotFoundError("organization")
-        audit.record(
-            session,
-            clock,
-            actor=actor,
-            action="organization.changed",
-            subject=organization_id,
-            detail={"confirm_payouts_from": str(amount), "before": str(Kes(row.confirm_payouts_from_cents))},
-        )
-        row.confirm_payouts_from_cents = amount.cents
-        return _record(row)
+        row = await changeable(session)
+        changes = {column: new for column, new in chosen.items() if new is not None and new != getattr(row, column)}
+        before = _shown(row, changes)
+        for column, new in changes.items():
+            setattr(row, column, new)
+        if changes:
+            after, subject = _shown(row, changes), organization_id
+            audit.record(
+                session,
+                clock,
+                actor=actor.name,
+                action="organization.changed",
+                subject=subject,
+                before=before,
+                after=after,
+            )
+        return record_of(row)
 
 
-def _record(row: Organization) -> OrganizationRecord:
+async def changeable(session: OrganizationSession) -> Organization:
+    """The organization's row, locked: it is not closed, and is not before this transaction ends.
+
+    Raises NotFoundError, OrganizationClosed.
+    """
+    row = await session.lock(Organization, session.organization_id)
+    if row is None:
+        raise NotFoundError("organization")
+    if row.standing is OrganizationStatus.CLOSED:
+        raise OrganizationClosed
+    return row
+
+
+def record_of(row: Organization) -> OrganizationRecord:
     return OrganizationRecord(
         organization_id=row.organization_id,
         slug=row.slug,
         name=row.name,
-        status=OrganizationStatus(row.status),
+        status=row.standing,
         callback_id=row.callback_id,
         created_at=row.created_at,
         confirm_payouts_from=Kes(row.confirm_payouts_from_cents),
+        default_environment=Environment(row.default_environment),
+        frozen_at=row.frozen_at,
+        frozen_by=row.frozen_by,
+        unfreeze_asked_by=row.unfreeze_asked_by,
+        closed_at=row.closed_at,
     )
+
+
+def _shown(row: Organization, columns: Iterable[str]) -> dict[str, str]:
+    """These columns as the audit shows them: money in shillings."""
+    record = record_of(row)
+    return {name: str(getattr(record, name)) for name in (column.removesuffix("_cents") for column in columns)}

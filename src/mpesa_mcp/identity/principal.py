@@ -39,6 +39,14 @@ class Actor:
     role: Role | None
     user_id: str | None = None
 
+    @property
+    def is_operator(self) -> bool:
+        return self.role is None
+
+    def is_any_of(self, *roles: Role) -> bool:
+        """Whether this actor has one of these roles, or is the operator."""
+        return self.role is None or self.role in roles
+
     def may_grant(self, role: Role) -> bool:
         """Nobody gives more than they have; a super_admin gives nothing inside an organization."""
         return self.role is None or (self.role is not Role.SUPER_ADMIN and self.role.at_least(role))

@@ -156,7 +156,7 @@ async def change_role(
         before = row.role
         if before == role:
             return _record(row)
-        await _end_sessions(session, clock, row, role=role)
+        await _end_sessions(session, clock, row, role=role, role_changed_at=clock.now())
         detail = {"role": role.value, "before": before}
         audit.record(session, clock, actor=actor.name, action="user.role_changed", subject=row.id, detail=detail)
         return await _read(session, row.id)

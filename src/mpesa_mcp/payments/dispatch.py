@@ -4,7 +4,8 @@ A send is: take the queued row under a lease, commit an attempt with its callbac
 Daraja with no transaction open, conclude. A crash between the commit and the conclusion leaves `sending` behind a
 lease that runs out, and then the payment is unknown: asked about, never sent again.
 
-While calls of its Daraja app are paused a payment makes no attempt. It is put back as it was, only due later.
+While calls of its Daraja app are paused, or its organization is frozen or suspended, a payment makes no attempt. It is
+put back as it was, only due later.
 """
 
 from collections.abc import Collection, Sequence
@@ -34,6 +35,7 @@ from mpesa_mcp.payments.history import record_history
 from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.payments.outcomes import conclude_send, lock_payment, move
 from mpesa_mcp.payments.schedule import QUEUE_LIFE, SEND_LEASE
+from mpesa_mcp.payments.standing import may_send
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, next_status
 from mpesa_mcp.store.crossings import Claim, DueTable, claim_due
 from mpesa_mcp.store.tenancy import OrganizationSession
@@ -43,6 +45,7 @@ log = structlog.get_logger(__name__)
 
 # The inbox reads within a moment; after a worker's death, when the callback's lease has ended.
 _LOOK_AFTER_CALLBACK = timedelta(seconds=1)
+_LOOK_WHETHER_LIFTED = timedelta(hours=1)
 
 _OPERATIONS = {
     PaymentKind.STK_PUSH: Operation.STK_PUSH,
@@ -94,21 +97,25 @@ async def _put_back(core: Core, claim: Claim, payment: Payment, held: Held) -> N
 
     What waits for the same shortcode would learn the same, so it is put back too, unless it must expire before.
     """
-    now, given_up_at = core.clock.now(), _given_up_at(payment)
-    life = given_up_at - payment.created_at
     async with core.store.session(claim.organization_id) as session:
-        # Looked at again when it is too old, should that come first.
-        await _wait(session, min(held.until, given_up_at + timedelta(seconds=1)), _is_held(claim))
-        if held.others_until <= now:
-            return  # only this one waits: others may probe
-        others = _waits(
-            now,
-            held.others_until,
-            col(Payment.shortcode_id) == payment.shortcode_id,
-            col(Payment.kind) == payment.kind,
-            col(Payment.created_at) >= held.others_until - life,
-        )
-        await _wait(session, held.others_until, others)
+        await _wait_in_time(session, claim, payment, held.until)
+        if held.others_until > core.clock.now():  # else only this one waits: others may probe
+            through_the_same = col(Payment.shortcode_id) == payment.shortcode_id
+            await _others_wait(core, session, payment, held.others_until, through_the_same)
+
+
+async def _wait_in_time(session: OrganizationSession, claim: Claim, payment: Payment, until: datetime) -> None:
+    """Waits until then, or until it is too old, should that come first."""
+    await _wait(session, min(until, _given_up_at(payment) + timedelta(seconds=1)), _is_held(claim))
+
+
+async def _others_wait(
+    core: Core, session: OrganizationSession, payment: Payment, until: datetime, *which: ColumnElement[bool]
+) -> None:
+    """What waits of the same kind waits until then too, unless it must expire before."""
+    of_the_kind = col(Payment.kind) == payment.kind
+    in_time = col(Payment.created_at) >= until - QUEUE_LIFE[PaymentKind(payment.kind)]
+    await _wait(session, until, _waits(core.clock.now(), until, of_the_kind, in_time, *which))
 
 
 def _is_held(claim: Claim) -> ColumnElement[bool]:
@@ -156,10 +163,15 @@ async def _conclude(core: Core, claim: Claim, payment: Payment, attempt: NewAtte
 
 
 async def _commit_attempt(core: Core, claim: Claim, payment: Payment) -> NewAttempt | None:
-    """Commits the attempt and `sending`; None when the payment is no longer ours, or not to be sent yet."""
+    """Commits the attempt and `sending`; None when the payment is no longer ours, or not to be sent (yet)."""
     now = core.clock.now()
     kind = PaymentKind(payment.kind)
     async with core.store.session(claim.organization_id) as session:
+        if not await may_send(session, kind):
+            # The organization is frozen or suspended. No attempt, and no try used up; whoever lifts it makes them due.
+            await _wait_in_time(session, claim, payment, now + _LOOK_WHETHER_LIFTED)
+            await _others_wait(core, session, payment, now + _LOOK_WHETHER_LIFTED)
+            return None
         sending = next_status(PaymentStatus.QUEUED, PaymentEvent.ATTEMPT_COMMITTED)
         taken = await session.change(
             update(Payment)

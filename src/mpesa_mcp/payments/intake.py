@@ -22,6 +22,7 @@ from mpesa_mcp.payments.models import Payment, StkClaim
 from mpesa_mcp.payments.reading import payment_record
 from mpesa_mcp.payments.records import OpenedPayment
 from mpesa_mcp.payments.requests import B2cRequest, PaymentRequest, ReversalRequest, StkPushRequest
+from mpesa_mcp.payments.standing import require_may_open
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, first_status
 from mpesa_mcp.store.crossings import DueTable
 from mpesa_mcp.store.tenancy import OrganizationSession
@@ -78,7 +79,7 @@ async def open_payment(core: Core, principal: Principal, request: PaymentRequest
     """Stores the payment, to be sent by dispatch; or finds it, for a request that was made before.
 
     Raises NotAllowed, NotSubscribed, IdempotencyConflict, ReversalExists, NotFoundError, ShortcodeUnavailable,
-    CallbacksUnreachable.
+    CallbacksUnreachable, and what `standing.require_may_open` raises.
     """
     if not principal.may_use(request.tool, request.least_role):
         raise NotAllowed
@@ -113,6 +114,7 @@ async def _open(
         if claim is not None and (stored := await _same_push(session, claim, now)) is not None:
             return OpenedPayment(payment_record(stored), replayed=True)
 
+    await require_may_open(session, request.kind)
     (await agreement_of(session)).require(request.tool, now)
     payment = await _draft(core, session, principal, request, received, now)
     session.add(payment)

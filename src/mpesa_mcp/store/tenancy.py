@@ -43,6 +43,8 @@ from mpesa_mcp.store.wakeups import CHANNEL
 Row = TypeVar("Row", bound=OrganizationTable)
 Value = TypeVar("Value")
 _ORGANIZATION = "organization_id"
+# The first half of the names of PostgreSQL's locks that are about organizations.
+_ORGANIZATIONS = 1
 
 
 class OrganizationBreach(InternalFault):
@@ -108,6 +110,18 @@ class OrganizationSession:
         PostgreSQL by this lock, on SQLite because writers take turns anyway. Rows that refer to it may still be added.
         """
         return await self.first(_by_id(table, row_id).with_for_update(key_share=True))
+
+    async def hold_organization(self, *, alone: bool = False) -> None:
+        """Until this transaction ends nobody has the organization alone; or, `alone`, nobody else holds it at all.
+
+        Who opens or sends a payment holds it, who changes whether that may be done has it alone: what is read of the
+        organization afterwards stays so. On SQLite writers take turns anyway. Not a lock of the row: many who share
+        one keep out for as long as they come whoever wants it alone, while here he is next.
+        """
+        if self.dialect == "postgresql":
+            lock = func.pg_advisory_xact_lock if alone else func.pg_advisory_xact_lock_shared
+            held = select(lock(_ORGANIZATIONS, func.hashtext(self.organization_id)))
+            await (await self._session.connection()).execute(held)
 
     async def first(self, statement: Select[Value]) -> Value | None:
         """The first value of the first row, or None."""

@@ -10,6 +10,7 @@ MANAGING_PERSONS = frozenset({"manager", "org_admin"})
 # Whoever has a role inside the organization; a key or an assistant's session has one, too.
 MEMBERS = frozenset({"user", "manager", "org_admin", "org_admin_key", "org_admin_on_mcp"})
 ADMINS = frozenset({"org_admin", "org_admin_key", "org_admin_on_mcp"})
+ADMIN_PERSON = frozenset({"org_admin"})
 PLATFORM = frozenset({"super_admin"})
 
 ROUTES: dict[tuple[str, str], frozenset[str]] = {
@@ -18,6 +19,13 @@ ROUTES: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/auth/logout"): PUBLIC,
     ("POST", "/auth/password"): PERSONS,
     ("POST", "/auth/invitations/accept"): PUBLIC,
+    ("GET", "/users"): ADMINS,
+    ("POST", "/users"): ADMIN_PERSON,
+    ("GET", "/users/invitations"): ADMINS,
+    ("POST", "/users/invitations/{invitation_id}/revoke"): ADMIN_PERSON,
+    ("GET", "/users/{user_id}"): ADMINS,
+    ("PATCH", "/users/{user_id}"): ADMIN_PERSON,
+    ("POST", "/users/{user_id}/deactivate"): ADMIN_PERSON,
     ("GET", "/payments"): MEMBERS,
     ("GET", "/payments/{payment_id}"): MEMBERS,
     ("POST", "/payments/{payment_id}/resolve"): MANAGING_PERSONS,

@@ -39,6 +39,9 @@ NAMES_NOTHING = {
     "audit list": {"actor", "action", "from_date", "to_date"},
     "audit export": {"from_date", "to_date"},
     "subscription set": {"plan"},
+    # An address signs in to one organization of an installation, and its operator is told.
+    "org invite": {"email"},
+    "user create": {"email"},
 }
 
 
@@ -97,6 +100,11 @@ PROBES: dict[str, list[Probe]] = {
         Probe("receipt", ("a receipt", "a receipt that was only claimed"), a_payment_of_ours_with_their_receipt),
     ],
     "payment withdraw": [Probe("payment_id", PAYMENTS, plainly("VALUE", "--reason", "Not wanted any more"))],
+    "org invite": [],
+    "user create": [],
+    "user list": [],
+    "user update": [Probe("user", ("a user", "an address"), plainly("VALUE", "--role", "user"))],
+    "user deactivate": [Probe("user", ("a user", "an address"), plainly("VALUE"))],
     "audit list": [
         Probe("subject", (*PAYMENTS, "a key's id", "the organization"), plainly("--subject", "VALUE")),
         Probe("cursor", ("an audit entry",), plainly("--cursor", "VALUE")),
@@ -115,6 +123,7 @@ LISTS = (
     ("credentials", "show"),
     ("payment", "list"),
     ("payment", "review"),
+    ("user", "list"),
     ("audit", "list"),
     ("audit", "verify"),
     ("audit", "export"),

@@ -38,6 +38,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PURGE")
 # Every route of the server and of the sidecar, and what this file asks of it. A new one fails until it is here.
 CALLBACKS = {"/cb", "/cb/{rest:path}"}
 HEALTH = {"/healthz", "/readyz"}
+PAGES = {"/console/invitation", "/console/invitation.js", "/console/console.css"}
 MCP = {"/mcp"}
 METADATA = {"/.well-known/oauth-protected-resource/mcp"}
 PUSH = {"Body": {"stkCallback": {"ResultCode": 0}}}
@@ -99,7 +100,7 @@ def told(answer: httpx2.Response) -> tuple[int, list[tuple[str, str]], bytes]:
 
 async def test_the_routes_are_these(platform: LocalPlatform) -> None:
     core = platform.core
-    assert set(paths_of(create_web(core))) == CALLBACKS | HEALTH | MCP | METADATA
+    assert set(paths_of(create_web(core))) == CALLBACKS | HEALTH | MCP | METADATA | PAGES
     assert set(paths_of(create_sidecar(core.store, core.settings, core.clock))) == CALLBACKS | {"/healthz"}
 
 
@@ -208,7 +209,7 @@ async def test_a_session_of_theirs_is_no_session_to_us(
 async def test_health_says_the_same_to_everybody(
     platform: LocalPlatform, theirs: Theirs, http: httpx2.AsyncClient, sidecar: httpx2.AsyncClient
 ) -> None:
-    for client, paths in ((http, HEALTH), (sidecar, {"/healthz"})):
+    for client, paths in ((http, HEALTH | PAGES), (sidecar, {"/healthz"})):
         for path in paths:
             answers = {
                 str(told(await client.get(path, headers=headers)))

@@ -17,6 +17,7 @@ from mpesa_mcp.api.request_ids import RequestIds
 from mpesa_mcp.app.bearer import SCOPE, BearerVerifier, callers_by_token, mcp_url
 from mpesa_mcp.app.http_errors import HttpErrors
 from mpesa_mcp.callbacks.sidecar import callback_routes
+from mpesa_mcp.console.pages import console_routes
 from mpesa_mcp.daraja.circuits import Outage, outages
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.settings import Settings
@@ -62,6 +63,7 @@ def create_web(core: Core, *, with_callbacks: bool = True) -> Starlette:
         Route("/healthz", _healthz),
         Route("/readyz", _readyz(core)),
         Mount(API_PATH, app=create_api(core)),
+        *console_routes(),
     ]
     if with_callbacks:
         routes += callback_routes(core.store, settings, core.clock)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mpesa_mcp.cli.output import Document, JsonOption, emit, run, say
+from mpesa_mcp.cli.whose import OrgOption, PlatformOption, require_one, whose
 
 if TYPE_CHECKING:
     from mpesa_mcp.audit.reading import EntryPage, EntryRecord
@@ -17,8 +18,6 @@ commands = typer.Typer(no_args_is_help=True, help="Who did what: read it, verify
 _DAY = ["%Y-%m-%d"]
 _COLUMNS = ("at", "actor", "action", "subject", "decision", "reasons", "client", "address", "entry_id")
 
-OrgOption = Annotated[str | None, typer.Option("--org", help="The organization's slug.")]
-PlatformOption = Annotated[bool, typer.Option("--platform", help="The platform's own audit, instead of --org.")]
 FromOption = Annotated[datetime | None, typer.Option("--from", formats=_DAY, help="First day, in Nairobi.")]
 ToOption = Annotated[datetime | None, typer.Option("--to", formats=_DAY, help="Last day, in Nairobi, included.")]
 
@@ -37,13 +36,13 @@ def list_(
     as_json: JsonOption = False,
 ) -> None:
     """List entries, newest first."""
-    _require_one(org, platform=platform)
+    require_one(org, platform=platform)
 
     async def act(core: "Core") -> "EntryPage":
         from mpesa_mcp.audit.reading import EntryFilter, list_entries
 
         narrowed = EntryFilter(actor=actor, action=action, subject=subject, first=_day(from_date), last=_day(to_date))
-        return await list_entries(core.store, await _whose(core, org), narrowed, limit=limit, cursor=cursor)
+        return await list_entries(core.store, await whose(core, org), narrowed, limit=limit, cursor=cursor)
 
     page = run(act)
     emit([_document(entry) for entry in page.entries], as_json=as_json, columns=_COLUMNS)
@@ -57,12 +56,12 @@ def verify(org: OrgOption = None, platform: PlatformOption = False, as_json: Jso
 
     Note the head and keep it elsewhere: a later export must contain it.
     """
-    _require_one(org, platform=platform)
+    require_one(org, platform=platform)
 
     async def act(core: "Core") -> "Verdict":
         from mpesa_mcp.audit.verification import verify as compute
 
-        return await compute(core.store, core.clock, await _whose(core, org))
+        return await compute(core.store, core.clock, await whose(core, org))
 
     verdict = run(act)
     broken = verdict.first_broken
@@ -89,33 +88,20 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Print the chain as JSON Lines, oldest first; the last line is its head. With --json, as one array of the same."""
-    _require_one(org, platform=platform)
+    require_one(org, platform=platform)
 
     async def act(core: "Core") -> None:
         from mpesa_mcp.audit.verification import export as lines_of
 
         before = "[" if as_json else ""
         first, last = _day(from_date), _day(to_date)
-        async for line in lines_of(core.store, core.clock, await _whose(core, org), first=first, last=last):
+        async for line in lines_of(core.store, core.clock, await whose(core, org), first=first, last=last):
             typer.echo(before + line, nl=not as_json)
             before = ",\n" if as_json else ""
         if as_json:
             typer.echo("]")
 
     run(act)
-
-
-def _require_one(org: str | None, *, platform: bool) -> None:
-    if (org is None) is not platform:
-        raise typer.BadParameter("Name one chain: --org S, or --platform.")
-
-
-async def _whose(core: "Core", org: str | None) -> str:
-    """The id of the organization whose chain is meant; without a slug, the platform."""
-    from mpesa_mcp.identity.models import PLATFORM
-    from mpesa_mcp.identity.organizations import organization_by_slug
-
-    return PLATFORM if org is None else (await organization_by_slug(core.store, org)).organization_id
 
 
 def _day(given: datetime | None) -> date | None:

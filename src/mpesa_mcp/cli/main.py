@@ -14,11 +14,13 @@ from mpesa_mcp.cli import (
     database,
     demo,
     doctor,
+    invite,
     keys,
     organizations,
     payments,
     reconcile,
     serving,
+    users,
 )
 
 
@@ -43,6 +45,8 @@ app.command("callbacks")(serving.callbacks)
 app.command("worker")(serving.worker)
 app.command("simulator")(serving.simulator)
 app.add_typer(organizations.commands, name="org")
+organizations.commands.command("invite")(invite.invite)
+app.add_typer(users.commands, name="user")
 app.add_typer(keys.commands, name="key")
 app.add_typer(credentials.commands, name="credentials")
 app.add_typer(payments.commands, name="payment")

@@ -15,8 +15,10 @@ from mpesa_mcp.identity.passwords import check_password, hash_password
 from mpesa_mcp.identity.principal import Actor, NotAllowed
 from mpesa_mcp.identity.seats import SeatLimit, require_seat_to_invite, unlimited
 from mpesa_mcp.identity.users import EmailTaken, UserRecord, add_user, check_role, checked_email
+from mpesa_mcp.settings import Settings
 from mpesa_mcp.store.crossings import find_invitation
 from mpesa_mcp.store.engine import Store
+from mpesa_mcp.store.paging import Page, page_by_id
 from mpesa_mcp.values import Clock, Role, Secret, new_id, random_hex, sha256_hex
 
 LIFE: Final = timedelta(days=3)
@@ -116,6 +118,39 @@ async def list_invitations(store: Store, organization_id: str) -> Sequence[Invit
     """All of an organization, used ones too, oldest first."""
     async with store.reading(organization_id) as session:
         return [_record(row) for row in await session.all(select(Invitation).order_by(col(Invitation.id)))]
+
+
+async def page_invitations(
+    store: Store, organization_id: str, *, limit: int, cursor: str | None
+) -> Page[InvitationRecord]:
+    """The invitations of an organization, used ones too, newest first."""
+    async with store.reading(organization_id) as session:
+        page = await page_by_id(session, Invitation, limit=limit, cursor=cursor)
+    return Page([_record(row) for row in page.items], page.next_cursor)
+
+
+async def revoke_invitation(
+    store: Store, clock: Clock, *, organization_id: str, invitation_id: str, actor: Actor
+) -> InvitationRecord:
+    """Nobody gets in with it any more. Again, or after it was used: changes nothing.
+
+    Raises NotFoundError, NotAllowed.
+    """
+    async with store.session(organization_id) as session:
+        row = await session.lock(Invitation, invitation_id)
+        if row is None:
+            raise NotFoundError("invitation")
+        if not actor.may_grant(Role(row.role)):
+            raise NotAllowed
+        if row.accepted_at is None and row.revoked_at is None:
+            row.revoked_at = clock.now()
+            audit.record(session, clock, actor=actor.name, action="user.invitation_revoked", subject=row.id)
+        return _record(row)
+
+
+def link_to(settings: Settings, token: Secret) -> Secret:
+    """Where the invited person chooses a password. The token follows the #, so that no server ever logs it."""
+    return Secret(f"{settings.reached_at}/console/invitation#{token.reveal()}")
 
 
 async def accept_invitation(

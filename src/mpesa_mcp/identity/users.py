@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import update
+from sqlalchemy import or_, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
@@ -21,6 +21,7 @@ from mpesa_mcp.identity.passwords import check_password, hash_password
 from mpesa_mcp.identity.principal import Actor, NotAllowed
 from mpesa_mcp.identity.seats import SeatLimit, require_seat, unlimited
 from mpesa_mcp.store.engine import Store
+from mpesa_mcp.store.paging import Page, page_by_id
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Clock, Role, Secret, new_id
 
@@ -142,6 +143,23 @@ async def list_users(store: Store, organization_id: str) -> Sequence[UserRecord]
     """All people of an organization, deactivated ones too, oldest first."""
     async with store.reading(organization_id) as session:
         return [_record(row) for row in await session.all(select(User).order_by(col(User.id)))]
+
+
+async def page_users(store: Store, organization_id: str, *, limit: int, cursor: str | None) -> Page[UserRecord]:
+    """The people of an organization, newest first."""
+    async with store.reading(organization_id) as session:
+        page = await page_by_id(session, User, limit=limit, cursor=cursor)
+    return Page([_record(row) for row in page.items], page.next_cursor)
+
+
+async def user_named(store: Store, organization_id: str, id_or_email: str) -> UserRecord:
+    """The person of this organization with this id or address. Raises NotFoundError."""
+    wanted = or_(col(User.id) == id_or_email, col(User.email) == id_or_email.strip().casefold())
+    async with store.reading(organization_id) as session:
+        row = await session.first(select(User).where(wanted))
+    if row is None:
+        raise NotFoundError("user")
+    return _record(row)
 
 
 async def change_role(

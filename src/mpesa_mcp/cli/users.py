@@ -1,0 +1,137 @@
+"""`mpesa-mcp user`: people of an organization, or of the platform (super_admins)."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mpesa_mcp.cli.output import Document, JsonOption, acting, emit, refusals, run
+from mpesa_mcp.cli.whose import OrgOption, PlatformOption, require_one, whose
+from mpesa_mcp.errors import InputError
+from mpesa_mcp.values import Role, Secret
+
+if TYPE_CHECKING:
+    from mpesa_mcp.identity.users import UserRecord
+    from mpesa_mcp.payments.core import Core
+
+commands = typer.Typer(no_args_is_help=True, help="People of an organization, or of the platform.")
+
+EmailOption = Annotated[str, typer.Option(help="The address that signs in. It belongs to one organization.")]
+RoleOption = Annotated[Role, typer.Option(help="What the person may do.")]
+UserArgument = Annotated[str, typer.Argument(help="The user's id or address.")]
+
+
+@commands.command()
+def create(
+    email: EmailOption,
+    role: RoleOption,
+    org: OrgOption = None,
+    platform: PlatformOption = False,
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password's line from stdin.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a user who can sign in. To let people choose their own password: mpesa-mcp org invite."""
+    require_one(org, platform=platform)
+    with refusals():
+        password = _password(from_stdin=password_stdin)
+
+    async def act(core: "Core") -> "UserRecord":
+        from mpesa_mcp.billing.terms import seats_of
+        from mpesa_mcp.identity.users import create_user
+
+        return await create_user(
+            core.store,
+            core.clock,
+            organization_id=await whose(core, org),
+            email=email,
+            role=role,
+            password=password,
+            actor=acting(),
+            seats=seats_of,
+        )
+
+    emit(_document(run(act)), as_json=as_json)
+
+
+@commands.command("list")
+def list_(org: OrgOption = None, platform: PlatformOption = False, as_json: JsonOption = False) -> None:
+    """List people, deactivated ones too."""
+    require_one(org, platform=platform)
+
+    async def act(core: "Core") -> list[Document]:
+        from mpesa_mcp.identity.users import list_users
+
+        return [_document(user) for user in await list_users(core.store, await whose(core, org))]
+
+    columns = ("email", "role", "created_at", "last_sign_in_at", "deactivated_at", "user_id")
+    emit(run(act), as_json=as_json, columns=columns)
+
+
+@commands.command("update")
+def update_(
+    user: UserArgument,
+    role: RoleOption,
+    org: OrgOption = None,
+    platform: PlatformOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a person another role. Ends their sessions."""
+    require_one(org, platform=platform)
+
+    async def act(core: "Core") -> "UserRecord":
+        from mpesa_mcp.identity.users import change_role, user_named
+
+        organization_id = await whose(core, org)
+        named = await user_named(core.store, organization_id, user)
+        return await change_role(
+            core.store,
+            core.clock,
+            organization_id=organization_id,
+            user_id=named.user_id,
+            role=role,
+            actor=acting(),
+        )
+
+    emit(_document(run(act)), as_json=as_json)
+
+
+@commands.command()
+def deactivate(
+    user: UserArgument, org: OrgOption = None, platform: PlatformOption = False, as_json: JsonOption = False
+) -> None:
+    """Keep a person out from the next request on."""
+    require_one(org, platform=platform)
+
+    async def act(core: "Core") -> "UserRecord":
+        from mpesa_mcp.identity.users import deactivate_user, user_named
+
+        organization_id = await whose(core, org)
+        named = await user_named(core.store, organization_id, user)
+        return await deactivate_user(
+            core.store, core.clock, organization_id=organization_id, user_id=named.user_id, actor=acting()
+        )
+
+    emit(_document(run(act)), as_json=as_json)
+
+
+def _password(*, from_stdin: bool) -> Secret:
+    if from_stdin:
+        return Secret(sys.stdin.readline().rstrip("\r\n"))
+    if not sys.stdin.isatty():
+        raise InputError("Give the password with --password-stdin, or run this in a terminal to be asked for it.")
+    return Secret(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+
+
+def _document(user: "UserRecord") -> Document:
+    return {
+        "user_id": user.user_id,
+        "organization_id": user.organization_id,
+        "email": user.email,
+        "role": user.role,
+        "created_at": user.created_at,
+        "created_by": user.created_by,
+        "last_sign_in_at": user.last_sign_in_at,
+        "deactivated_at": user.deactivated_at,
+    }

@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 from sqlalchemy import ColumnElement, inspect
 from sqlmodel import select
 
+from mpesa_mcp.errors import InputError
 from mpesa_mcp.store.tables import OrganizationTable
 from mpesa_mcp.store.tenancy import OrganizationSession
 
@@ -25,7 +26,9 @@ class Page(Generic[Item]):
 async def page_by_id(
     session: OrganizationSession, table: type[Row], *conditions: ColumnElement[bool], limit: int, cursor: str | None
 ) -> Page[Row]:
-    """The rows after `cursor` (the id of the last row of the page before), newest first."""
+    """The rows after `cursor` (the id of the last row of the page before), newest first. Raises InputError."""
+    if cursor is not None and await session.get(table, cursor) is None:
+        raise InputError("cursor must be the next_cursor of an earlier page.", field="cursor")
     row_id = inspect(table).attrs["id"].class_attribute
     statement = select(table).where(*conditions).order_by(row_id.desc()).limit(limit + 1)
     if cursor is not None:

@@ -59,8 +59,10 @@ class PermittedRoute(APIRoute):
         methods = set(more.get("methods") or {"GET"})
         refusals = _refusals(path, methods, self.permission)
         more["responses"] = {**{status: {"model": ErrorAnswer} for status in refusals}, **(more.get("responses") or {})}
-        said = more.get("description") or (endpoint.__doc__ or "").strip()
-        more["description"] = f"{said}\n\n{self.permission.words}".strip()
+        # The first sentence of the docstring is what lists of routes show.
+        said = (endpoint.__doc__ or "").strip()
+        more["summary"] = said.partition(".")[0]
+        more["description"] = f"{said}\n\n{self.permission.words}"
         if not self.permission.public:
             more["dependencies"] = [*(more.get("dependencies") or ()), _DOCUMENTED]
         super().__init__(path, endpoint, **more)

@@ -6,7 +6,8 @@ stdout belongs to the MCP protocol. Redaction is the last processor, so it also 
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 
 import structlog
@@ -14,9 +15,12 @@ import structlog
 _SECRET_NAMES = re.compile(
     r"password|passkey|secret|credential|authorization|token|api_key|consumer_key|master_key|cookie", re.IGNORECASE
 )
+_KEY = re.compile(r"mpk_(sim|test|live)_\w+")
+# Who is told of each text that seems to hold an API key, from whichever thread logs it.
+_watchers: list[Callable[[str], None]] = []
 _PATTERNS = (
     (re.compile(r"/cb/[^\s\"'?#]+"), "/cb/…"),
-    (re.compile(r"mpk_(sim|test|live)_\w+"), r"mpk_\1_…"),
+    (_KEY, r"mpk_\1_…"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]+"), r"\1 …"),
     (re.compile(r"(?i)(\"?(?:SecurityCredential|Password|access_token)\"?\s*[:=]\s*\"?)[^\"\s,}]+"), r"\1…"),
     # A CheckoutRequestID ends with the phone number (quirk 23); a bare number is one.
@@ -60,14 +64,33 @@ def configure_logs(level: str = "INFO") -> None:
 def redact_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Replaces values under secret names, and secrets and phone numbers inside any text."""
     for name, value in event.items():
-        event[name] = "…" if _SECRET_NAMES.search(name) else _redacted(value)
+        event[name] = _withheld(value) if _SECRET_NAMES.search(name) else _redacted(value)
     return event
 
 
+@contextmanager
+def watching_for_keys(seen: Callable[[str], None]) -> Iterator[None]:
+    """While the block runs, `seen` is given each text with something like an API key in it, before it is redacted."""
+    _watchers.append(seen)
+    try:
+        yield
+    finally:
+        _watchers.remove(seen)
+
+
 def redact_text(text: str) -> str:
+    if _watchers and _KEY.search(text):
+        for seen in _watchers:
+            seen(text)
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return text
+
+
+def _withheld(value: Any) -> str:
+    """Nothing of it; but a key in it is seen."""
+    redact_text(str(value))
+    return "…"
 
 
 def _redacted(value: Any) -> Any:
@@ -76,7 +99,8 @@ def _redacted(value: Any) -> Any:
             return redact_text(value)
         case dict():
             return {
-                redact_text(str(k)): "…" if _SECRET_NAMES.search(str(k)) else _redacted(v) for k, v in value.items()
+                redact_text(str(k)): _withheld(v) if _SECRET_NAMES.search(str(k)) else _redacted(v)
+                for k, v in value.items()
             }
         case list() | tuple() | set() | frozenset():
             return [_redacted(item) for item in value]

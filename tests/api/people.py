@@ -85,7 +85,7 @@ async def a_key(core: Core, organization_id: str, role: Role) -> str:
         expires_at=None,
         tools=None,
         known_tools=TOOL_NAMES,
-        actor=OPERATOR.name,
+        actor=OPERATOR,
     )
     return made.key.reveal()
 

@@ -20,6 +20,7 @@ from mpesa_mcp.identity.api_keys import NewKey, create_key
 from mpesa_mcp.identity.tool_names import TOOL_NAMES
 from mpesa_mcp.values import Environment, FrozenClock, Role
 from tests.clients import TLS
+from tests.shortcodes import OPERATOR
 
 PROGRAM = (sys.executable, "-c", "from mpesa_mcp.cli import main; main()")
 SECRETS = {
@@ -64,7 +65,7 @@ async def key_for(
         expires_at=made_at + timedelta(days=1) if expired else None,
         tools=tools,
         known_tools=TOOL_NAMES,
-        actor="operator:test",
+        actor=OPERATOR,
     )
 
 

@@ -14,6 +14,7 @@ from mpesa_mcp.identity.api_keys import revoke_key
 from mpesa_mcp.identity.organizations import create_organization
 from mpesa_mcp.values import Role, eat_today
 from tests.clients import GENERATIONS, TLS, call, connected, refusal
+from tests.shortcodes import OPERATOR
 
 from .factories import key_for, phone
 
@@ -53,7 +54,7 @@ async def test_without_a_usable_key_the_answer_is_401_and_says_where_to_look(
         platform.core.clock,
         organization_id=organization_id,
         key_id=revoked.record.key_id,
-        actor="operator:test",
+        actor=OPERATOR,
     )
     good = platform.key.reveal()
     credentials = {
@@ -84,7 +85,7 @@ async def test_a_key_works_until_it_is_revoked(platform: LocalPlatform, http: ht
         platform.core.clock,
         organization_id=platform.organization.organization_id,
         key_id=made.record.key_id,
-        actor="operator:test",
+        actor=OPERATOR,
     )
     assert (await http.post("/mcp", json=INITIALIZE, headers=headers)).status_code == 401
 

@@ -117,6 +117,18 @@ def test_a_list_of_keys_says_which_still_work(acme: Terminal) -> None:
     assert listed["revoked_at"] is not None
 
 
+def test_a_rotated_key_has_a_successor_and_the_list_names_it(acme: Terminal) -> None:
+    words = ("--org", "acme", "--role", "user", "--name", "till one", "--tools", "stk_push")
+    old = acme.ask("key", "create", *words)
+    new = acme.ask("key", "rotate", "--org", "acme", old["key_id"], "--overlap-hours", "2")
+    assert new["key"] != old["key"]
+    assert (new["name"], new["tools"], new["role"]) == (old["name"], old["tools"], old["role"])
+    first, second = acme.ask("key", "list", "--org", "acme")
+    assert (first["replaced_by"], first["usable"], second["usable"]) == (new["key_id"], True, True)
+    again = acme.run("key", "rotate", "--org", "acme", old["key_id"])
+    assert (again.exit_code, new["key_id"] in again.stderr) == (1, True)
+
+
 def test_a_key_is_for_the_only_environment_with_credentials_unless_it_is_named(acme: Terminal) -> None:
     acme.set_credentials("sandbox", "174379", KEYS)
     create = ("key", "create", "--org", "acme", "--role", "user", "--name", "n")

@@ -20,13 +20,14 @@ from mpesa_mcp.store.engine import Store, StoreUnavailable
 from mpesa_mcp.store.keyring import Keyring
 from mpesa_mcp.values import Environment, FrozenClock, Role
 
+from .factories import OPERATOR
+
 pytestmark = pytest.mark.anyio
-OPERATOR = "operator:tester"
 
 
 @pytest.fixture
 async def acme(store: Store, clock: FrozenClock) -> str:
-    return (await create_organization(store, clock, name="Acme", slug="acme", actor=OPERATOR)).organization_id
+    return (await create_organization(store, clock, name="Acme", slug="acme", actor=OPERATOR.name)).organization_id
 
 
 async def make_key(
@@ -205,7 +206,7 @@ async def test_a_call_passes_when_its_use_cannot_be_noted(
 async def test_a_key_of_one_organization_is_neither_listed_nor_revoked_by_another(
     store: Store, keyring: Keyring, clock: FrozenClock, acme: str
 ) -> None:
-    other = (await create_organization(store, clock, name="Other", slug="other", actor=OPERATOR)).organization_id
+    other = (await create_organization(store, clock, name="Other", slug="other", actor=OPERATOR.name)).organization_id
     made = await make_key(store, keyring, clock, acme)
     assert await list_keys(store, other) == []
     with pytest.raises(NotFoundError) as foreign:

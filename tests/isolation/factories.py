@@ -116,7 +116,7 @@ async def make_key(core: Core, organization_id: str, name: str = "assistant", *,
         expires_at=at + timedelta(days=1) if at else None,
         tools=None,
         known_tools=TOOL_NAMES,
-        actor=ACTOR,
+        actor=OPERATOR,
     )
 
 
@@ -173,7 +173,9 @@ async def make_theirs(core: Core) -> Theirs:
     )
     key = await make_key(core, organization_id, "zebra assistant")
     revoked = await make_key(core, organization_id, "zebra revoked")
-    await revoke_key(core.store, core.clock, organization_id=organization_id, key_id=revoked.record.key_id, actor=ACTOR)
+    await revoke_key(
+        core.store, core.clock, organization_id=organization_id, key_id=revoked.record.key_id, actor=OPERATOR
+    )
     expired = await make_key(core, organization_id, "zebra expired", at=core.clock.now() - timedelta(days=2))
     # One through intake, without a key: it leaves a claim.
     push = StkPushRequest(phone=Msisdn(THEIR_PHONE), amount=Kes.from_shillings(4321), reference=THEIR_REFERENCE)

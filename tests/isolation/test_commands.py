@@ -77,6 +77,7 @@ PROBES: dict[str, list[Probe]] = {
     **{f"org {act}": [] for act in ("rename", "suspend", "activate", "freeze", "unfreeze")},
     "key create": [],
     "key list": [],
+    "key rotate": [Probe("key_id", ("a key's id", "a key's prefix"), plainly("VALUE"))],
     "key revoke": [Probe("key_id", ("a key's id", "a key's prefix"), plainly("VALUE"))],
     "credentials set": [
         Probe(

@@ -10,6 +10,7 @@ from mpesa_mcp.identity.organizations import create_organization
 from mpesa_mcp.identity.tool_names import TOOL_NAMES
 from mpesa_mcp.values import Environment, Role
 from tests.clients import TLS, call, connected, refusal
+from tests.shortcodes import OPERATOR
 
 from .factories import ACCEPTED, asked_of_simulator, phone, text_of
 
@@ -36,7 +37,7 @@ async def test_without_credentials_the_refusal_names_the_command_that_sets_them(
         expires_at=None,
         tools=None,
         known_tools=TOOL_NAMES,
-        actor="operator:test",
+        actor=OPERATOR,
     )
     async with connected(platform.url, made.key.reveal()) as client:
         for tool in ("stk_push", "b2c_payment", "check_balance", "transaction_status"):

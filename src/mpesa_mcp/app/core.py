@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 
+from mpesa_mcp.app.exposed_keys import flagging_keys_in_logs
 from mpesa_mcp.credentials.opening import OpenedShortcodes
 from mpesa_mcp.daraja.client import DarajaClient, create_http_client
 from mpesa_mcp.daraja.credential import Certificates
@@ -39,7 +40,7 @@ async def open_core(
         keyring = Keyring(store, master_key)
         certificates = Certificates(production=certificate, http=http)
         gate = Gate(store, keyring, clock, calls_per_second=settings.daraja_calls_per_second)
-        yield Core(
+        core = Core(
             settings=settings,
             store=store,
             keyring=keyring,
@@ -49,6 +50,8 @@ async def open_core(
             authentication=Authentication(store, keyring, settings, clock),
             local_callbacks=f"http://127.0.0.1:{local_callback_port or settings.port}",
         )
+        async with flagging_keys_in_logs(core):
+            yield core
     finally:
         with anyio.CancelScope(shield=True):
             await http.aclose()

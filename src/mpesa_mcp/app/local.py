@@ -103,6 +103,6 @@ async def add_simulator_access(core: Core, organization_id: str, *, role: Role) 
         expires_at=None,
         tools=None,
         known_tools=TOOL_NAMES,
-        actor=_ACTOR,
+        actor=Actor(_ACTOR, None),
     )
     return made.key

@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from mpesa_mcp.api.app import API_PATH, create_api
 from mpesa_mcp.api.request_ids import RequestIds
 from mpesa_mcp.app.bearer import SCOPE, BearerVerifier, callers_by_token, mcp_url
+from mpesa_mcp.app.exposed_keys import KeysInAddresses
 from mpesa_mcp.app.http_errors import HttpErrors
 from mpesa_mcp.callbacks.sidecar import callback_routes
 from mpesa_mcp.console.pages import console_routes
@@ -67,7 +68,12 @@ def create_web(core: Core, *, with_callbacks: bool = True) -> Starlette:
     ]
     if with_callbacks:
         routes += callback_routes(core.store, settings, core.clock)
-    return Starlette(lifespan=lifespan, routes=[*routes, Mount("/", app=inner)])
+    return Starlette(
+        lifespan=lifespan,
+        routes=[*routes, Mount("/", app=inner)],
+        # Before anything is looked for at such an address.
+        middleware=[Middleware(KeysInAddresses, core=core)],
+    )
 
 
 def _transport_security(settings: Settings) -> TransportSecuritySettings:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mpesa_mcp.cli.output import Document, JsonOption, OrgOption, emit, operator, run, say
+from mpesa_mcp.cli.output import Document, JsonOption, OrgOption, acting, emit, run, say
 from mpesa_mcp.values import Environment, Role
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def create(
             expires_at=None if expires_days is None else core.clock.now() + timedelta(days=expires_days),
             tools=None if tools is None else [tool.strip() for tool in tools.split(",")],
             known_tools=TOOL_NAMES,
-            actor=operator(),
+            actor=acting(),
         )
         return {"key": made.key.reveal(), **_document(made.record)}
 
@@ -72,8 +72,46 @@ def list_(org: OrgOption, as_json: JsonOption = False) -> None:
         keys = await list_keys(core.store, organization.organization_id)
         return [_listed(key, core.clock.now()) for key in keys]
 
-    columns = ("prefix", "name", "role", "environment", "usable", "expires_at", "last_used_at", "key_id")
-    emit(run(act), as_json=as_json, columns=columns)
+    listed = run(act)
+    columns = ("prefix", "name", "role", "tools", "environment", "usable", "expires_at", "last_used_at", "exposed_at")
+    emit(listed, as_json=as_json, columns=(*columns, "key_id"))
+    for key in listed:
+        if key["should_be_rotated"]:
+            say(
+                f"Key {key['prefix']} stood in an address or a log, where others can read it. "
+                f"Run: mpesa-mcp key rotate --org {org} {key['key_id']} --overlap-hours 1"
+            )
+
+
+@commands.command()
+def rotate(
+    org: OrgOption,
+    key_id: Annotated[str, typer.Argument(help="The key's id, or its shown prefix. Never the key itself.")],
+    overlap_hours: Annotated[
+        int, typer.Option(min=0, max=720, help="For how long the old key still works beside the new one.")
+    ] = 24,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a key like this one and print it; the old one expires after the overlap."""
+
+    async def act(core: "Core") -> Document:
+        from mpesa_mcp.identity.api_keys import rotate_key
+        from mpesa_mcp.identity.organizations import organization_by_slug
+
+        organization = await organization_by_slug(core.store, org)
+        made = await rotate_key(
+            core.store,
+            core.keyring,
+            core.clock,
+            organization_id=organization.organization_id,
+            key_id=key_id,
+            overlap=timedelta(hours=overlap_hours),
+            actor=acting(),
+        )
+        return {"key": made.key.reveal(), **_document(made.record)}
+
+    emit(run(act), as_json=as_json)
+    say(f"This is the only time the key is shown. The old one works for {overlap_hours} hours more at most.")
 
 
 @commands.command()
@@ -94,7 +132,7 @@ def revoke(
             core.clock,
             organization_id=organization.organization_id,
             key_id=key_id,
-            actor=operator(),
+            actor=acting(),
         )
         return _listed(revoked, core.clock.now())
 
@@ -121,4 +159,7 @@ def _listed(key: "KeyRecord", now: datetime) -> Document:
         "usable": key.is_usable(now),
         "revoked_at": key.revoked_at,
         "last_used_at": key.last_used_at,
+        "replaced_by": key.replaced_by,
+        "exposed_at": key.exposed_at,
+        "should_be_rotated": key.should_be_rotated(now),
     }

@@ -1,16 +1,14 @@
-"""API keys: `mpk_sim_…`, `mpk_test_…`, `mpk_live_…`, 32 random characters, a checksum of six.
+"""API keys: made, listed, rotated, revoked; and whom one stands for.
 
-The prefix says where the key's payments happen, so that a live key is recognised on sight and by secret scanners. The
-checksum refuses typing errors and guesses without asking the database. Only a keyed hash (HMAC) is stored: a copy of
-the database holds nothing that opens a door.
+Only a keyed hash (HMAC) is stored: a copy of the database holds nothing that opens a door. Nobody makes a key that may
+do more than they may themselves; a super_admin makes none.
 """
 
 import asyncio
-import re
-import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 import structlog
 from sqlalchemy import or_, update
@@ -18,26 +16,18 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import col, select
 
 from mpesa_mcp import audit
-from mpesa_mcp.errors import InputError, NotFoundError
+from mpesa_mcp.errors import ConflictError, InputError, NotFoundError
+from mpesa_mcp.identity.key_text import environment_of, new_text, shown_part
 from mpesa_mcp.identity.models import ApiKey, Organization, OrganizationStatus
 from mpesa_mcp.identity.names import checked_name
-from mpesa_mcp.identity.principal import Principal, Unauthenticated
+from mpesa_mcp.identity.principal import Actor, NotAllowed, Principal, Unauthenticated
 from mpesa_mcp.identity.users import access_topic
 from mpesa_mcp.store.engine import Store, StoreUnavailable
 from mpesa_mcp.store.keyring import API_KEY_HASHING, Keyring
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Clock, Environment, Role, Secret, new_id
-from mpesa_mcp.values.ids import base62, random_base62
 
-_PREFIXES = {
-    Environment.SIMULATOR: "mpk_sim_",
-    Environment.SANDBOX: "mpk_test_",
-    Environment.PRODUCTION: "mpk_live_",
-}
-_BODY = 32
-_CHECKSUM = 6
-_SHOWN = 8
-_WRITTEN = re.compile(rf"(mpk_(?:sim|test|live)_)[0-9A-Za-z]{{{_BODY + _CHECKSUM}}}")
+LONGEST_OVERLAP: Final = timedelta(days=30)
 _USE_IS_NOTED_EVERY = timedelta(minutes=1)
 # A locked database would hold up the call for as long as what the call itself writes.
 _NOTING_SECONDS = 0.25
@@ -61,10 +51,16 @@ class KeyRecord:
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
+    replaced_by: str | None
+    exposed_at: datetime | None
 
     def is_usable(self, now: datetime) -> bool:
         """Whether the key is neither revoked nor expired."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+    def should_be_rotated(self, now: datetime) -> bool:
+        """Whether others may have read it, and it still opens doors."""
+        return self.exposed_at is not None and self.replaced_by is None and self.is_usable(now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +69,25 @@ class NewKey:
 
     key: Secret
     record: KeyRecord
+
+
+class KeyNotUsable(ConflictError):
+    """A key that opens nothing any more is not rotated."""
+
+    code = "key_not_usable"
+
+    def __init__(self) -> None:
+        super().__init__("This key is revoked or expired. Make a new one instead. Nothing was changed.")
+
+
+class KeyReplaced(ConflictError):
+    """The key was rotated before; a second successor would be one too many."""
+
+    code = "key_replaced"
+
+    def __init__(self, replaced_by: str) -> None:
+        super().__init__(f"This key was rotated already: {replaced_by} is its successor. Nothing was changed.")
+        self.replaced_by = replaced_by
 
 
 async def create_key(
@@ -87,36 +102,89 @@ async def create_key(
     expires_at: datetime | None,
     tools: Collection[str] | None,
     known_tools: Collection[str],
-    actor: str,
+    actor: Actor,
 ) -> NewKey:
-    """Makes a key of an organization. `tools` None opens every tool of the role. Raises InputError, NotFoundError."""
+    """Makes a key of an organization. `tools` None opens every tool of the role.
+
+    Raises InputError, NotAllowed, NotFoundError.
+    """
     if role is Role.SUPER_ADMIN:
         raise InputError("role must be user, manager or org_admin: a key belongs to one organization.", field="role")
+    if not actor.may_grant(role):
+        raise NotAllowed
     if expires_at is not None and expires_at <= clock.now():
         raise InputError("The expiry must be in the future.", field="expires_at")
-    text = _new_text(environment)
-    # Before the session below: the first use of a platform key writes it, and writers take turns.
-    hashing = await keyring.platform_key(API_KEY_HASHING)
+    text = new_text(environment)
     row = ApiKey(
         organization_id=organization_id,
         id=new_id("key"),
         name=checked_name(name),
-        prefix=text[: len(_PREFIXES[environment]) + _SHOWN],
-        key_hash=hashing.digest(text),
+        prefix=shown_part(text),
+        # Before the session below: the first use of a platform key writes it, and writers take turns.
+        key_hash=await hash_of(keyring, text),
         role=role,
         environment=environment,
         tools=_checked_tools(tools, known_tools),
         created_at=clock.now(),
-        created_by=actor,
+        created_by=actor.name,
         expires_at=expires_at,
     )
     async with store.session(organization_id) as session:
         if await session.get(Organization, organization_id) is None:
             raise NotFoundError("organization")
-        session.add(row)
-        detail = {"prefix": row.prefix, "role": row.role, "environment": row.environment, "tools": row.tools}
-        audit.record(session, clock, actor=actor, action="key.created", subject=row.id, detail=detail)
+        _add(session, clock, row)
     return NewKey(Secret(text), _record(row))
+
+
+async def rotate_key(
+    store: Store,
+    keyring: Keyring,
+    clock: Clock,
+    *,
+    organization_id: str,
+    key_id: str,
+    overlap: timedelta,
+    actor: Actor,
+) -> NewKey:
+    """Makes a key like this one, which is found by id or shown prefix and expires after the overlap.
+
+    The new one lives as long as the old one was to. Raises InputError, NotAllowed, NotFoundError, KeyNotUsable,
+    KeyReplaced.
+    """
+    if not timedelta(0) <= overlap <= LONGEST_OVERLAP:
+        raise InputError(f"The overlap may be up to {LONGEST_OVERLAP.days} days.", field="overlap_hours")
+    await keyring.platform_key(API_KEY_HASHING)  # made, if need be, before the session below
+    async with store.session(organization_id) as session:
+        old = await session.lock(ApiKey, (await _find(session, key_id)).id)
+        assert old is not None  # rows of keys are never deleted
+        now = clock.now()
+        if not actor.may_grant(Role(old.role)):
+            raise NotAllowed
+        if old.replaced_by is not None:
+            raise KeyReplaced(old.replaced_by)
+        if not _record(old).is_usable(now):
+            raise KeyNotUsable
+        text = new_text(Environment(old.environment))
+        row = ApiKey(
+            organization_id=organization_id,
+            id=new_id("key"),
+            name=old.name,
+            prefix=shown_part(text),
+            key_hash=await hash_of(keyring, text),
+            role=old.role,
+            environment=old.environment,
+            tools=old.tools,
+            created_at=now,
+            created_by=actor.name,
+            expires_at=now + (old.expires_at - old.created_at) if old.expires_at else None,
+        )
+        old.replaced_by = row.id
+        old.expires_at = min(now + overlap, old.expires_at or now + overlap)
+        session.wake(access_topic(organization_id))
+        _add(session, clock, row)
+        detail = {"prefix": old.prefix, "replaced_by": row.id, "expires_at": old.expires_at.isoformat()}
+        audit.record(session, clock, actor=actor.name, action="key.rotated", subject=old.id, detail=detail)
+        return NewKey(Secret(text), _record(row))
 
 
 async def list_keys(store: Store, organization_id: str) -> Sequence[KeyRecord]:
@@ -125,25 +193,22 @@ async def list_keys(store: Store, organization_id: str) -> Sequence[KeyRecord]:
         return [_record(row) for row in await session.all(select(ApiKey).order_by(col(ApiKey.id)))]
 
 
-async def revoke_key(store: Store, clock: Clock, *, organization_id: str, key_id: str, actor: str) -> KeyRecord:
+async def revoke_key(store: Store, clock: Clock, *, organization_id: str, key_id: str, actor: Actor) -> KeyRecord:
     """Revokes the key with this id, or with this shown prefix. Doing it again changes nothing.
 
-    Raises NotFoundError, or InputError when a prefix fits several keys.
+    Raises NotAllowed, NotFoundError, or InputError when a prefix fits several keys.
     """
     async with store.session(organization_id) as session:
         row = await _find(session, key_id)
+        if not actor.may_grant(Role(row.role)):
+            raise NotAllowed
         unrevoked = update(ApiKey).where(col(ApiKey.id) == row.id, col(ApiKey.revoked_at).is_(None))
         if await session.change(unrevoked.values(revoked_at=clock.now())):
             session.wake(access_topic(organization_id))
             audit.record(
-                session, clock, actor=actor, action="key.revoked", subject=row.id, detail={"prefix": row.prefix}
+                session, clock, actor=actor.name, action="key.revoked", subject=row.id, detail={"prefix": row.prefix}
             )
         return _record(await _find(session, row.id))
-
-
-def is_well_formed(presented: str) -> bool:
-    """Whether this is the text of a key, checksum and all; asks nobody."""
-    return _environment_of(presented) is not None
 
 
 async def hash_of(keyring: Keyring, presented: str) -> str:
@@ -156,7 +221,7 @@ def principal_of(row: ApiKey, organization: Organization, presented: str, now: d
     key = _record(row)
     if not OrganizationStatus(organization.status).may_act:
         raise Unauthenticated
-    if key.environment is not _environment_of(presented) or not key.is_usable(now):
+    if key.environment is not environment_of(presented) or not key.is_usable(now):
         raise Unauthenticated
     return Principal(
         organization_id=row.organization_id,
@@ -189,6 +254,12 @@ async def _write_use(store: Store, organization_id: str, key_id: str, now: datet
         _log.warning("key_use_not_noted", organization_id=organization_id, key_id=key_id)
 
 
+def _add(session: OrganizationSession, clock: Clock, row: ApiKey) -> None:
+    session.add(row)
+    detail = {"prefix": row.prefix, "role": row.role, "environment": row.environment, "tools": row.tools}
+    audit.record(session, clock, actor=row.created_by, action="key.created", subject=row.id, detail=detail)
+
+
 async def _find(session: OrganizationSession, id_or_prefix: str) -> ApiKey:
     named = or_(col(ApiKey.id) == id_or_prefix, col(ApiKey.prefix) == id_or_prefix)
     rows = await session.all(select(ApiKey).where(named))
@@ -197,23 +268,6 @@ async def _find(session: OrganizationSession, id_or_prefix: str) -> ApiKey:
     if len(rows) > 1:
         raise InputError("Several keys begin like this. Give the key id.", field="key_id")
     return rows[0]
-
-
-def _new_text(environment: Environment) -> str:
-    text = _PREFIXES[environment] + random_base62(_BODY)
-    return text + _checksum(text)
-
-
-def _environment_of(presented: str) -> Environment | None:
-    """Which environment a well-formed key says it is for; None when its form or checksum is wrong."""
-    written = _WRITTEN.fullmatch(presented)
-    if written is None or _checksum(presented[:-_CHECKSUM]) != presented[-_CHECKSUM:]:
-        return None
-    return next(environment for environment, prefix in _PREFIXES.items() if prefix == written.group(1))
-
-
-def _checksum(text: str) -> str:
-    return base62(zlib.crc32(text.encode()), length=_CHECKSUM)
 
 
 def _checked_tools(tools: Collection[str] | None, known: Collection[str]) -> list[str] | None:
@@ -237,4 +291,6 @@ def _record(row: ApiKey) -> KeyRecord:
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
         last_used_at=row.last_used_at,
+        replaced_by=row.replaced_by,
+        exposed_at=row.exposed_at,
     )

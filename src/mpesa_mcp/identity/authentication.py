@@ -15,6 +15,7 @@ from sqlalchemy import and_, update
 from sqlmodel import col, select
 
 from mpesa_mcp.identity import access_tokens, api_keys
+from mpesa_mcp.identity.key_text import environment_of
 from mpesa_mcp.identity.models import PLATFORM, ApiKey, LoginSession, Organization, OrganizationStatus, User
 from mpesa_mcp.identity.principal import Principal, Unauthenticated
 from mpesa_mcp.identity.users import access_topic
@@ -76,7 +77,7 @@ class Authentication:
         return replace(principal, is_person=False)
 
     async def _key(self, presented: str) -> _Remembered:
-        if not api_keys.is_well_formed(presented):
+        if environment_of(presented) is None:
             raise Unauthenticated
         found = await find_key(self._store, await api_keys.hash_of(self._keyring, presented))
         if found is None:

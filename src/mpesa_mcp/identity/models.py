@@ -94,6 +94,10 @@ class ApiKey(OrganizationTable, table=True):
     expires_at: datetime | None = moment(nullable=True)
     revoked_at: datetime | None = moment(nullable=True)
     last_used_at: datetime | None = moment(nullable=True)
+    # The key that was made to take its place.
+    replaced_by: str | None = Field(default=None, max_length=40)
+    # When it last stood where others can read it: in an address, or in a log.
+    exposed_at: datetime | None = moment(nullable=True)
 
 
 class User(OrganizationTable, table=True):

@@ -3,7 +3,6 @@
 MODEL_EXAMPLES=2000 runs as many, each time others, of twice the length (`make model`).
 """
 
-import asyncio
 import os
 import shutil
 from itertools import count
@@ -59,7 +58,7 @@ def test_every_promise_is_kept_on_sqlite(migrated: Path, tmp_path: Path) -> None
 def test_every_promise_is_kept_on_postgresql(cluster: Any, tmp_path: Path) -> None:
     class Model(PaymentModel):
         def fresh_database(self) -> Settings:
-            asyncio.run(cluster.empty("shared"))
+            cluster.empty()
             return office_settings(MASTER_KEY, data_dir=tmp_path, **cluster.settings("shared"))
 
     run_state_machine_as_test(Model, settings=profile(4))

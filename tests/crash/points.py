@@ -56,6 +56,7 @@ ELSEWHERE = (
     "exposed_keys.flag_exposed_key:commit",
     "invitations.accept_invitation:commit",
     "invitations.invite:commit",
+    "invitations.revoke_invitation:commit",
     "keyring._open_or_make:commit",
     "organizations.change_organization:commit",
     "organizations.create_organization:commit",

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from mpesa_mcp import __version__
-from mpesa_mcp.api import audit, auth, payments, reports, users
+from mpesa_mcp.api import api_keys, audit, auth, credentials, payments, reports, users
 from mpesa_mcp.api.errors import on_error, on_fault, on_http, on_invalid
 from mpesa_mcp.api.request_ids import RequestIds
 from mpesa_mcp.errors import MpesaMcpError
@@ -20,6 +20,8 @@ API_PATH: Final = "/api/v1"
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     auth.router,
     users.router,
+    api_keys.router,
+    credentials.router,
     payments.router,
     reports.router,
     audit.router,

@@ -86,7 +86,7 @@ async def _permitted(request: Request, permission: Permission) -> Calling:
         raise Unauthenticated
     principal = await core.authentication.principal(token.strip())
     named = request.path_params.get(_ORGANIZATION, principal.organization_id)
-    if named != principal.organization_id and not (principal.role is Role.SUPER_ADMIN and permission.platform):
+    if named != principal.organization_id and principal.role is not Role.SUPER_ADMIN:
         raise NotFoundError("organization")
     permission.check(principal)
     return Calling(core, principal, named)

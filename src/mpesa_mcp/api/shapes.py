@@ -6,6 +6,8 @@ from typing import Annotated, Generic, TypeVar
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SecretStr, StringConstraints
 
+from mpesa_mcp.values import Role
+
 Item = TypeVar("Item")
 
 # UTC, as 2026-11-25T08:30:00Z.
@@ -17,6 +19,8 @@ Moment = Annotated[
 ]
 Email = Annotated[str, StringConstraints(min_length=3, max_length=254)]
 GivenSecret = Annotated[SecretStr, Field(min_length=1, max_length=512)]
+# Spoken as text: strict bodies take no text for an enumeration.
+GivenRole = Annotated[Role, Field(strict=False)]
 Limit = Annotated[int, Query(ge=1, le=200, description="Most items of a page.")]
 Cursor = Annotated[str | None, Query(max_length=80, description="next_cursor of the page before.")]
 

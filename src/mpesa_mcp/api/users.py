@@ -4,12 +4,12 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, status
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict
 
 from mpesa_mcp.api.auth import Person
 from mpesa_mcp.api.permissions import allow
 from mpesa_mcp.api.routes import Call, PermittedRoute
-from mpesa_mcp.api.shapes import Answer, Body, Cursor, Email, Limit, Moment, Page
+from mpesa_mcp.api.shapes import Answer, Body, Cursor, Email, GivenRole, Limit, Moment, Page
 from mpesa_mcp.billing.terms import seats_of
 from mpesa_mcp.identity.invitations import invite, link_to, page_invitations, revoke_invitation
 from mpesa_mcp.identity.users import change_role, deactivate_user, page_users, user_named
@@ -18,8 +18,6 @@ from mpesa_mcp.values import Role
 router = APIRouter(prefix="/users", tags=["people"], route_class=PermittedRoute)
 
 Id = Annotated[str, Path(max_length=80)]
-# A role inside an organization; spoken as text, for strict bodies take no text for an enumeration.
-GivenRole = Annotated[Role, Field(strict=False)]
 
 
 class UserAnswer(Person):

@@ -24,6 +24,7 @@ from mpesa_mcp.identity.principal import Actor, NotAllowed, Principal, Unauthent
 from mpesa_mcp.identity.users import access_topic
 from mpesa_mcp.store.engine import Store, StoreUnavailable
 from mpesa_mcp.store.keyring import API_KEY_HASHING, Keyring
+from mpesa_mcp.store.paging import Page, page_by_id
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Clock, Environment, Role, Secret, new_id
 
@@ -191,6 +192,13 @@ async def list_keys(store: Store, organization_id: str) -> Sequence[KeyRecord]:
     """All keys of an organization, revoked ones too, oldest first."""
     async with store.reading(organization_id) as session:
         return [_record(row) for row in await session.all(select(ApiKey).order_by(col(ApiKey.id)))]
+
+
+async def page_keys(store: Store, organization_id: str, *, limit: int, cursor: str | None) -> Page[KeyRecord]:
+    """The keys of an organization, newest first, revoked ones too. Raises InputError."""
+    async with store.reading(organization_id) as session:
+        page = await page_by_id(session, ApiKey, limit=limit, cursor=cursor)
+    return Page([_record(row) for row in page.items], page.next_cursor)
 
 
 async def revoke_key(store: Store, clock: Clock, *, organization_id: str, key_id: str, actor: Actor) -> KeyRecord:

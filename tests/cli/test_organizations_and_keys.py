@@ -64,6 +64,33 @@ def test_the_operator_proposes_to_lift_a_freeze_and_is_told_what_is_missing(acme
     assert acme.ask("org", "show", "--org", "acme")["status"] == "frozen"
 
 
+def test_an_organization_is_made_with_the_invitation_of_its_first_admin(terminal: Terminal) -> None:
+    made = terminal.run("org", "create", "Acme Ltd", "--slug", "acme", "--admin-email", "jane@example.com", "--json")
+    first = made.value["invitation"]
+    assert (first["email"], first["role"]) == ("jane@example.com", "org_admin")
+    assert first["link"].endswith(f"/console/invitation#{first['token']}")
+    assert "only time" in made.stderr
+    wrong = terminal.run("org", "create", "Other", "--slug", "other", "--admin-email", "nobody")
+    assert wrong.exit_code == 1
+    assert [each["slug"] for each in terminal.ask("org", "list")] == ["acme"]
+
+
+def test_an_organization_is_closed_for_good(acme: Terminal) -> None:
+    assert acme.ask("org", "close", "--org", "acme")["status"] == "closed"
+    for words in (("close",), ("activate",), ("freeze",), ("rename", "Other"), ("invite", "--email", "j@example.com")):
+        refused = acme.run("org", *words, "--org", "acme")
+        assert (refused.exit_code, refused.stderr) == (
+            1,
+            "The organization is closed. Its records can be read; nothing else can be done.\n",
+        )
+    assert acme.ask("org", "show", "--org", "acme")["closed_at"].endswith("Z")
+
+
+def test_support_grants_are_listed(acme: Terminal) -> None:
+    assert acme.ask("support", "list") == acme.ask("support", "list", "--org", "acme") == []
+    assert acme.run("support", "list").stdout == "none\n"
+
+
 def test_what_an_organization_chose_is_changed_one_by_one(acme: Terminal) -> None:
     changed = acme.ask("org", "set", "--org", "acme", "--default-environment", "sandbox")
     assert (changed["default_environment"], changed["confirm_payouts_from"]) == ("sandbox", "10000.00")

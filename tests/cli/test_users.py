@@ -22,6 +22,8 @@ def test_people_are_made_changed_and_sent_away_by_id_or_address(terminal: Termin
     terminal.ask("user", "create", *other, typed=PASSWORD)
     assert terminal.ask("user", "update", made["user_id"], "--org", "acme", "--role", "user")["role"] == "user"
     assert terminal.ask("user", "deactivate", "jane@acme.example", "--org", "acme")["deactivated_at"] is not None
+    assert terminal.ask("user", "update", made["user_id"], "--org", "acme", "--activate")["deactivated_at"] is None
+    assert terminal.run("user", "update", made["user_id"], "--org", "acme").exit_code == 2
     listed = terminal.ask("user", "list", "--org", "acme")
     assert [user["email"] for user in listed] == ["jane@acme.example", "ann@acme.example"]
     table = terminal.run("user", "list", "--org", "acme")
@@ -37,5 +39,8 @@ def test_the_platforms_people_are_super_admins_and_nobody_else_is(terminal: Term
         terminal.run("user", "create", "--org", "acme", "--role", "super_admin", *root, typed=PASSWORD).exit_code == 1
     )
     assert terminal.run("user", "create", "--platform", "--role", "user", *root, typed=PASSWORD).exit_code == 1
+    second = ("--email", "second@host.example", "--password-stdin")
+    assert terminal.ask("user", "create", "--platform", *second, typed=PASSWORD)["role"] == "super_admin"
+    assert terminal.run("user", "create", "--org", "acme", *second, typed=PASSWORD).exit_code == 2
     assert terminal.run("user", "list").exit_code == 2
     assert terminal.run("user", "list", "--org", "acme", "--platform").exit_code == 2

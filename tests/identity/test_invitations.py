@@ -13,10 +13,11 @@ from mpesa_mcp.identity.invitations import (
     accept_invitation,
     invite,
     list_invitations,
+    revoke_invitation,
 )
 from mpesa_mcp.identity.models import PLATFORM
 from mpesa_mcp.identity.principal import NotAllowed
-from mpesa_mcp.identity.users import list_users
+from mpesa_mcp.identity.users import change_role, deactivate_user, list_users
 from mpesa_mcp.store.engine import Store
 from mpesa_mcp.values import FrozenClock, Role, Secret
 
@@ -95,6 +96,53 @@ async def test_the_platform_invites_the_first_org_admin_and_nobody_else(store: S
         await invite(store, clock, organization_id=acme, email="joe@example.com", role=Role.ORG_ADMIN, actor=root)
     with pytest.raises(NotFoundError):
         await invite(store, clock, organization_id="org_none", email=EMAIL, role=Role.ORG_ADMIN, actor=root)
+
+
+async def test_the_platform_makes_one_org_admin_however_many_it_invites(store: Store, clock: FrozenClock) -> None:
+    acme = await an_organization(store, clock)
+    root = acting_as(await a_user(store, clock, PLATFORM, "root@example.com", Role.SUPER_ADMIN))
+    mistaken, first = [
+        await invite(store, clock, organization_id=acme, email=email, role=Role.ORG_ADMIN, actor=root)
+        for email in ("mistaken@example.com", EMAIL)
+    ]
+    with pytest.raises(InvitationNotGood):
+        await accept_invitation(store, clock, mistaken.token.reveal(), PASSWORD)
+    # An org_admin who came another way is the first.
+    await a_user(store, clock, acme, "admin@example.com")
+    with pytest.raises(InvitationNotGood):
+        await accept_invitation(store, clock, first.token.reveal(), PASSWORD)
+
+
+async def test_an_invitation_is_worth_no_more_than_who_invited(store: Store, clock: FrozenClock) -> None:
+    acme = await an_organization(store, clock)
+    admin = acting_as(await a_user(store, clock, acme, "admin@example.com"))
+    demoted = await a_user(store, clock, acme, "demoted@example.com")
+    to_admin, to_user = [
+        await invite(store, clock, organization_id=acme, email=email, role=role, actor=acting_as(demoted))
+        for email, role in (("a@example.com", Role.ORG_ADMIN), ("b@example.com", Role.USER))
+    ]
+    await change_role(store, clock, organization_id=acme, user_id=demoted.user_id, role=Role.MANAGER, actor=admin)
+    with pytest.raises(InvitationNotGood):
+        await accept_invitation(store, clock, to_admin.token.reveal(), PASSWORD)
+    await deactivate_user(store, clock, organization_id=acme, user_id=demoted.user_id, actor=admin)
+    with pytest.raises(InvitationNotGood):
+        await accept_invitation(store, clock, to_user.token.reveal(), PASSWORD)
+
+
+async def test_an_invitation_that_is_taken_back_is_not_good(store: Store, clock: FrozenClock) -> None:
+    acme = await an_organization(store, clock)
+    manager = acting_as(await a_user(store, clock, acme, "manager@example.com", Role.MANAGER))
+    invited = await invite(store, clock, organization_id=acme, email=EMAIL, role=Role.ORG_ADMIN, actor=OPERATOR)
+    invitation_id = invited.record.invitation_id
+    with pytest.raises(NotAllowed):
+        await revoke_invitation(store, clock, organization_id=acme, invitation_id=invitation_id, actor=manager)
+    for _ in range(2):
+        revoked = await revoke_invitation(
+            store, clock, organization_id=acme, invitation_id=invitation_id, actor=OPERATOR
+        )
+        assert revoked.revoked_at == clock.now()
+    with pytest.raises(InvitationNotGood):
+        await accept_invitation(store, clock, invited.token.reveal(), PASSWORD)
 
 
 async def test_of_ten_who_accept_at_once_one_becomes_the_user(store: Store, clock: FrozenClock) -> None:

@@ -12,6 +12,7 @@ from mpesa_mcp.identity.users import (
     EmailTaken,
     LastAdmin,
     OwnRole,
+    activate_user,
     change_password,
     change_role,
     create_user,
@@ -148,6 +149,35 @@ async def test_of_two_admins_who_remove_each_other_at_once_one_stays(store: Stor
             group.start_soon(remove, second.user_id, first.user_id)
     assert len(refused) == 1
     assert [user.deactivated_at is None for user in await list_users(store, acme)].count(True) == 1
+
+
+async def test_whoever_was_removed_a_moment_ago_removes_nobody(store: Store, clock: FrozenClock) -> None:
+    acme = await an_organization(store, clock)
+    first, second, third = [await a_user(store, clock, acme, f"{n}@example.com") for n in ("first", "second", "third")]
+    await deactivate_user(store, clock, organization_id=acme, user_id=second.user_id, actor=acting_as(first))
+    with pytest.raises(NotAllowed):
+        await deactivate_user(store, clock, organization_id=acme, user_id=third.user_id, actor=acting_as(second))
+
+
+async def test_a_deactivated_person_is_let_in_again_by_whoever_could_give_the_role(
+    store: Store, clock: FrozenClock
+) -> None:
+    acme = await an_organization(store, clock)
+    admin = await a_user(store, clock, acme, "admin@example.com")
+    second = await a_user(store, clock, acme, "second@example.com")
+    manager = await a_user(store, clock, acme, "manager@example.com", Role.MANAGER)
+    await deactivate_user(store, clock, organization_id=acme, user_id=second.user_id, actor=acting_as(admin))
+    for actor, refusal in ((manager, NotAllowed), (second, OwnRole)):
+        with pytest.raises(refusal):
+            await activate_user(store, clock, organization_id=acme, user_id=second.user_id, actor=acting_as(actor))
+    for _ in range(2):
+        activated = await activate_user(
+            store, clock, organization_id=acme, user_id=second.user_id, actor=acting_as(admin)
+        )
+        assert (activated.deactivated_at, activated.role) == (None, Role.ORG_ADMIN)
+    async with store.reading(acme) as session:
+        told = await session.all(select(AuditEntry.action).where(AuditEntry.subject == second.user_id))
+    assert sorted(told) == ["user.activated", "user.created", "user.deactivated"]
 
 
 async def test_another_organizations_user_is_as_unknown_as_nobody(store: Store, clock: FrozenClock) -> None:

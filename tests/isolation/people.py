@@ -1,7 +1,9 @@
 """People of an organization whose ids somebody else tries."""
 
+from datetime import timedelta
+
 from mpesa_mcp.identity.invitations import invite
-from mpesa_mcp.identity.models import LoginSession, RefreshToken
+from mpesa_mcp.identity.models import LoginSession, RefreshToken, SupportGrant
 from mpesa_mcp.identity.principal import Actor
 from mpesa_mcp.identity.users import add_user
 from mpesa_mcp.payments.core import Core
@@ -9,7 +11,7 @@ from mpesa_mcp.values import Role, new_id, sha256_hex
 
 
 async def store_people(core: Core, organization_id: str, actor: str) -> dict[str, str]:
-    """A person with a session, and an invitation; what names them."""
+    """A person with a session, an invitation and a support grant; what names them."""
     now, operator = core.clock.now(), Actor(actor, None)
     password_hash = "$argon2id$nobody signs in"
     async with core.store.session(organization_id) as session:
@@ -24,7 +26,16 @@ async def store_people(core: Core, organization_id: str, actor: str) -> dict[str
         begun = LoginSession(organization_id=organization_id, id=new_id("ses"), user_id=user.user_id, created_at=now)
         session.add(begun)
         await session.flush()
+        grant = SupportGrant(
+            organization_id=organization_id,
+            id=new_id("sup"),
+            reason="zebra needs help",
+            given_by=f"user:{user.user_id}",
+            given_at=now,
+            expires_at=now + timedelta(hours=1),
+        )
         session.add(
+            grant,
             RefreshToken(
                 organization_id=organization_id,
                 id=new_id("rft"),
@@ -32,7 +43,7 @@ async def store_people(core: Core, organization_id: str, actor: str) -> dict[str
                 token_sha256=sha256_hex("zebra session"),
                 created_at=now,
                 expires_at=now,
-            )
+            ),
         )
     invited = await invite(
         core.store,
@@ -46,6 +57,7 @@ async def store_people(core: Core, organization_id: str, actor: str) -> dict[str
         "a user": user.user_id,
         "an address": user.email,
         "an invitation": invited.record.invitation_id,
+        "a support grant": grant.id,
         "an invited address": invited.record.email,
         "the token of an invitation": invited.token.reveal(),
     }

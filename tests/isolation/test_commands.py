@@ -74,7 +74,12 @@ AS_FAILED = ("--as", "failed", "--reason", "The portal says so")
 PROBES: dict[str, list[Probe]] = {
     "org show": [],
     "org set": [],
-    **{f"org {act}": [] for act in ("rename", "suspend", "activate", "freeze", "unfreeze")},
+    **{f"org {act}": [] for act in ("rename", "invite", "suspend", "activate", "freeze", "unfreeze", "close")},
+    "user create": [],
+    "user list": [],
+    "user update": [Probe("user", ("a user", "an address"), plainly("VALUE", "--role", "manager"))],
+    "user deactivate": [Probe("user", ("a user", "an address"), plainly("VALUE"))],
+    "support list": [],
     "key create": [],
     "key list": [],
     "key rotate": [Probe("key_id", ("a key's id", "a key's prefix"), plainly("VALUE"))],
@@ -101,11 +106,6 @@ PROBES: dict[str, list[Probe]] = {
         Probe("receipt", ("a receipt", "a receipt that was only claimed"), a_payment_of_ours_with_their_receipt),
     ],
     "payment withdraw": [Probe("payment_id", PAYMENTS, plainly("VALUE", "--reason", "Not wanted any more"))],
-    "org invite": [],
-    "user create": [],
-    "user list": [],
-    "user update": [Probe("user", ("a user", "an address"), plainly("VALUE", "--role", "user"))],
-    "user deactivate": [Probe("user", ("a user", "an address"), plainly("VALUE"))],
     "audit list": [
         Probe("subject", (*PAYMENTS, "a key's id", "the organization"), plainly("--subject", "VALUE")),
         Probe("cursor", ("an audit entry",), plainly("--cursor", "VALUE")),
@@ -120,6 +120,8 @@ PROBES: dict[str, list[Probe]] = {
 # What an operator may list of an organization without naming anything in it.
 LISTS = (
     ("org", "show"),
+    ("user", "list"),
+    ("support", "list"),
     ("key", "list"),
     ("credentials", "show"),
     ("payment", "list"),

@@ -25,7 +25,7 @@ from mpesa_mcp.store.crossings import (
     next_due,
 )
 from mpesa_mcp.store.engine import Store, open_store
-from mpesa_mcp.values import FrozenClock
+from mpesa_mcp.values import FrozenClock, new_id
 
 from .factories import OURS, THEIRS, make_ours_and_theirs
 
@@ -120,11 +120,14 @@ async def test_an_organization_is_found_by_its_slug(store: Store, clock: FrozenC
 async def test_organizations_are_listed_oldest_first(store: Store, clock: FrozenClock) -> None:
     from .factories import an_organization
 
-    for organization_id in ("org_z", "org_a", "org_m"):
+    made = [new_id("org") for _ in range(3)]
+    for organization_id in reversed(made):
         async with store.session(organization_id) as session:
             session.add(an_organization(clock, organization_id))
-        clock.advance(timedelta(seconds=1))
-    assert list(await list_organizations(store)) == ["org_z", "org_a", "org_m"]
+    oldest_first = sorted(made)
+    assert list(await list_organizations(store)) == oldest_first
+    assert list(await list_organizations(store, limit=2)) == oldest_first[:2]
+    assert list(await list_organizations(store, after=oldest_first[0], limit=5)) == oldest_first[1:]
 
 
 async def test_a_key_is_found_by_its_hash(store: Store, clock: FrozenClock) -> None:

@@ -20,6 +20,7 @@ from mpesa_mcp.cli import (
     payments,
     reconcile,
     serving,
+    support,
     users,
 )
 
@@ -55,6 +56,7 @@ app.add_typer(audit.commands, name="audit")
 app.add_typer(billing.plans, name="plan")
 app.add_typer(billing.subscriptions, name="subscription")
 app.add_typer(billing.limits, name="limit")
+app.add_typer(support.commands, name="support")
 app.add_typer(database.commands, name="db")
 app.add_typer(doctor.commands)
 

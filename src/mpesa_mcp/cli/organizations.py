@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mpesa_mcp.cli.output import Document, JsonOption, OrgOption, acting, emit, operator, run, say
+from mpesa_mcp.cli.invite import ONCE, invitation_document
+from mpesa_mcp.cli.output import Document, JsonOption, OrgOption, acting, emit, run, say
 from mpesa_mcp.values import Environment, Kes
 
 if TYPE_CHECKING:
@@ -22,17 +23,32 @@ commands = typer.Typer(no_args_is_help=True, help="Organizations.")
 def create(
     name: Annotated[str, typer.Argument(help="The organization's name, for people.")],
     slug: Annotated[str, typer.Option(help="Its short name: 2 to 40 of a-z, 0-9 and dash.")],
+    admin_email: Annotated[
+        str | None, typer.Option(metavar="E", help="Invite its first org_admin; the invitation is printed once.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make an organization."""
 
     async def act(core: "Core") -> Document:
-        from mpesa_mcp.identity.organizations import create_organization
+        from mpesa_mcp.billing.terms import seats_of
+        from mpesa_mcp.identity.founding import found_organization
 
-        made = await create_organization(core.store, core.clock, name=name, slug=slug, actor=operator())
-        return _document(made)
+        made, invited = await found_organization(
+            core.store,
+            core.clock,
+            name=name,
+            slug=slug,
+            admin_email=admin_email,
+            actor=acting(),
+            seats=seats_of,
+        )
+        invitation = {"invitation": invitation_document(core.settings, invited)} if invited else {}
+        return {**_document(made), **invitation}
 
     emit(run(act), as_json=as_json)
+    if admin_email is not None:
+        say(ONCE)
 
 
 @commands.command("list")
@@ -165,6 +181,21 @@ def unfreeze(org: OrgOption, as_json: JsonOption = False) -> None:
         "Proposed. The organization stays frozen until one of its org_admins, signed in, does the same: "
         f"POST /api/v1/organizations/{proposed.organization_id}/unfreeze."
     )
+
+
+@commands.command()
+def close(org: OrgOption, as_json: JsonOption = False) -> None:
+    """Close it for good: no way in is left, its credentials are destroyed, its records are kept.
+
+    Refused while a payment of it is not settled.
+    """
+
+    async def act(core: "Core", organization_id: str) -> "OrganizationRecord":
+        from mpesa_mcp.payments.closing import close_organization
+
+        return await close_organization(core, organization_id=organization_id, actor=acting())
+
+    emit(_document(_with(org, act)), as_json=as_json)
 
 
 def _with(org: str, act: "Callable[[Core, str], Awaitable[OrganizationRecord]]") -> "OrganizationRecord":

@@ -17,14 +17,13 @@ if TYPE_CHECKING:
 commands = typer.Typer(no_args_is_help=True, help="People of an organization, or of the platform.")
 
 EmailOption = Annotated[str, typer.Option(help="The address that signs in. It belongs to one organization.")]
-RoleOption = Annotated[Role, typer.Option(help="What the person may do.")]
 UserArgument = Annotated[str, typer.Argument(help="The user's id or address.")]
 
 
 @commands.command()
 def create(
     email: EmailOption,
-    role: RoleOption,
+    role: Annotated[Role | None, typer.Option(help="What the person may do; of the platform: super_admin.")] = None,
     org: OrgOption = None,
     platform: PlatformOption = False,
     password_stdin: Annotated[
@@ -34,6 +33,8 @@ def create(
 ) -> None:
     """Make a user who can sign in. To let people choose their own password: mpesa-mcp org invite."""
     require_one(org, platform=platform)
+    if role is None and not platform:
+        raise typer.BadParameter("Say which role.", param_hint="--role")
     with refusals():
         password = _password(from_stdin=password_stdin)
 
@@ -46,7 +47,7 @@ def create(
             core.clock,
             organization_id=await whose(core, org),
             email=email,
-            role=role,
+            role=role or Role.SUPER_ADMIN,
             password=password,
             actor=acting(),
             seats=seats_of,
@@ -72,27 +73,33 @@ def list_(org: OrgOption = None, platform: PlatformOption = False, as_json: Json
 @commands.command("update")
 def update_(
     user: UserArgument,
-    role: RoleOption,
+    role: Annotated[Role | None, typer.Option(help="What the person may do from now on. Ends their sessions.")] = None,
+    activate: Annotated[bool, typer.Option("--activate", help="Let a deactivated person in again.")] = False,
     org: OrgOption = None,
     platform: PlatformOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Give a person another role. Ends their sessions."""
+    """Give a person another role, or let them in again."""
     require_one(org, platform=platform)
+    if role is None and not activate:
+        raise typer.BadParameter("Name what is to change.")
 
     async def act(core: "Core") -> "UserRecord":
-        from mpesa_mcp.identity.users import change_role, user_named
+        from mpesa_mcp.billing.terms import seats_of
+        from mpesa_mcp.identity.users import activate_user, change_role, user_named
 
-        organization_id = await whose(core, org)
-        named = await user_named(core.store, organization_id, user)
-        return await change_role(
-            core.store,
-            core.clock,
-            organization_id=organization_id,
-            user_id=named.user_id,
-            role=role,
-            actor=acting(),
-        )
+        store, clock, organization_id = core.store, core.clock, await whose(core, org)
+        found = await user_named(store, organization_id, user)
+        user_id = found.user_id
+        if activate:
+            found = await activate_user(
+                store, clock, organization_id=organization_id, user_id=user_id, actor=acting(), seats=seats_of
+            )
+        if role is not None:
+            found = await change_role(
+                store, clock, organization_id=organization_id, user_id=user_id, role=role, actor=acting()
+            )
+        return found
 
     emit(_document(run(act)), as_json=as_json)
 

@@ -27,7 +27,7 @@ from mpesa_mcp.credentials.uses import ShortcodeNeed, ShortcodeUse
 from mpesa_mcp.credentials.vault import SecretField, seal_secret
 from mpesa_mcp.daraja.client import DarajaClient
 from mpesa_mcp.errors import InputError, NotFoundError
-from mpesa_mcp.identity.models import Organization
+from mpesa_mcp.identity.organizations import changeable
 from mpesa_mcp.identity.principal import Actor, NotAllowed
 from mpesa_mcp.settings import Settings
 from mpesa_mcp.store.engine import Store
@@ -71,7 +71,7 @@ async def set_shortcode(
     """Sets a shortcode and all its secrets; what it had before is gone.
 
     With `daraja` the keys are tried first, and refused keys change nothing; without it the audit says that nobody did.
-    Raises InputError, NotAllowed, NotFoundError, KeysNotAccepted, KeysNotChecked.
+    Raises InputError, NotAllowed, NotFoundError, OrganizationClosed, KeysNotAccepted, KeysNotChecked.
     """
     _require_admin(actor)
     warnings = check_given(settings, given)
@@ -79,7 +79,7 @@ async def set_shortcode(
         keys = given.secrets[SecretField.CONSUMER_KEY], given.secrets[SecretField.CONSUMER_SECRET]
         await require_good_keys(daraja, app_of(settings, given.environment, *keys))
     async with store.session(organization_id) as session:
-        await _hold_organization(session)
+        await changeable(session)  # two who change its credentials take turns
         row = await _row_for(session, clock, given)
         row.type, row.till, row.updated_at, row.updated_by = given.type, given.till, clock.now(), actor.name
         session.add(row)
@@ -122,11 +122,12 @@ async def choose_defaults(
 ) -> Sequence[ShortcodeRecord]:
     """Makes a shortcode the default for these uses in its environment, or, with None, none; gives all of them there.
 
-    Raises InputError for a shortcode without the secrets needed, NotAllowed, NotFoundError.
+    Raises InputError for a shortcode without the secrets needed, NotAllowed, NotFoundError,
+    OrganizationClosed.
     """
     _require_admin(actor)
     async with store.session(organization_id) as session:
-        await _hold_organization(session)
+        await changeable(session)  # two who change its credentials take turns
         there = await shortcodes_of(session, environment=environment)
         chosen = next((record for record in there if record.shortcode == shortcode), None)
         if shortcode is not None and chosen is None:
@@ -213,12 +214,6 @@ async def destroy_credentials(session: OrganizationSession, clock: Clock, *, act
 def _require_admin(actor: Actor) -> None:
     if not actor.may_grant(Role.ORG_ADMIN):
         raise NotAllowed
-
-
-async def _hold_organization(session: OrganizationSession) -> None:
-    """Two who change its credentials take turns. Raises NotFoundError."""
-    if await session.lock(Organization, session.organization_id) is None:
-        raise NotFoundError("organization")
 
 
 async def _row_for(session: OrganizationSession, clock: Clock, given: GivenShortcode) -> Shortcode:

@@ -20,6 +20,7 @@ from mpesa_mcp.errors import ConflictError, InputError, NotFoundError
 from mpesa_mcp.identity.key_text import environment_of, new_text, shown_part
 from mpesa_mcp.identity.models import ApiKey, Organization, OrganizationStatus
 from mpesa_mcp.identity.names import checked_name
+from mpesa_mcp.identity.organizations import changeable
 from mpesa_mcp.identity.principal import Actor, NotAllowed, Principal, Unauthenticated
 from mpesa_mcp.identity.users import access_topic
 from mpesa_mcp.store.engine import Store, StoreUnavailable
@@ -107,7 +108,7 @@ async def create_key(
 ) -> NewKey:
     """Makes a key of an organization. `tools` None opens every tool of the role.
 
-    Raises InputError, NotAllowed, NotFoundError.
+    Raises InputError, NotAllowed, NotFoundError, OrganizationClosed.
     """
     if role is Role.SUPER_ADMIN:
         raise InputError("role must be user, manager or org_admin: a key belongs to one organization.", field="role")
@@ -131,8 +132,7 @@ async def create_key(
         expires_at=expires_at,
     )
     async with store.session(organization_id) as session:
-        if await session.get(Organization, organization_id) is None:
-            raise NotFoundError("organization")
+        await changeable(session)
         _add(session, clock, row)
     return NewKey(Secret(text), _record(row))
 

@@ -1,16 +1,20 @@
-"""Invitations: a link, good once and for three days, with which one person chooses a password and becomes a user."""
+"""Invitations: a link, good once and for three days, with which one person chooses a password and becomes a user.
+
+It is worth no more than who invited: one of an org_admin who is none any more is not good, and of the platform's
+invitations the first that is accepted makes the first org_admin, and no other makes a second.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Update, update
+from sqlalchemy import ColumnElement, and_, or_, update
 from sqlmodel import col, select
 
 from mpesa_mcp import audit
 from mpesa_mcp.errors import ConflictError, DeniedError, NotFoundError
-from mpesa_mcp.identity.models import PLATFORM, Invitation, Organization, OrganizationStatus, User
+from mpesa_mcp.identity.models import Invitation, Organization, User
 from mpesa_mcp.identity.passwords import check_password, hash_password
 from mpesa_mcp.identity.principal import Actor, NotAllowed
 from mpesa_mcp.identity.seats import SeatLimit, require_seat_to_invite, unlimited
@@ -19,6 +23,7 @@ from mpesa_mcp.settings import Settings
 from mpesa_mcp.store.crossings import find_invitation
 from mpesa_mcp.store.engine import Store
 from mpesa_mcp.store.paging import Page, page_by_id
+from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Clock, Role, Secret, new_id, random_hex, sha256_hex
 
 LIFE: Final = timedelta(days=3)
@@ -80,7 +85,7 @@ async def invite(
     """Invites a person. Whether the address is in use elsewhere is not told; accepting would then fail.
 
     A super_admin may invite an organization's first org_admin and nobody else. Raises InputError, NotAllowed,
-    NotFoundError, HasAnAdmin, NoSeatLeft.
+    NotFoundError, OrganizationClosed, HasAnAdmin, NoSeatLeft.
     """
     email = checked_email(email)
     check_role(role, organization_id)
@@ -99,15 +104,15 @@ async def invite(
         expires_at=now + LIFE,
     )
     async with store.session(organization_id) as session:
-        if organization_id != PLATFORM:
-            organization = await session.lock(Organization, organization_id)
-            if organization is None or OrganizationStatus(organization.status) is OrganizationStatus.CLOSED:
-                raise NotFoundError("organization")
-        if by_platform and await session.first(select(User.id).where(User.role == Role.ORG_ADMIN)) is not None:
-            raise HasAnAdmin
+        # The organization is held from here on.
         await require_seat_to_invite(session, seats, email=email, now=now)
-        # A new one replaces what was sent to this address before.
-        await session.change(_open_to(email).values(revoked_at=now))
+        replaced = col(Invitation.email) == email
+        if by_platform:
+            if await _has_admin(session):
+                raise HasAnAdmin
+            # Whoever was invited to be the first org_admin, at a mistaken address perhaps, is not any more.
+            replaced = or_(replaced, col(Invitation.role) == Role.ORG_ADMIN)
+        await session.change(update(Invitation).where(_is_open(), replaced).values(revoked_at=now))
         session.add(row)
         detail = {"role": role.value}
         audit.record(session, clock, actor=actor.name, action="user.invited", subject=row.id, detail=detail)
@@ -172,7 +177,7 @@ async def accept_invitation(
             # In the order in which `invite` takes them.
             await session.lock(Organization, organization_id)
             row = await session.lock(Invitation, invitation_id)
-            if row is None or not _is_good(row, clock.now()):
+            if row is None or not _is_good(row, clock.now()) or not await _is_stood_by(session, row):
                 raise InvitationNotGood
             row.accepted_at = clock.now()
             actor = f"invitation:{row.id}"
@@ -193,10 +198,22 @@ def _is_good(row: Invitation, now: datetime) -> bool:
     return row.accepted_at is None and row.revoked_at is None and now < row.expires_at
 
 
-def _open_to(email: str) -> Update:
-    return update(Invitation).where(
-        col(Invitation.email) == email, col(Invitation.accepted_at).is_(None), col(Invitation.revoked_at).is_(None)
-    )
+def _is_open() -> ColumnElement[bool]:
+    return and_(col(Invitation.accepted_at).is_(None), col(Invitation.revoked_at).is_(None))
+
+
+async def _is_stood_by(session: OrganizationSession, row: Invitation) -> bool:
+    """Whether who invited could still give this role today."""
+    if row.created_by.startswith("operator:"):
+        return True
+    inviter = await session.get(User, row.created_by.removeprefix("user:"))
+    if inviter is None:  # somebody of the platform
+        return not await _has_admin(session)
+    return inviter.deactivated_at is None and Role(inviter.role).at_least(Role(row.role))
+
+
+async def _has_admin(session: OrganizationSession) -> bool:
+    return await session.first(select(User.id).where(User.role == Role.ORG_ADMIN)) is not None
 
 
 def _record(row: Invitation) -> InvitationRecord:

@@ -174,6 +174,25 @@ class RefreshToken(OrganizationTable, table=True):
     used_at: datetime | None = moment(nullable=True)
 
 
+class SupportGrant(OrganizationTable, table=True):
+    """An org_admin's leave for the platform to read the organization's payments for some hours."""
+
+    __tablename__ = "support_grants"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["organization_id"], ["organizations.organization_id"], name="fk_support_grants_organization"
+        ),
+    )
+
+    id: str = Field(primary_key=True, max_length=40)
+    reason: str = Field(max_length=200)
+    given_by: str = Field(max_length=120)
+    given_at: datetime = moment()
+    expires_at: datetime = moment()
+    revoked_at: datetime | None = moment(nullable=True)
+    revoked_by: str | None = Field(default=None, max_length=120)
+
+
 class SignInFailures(PlatformTable, table=True):
     """How often an address was tried in vain, whether it has an account or not. `account` is its keyed hash."""
 

@@ -10,8 +10,9 @@ from datetime import datetime
 from sqlalchemy import func
 from sqlmodel import col, select
 
-from mpesa_mcp.errors import Advice, ConflictError, NotFoundError
-from mpesa_mcp.identity.models import PLATFORM, Invitation, Organization, User
+from mpesa_mcp.errors import Advice, ConflictError
+from mpesa_mcp.identity.models import PLATFORM, Invitation, User
+from mpesa_mcp.identity.organizations import changeable
 from mpesa_mcp.store.tenancy import OrganizationSession
 
 # The seats of the session's organization; None is no limit.
@@ -38,12 +39,12 @@ class NoSeatLeft(ConflictError):
 
 
 async def require_seat(session: OrganizationSession, seats: SeatLimit) -> None:
-    """Holds the organization, and a seat for a new user. Raises NoSeatLeft, NotFoundError."""
+    """Holds the organization, and a seat for a new user. Raises NoSeatLeft, NotFoundError, OrganizationClosed."""
     await _require(session, seats, also_taken=0)
 
 
 async def require_seat_to_invite(session: OrganizationSession, seats: SeatLimit, *, email: str, now: datetime) -> None:
-    """As `require_seat`; whom others have invited has a seat already. Raises NoSeatLeft, NotFoundError."""
+    """As `require_seat`, and raises the same; whom others have invited has a seat already."""
     invited = await session.first(
         select(func.count(func.distinct(col(Invitation.email)))).where(
             col(Invitation.email) != email,
@@ -58,8 +59,7 @@ async def require_seat_to_invite(session: OrganizationSession, seats: SeatLimit,
 async def _require(session: OrganizationSession, seats: SeatLimit, *, also_taken: int) -> None:
     if session.organization_id == PLATFORM:
         return
-    if await session.lock(Organization, session.organization_id) is None:
-        raise NotFoundError("organization")
+    await changeable(session)
     most = await seats(session)
     if most is None:
         return

@@ -175,8 +175,15 @@ async def change_role(
         if before == role:
             return _record(row)
         await _end_sessions(session, clock, row, role=role, role_changed_at=clock.now())
-        detail = {"role": role.value, "before": before}
-        audit.record(session, clock, actor=actor.name, action="user.role_changed", subject=row.id, detail=detail)
+        audit.record(
+            session,
+            clock,
+            actor=actor.name,
+            action="user.role_changed",
+            subject=row.id,
+            before={"role": before},
+            after={"role": role.value},
+        )
         return await _read(session, row.id)
 
 
@@ -193,6 +200,28 @@ async def deactivate_user(
             await _end_sessions(session, clock, row, deactivated_at=clock.now())
             audit.record(session, clock, actor=actor.name, action="user.deactivated", subject=row.id)
         return await _read(session, row.id)
+
+
+async def activate_user(
+    store: Store, clock: Clock, *, organization_id: str, user_id: str, actor: Actor, seats: SeatLimit = unlimited
+) -> UserRecord:
+    """Lets a deactivated person in again, with the role they had. Doing it again changes nothing.
+
+    Raises NotFoundError, NotAllowed, OwnRole, NoSeatLeft, OrganizationClosed.
+    """
+    async with store.session(organization_id) as session:
+        row = await session.get(User, user_id)
+        if row is not None and row.deactivated_at is not None:
+            await require_seat(session, seats)
+            row = await session.lock(User, user_id)
+        if row is None:
+            raise NotFoundError("user")
+        _require_may_change(row, actor)
+        if row.deactivated_at is not None:
+            # As if they had just been given the role.
+            row.deactivated_at, row.role_changed_at = None, clock.now()
+            audit.record(session, clock, actor=actor.name, action="user.activated", subject=row.id)
+        return _record(row)
 
 
 async def change_password(
@@ -223,13 +252,21 @@ async def _changeable(session: OrganizationSession, user_id: str, actor: Actor) 
     row = await session.lock(User, user_id)
     if row is None:
         raise NotFoundError("user")
-    if actor.user_id == user_id:
+    _require_may_change(row, actor)
+    in_charge = [admin.id for admin in admins]
+    if in_charge == [user_id]:
+        raise LastAdmin
+    if actor.role is Role.ORG_ADMIN and actor.user_id not in in_charge:
+        raise NotAllowed  # somebody removed them a moment ago
+    return row
+
+
+def _require_may_change(row: User, actor: Actor) -> None:
+    """Raises OwnRole, NotAllowed."""
+    if actor.user_id == row.id:
         raise OwnRole
     if not actor.may_grant(Role(row.role)):
         raise NotAllowed
-    if [admin.id for admin in admins] == [user_id]:
-        raise LastAdmin
-    return row
 
 
 async def _end_sessions(session: OrganizationSession, clock: Clock, row: User, **changes: object) -> None:

@@ -35,9 +35,7 @@ from sqlalchemy import (
 from mpesa_mcp.store.engine import Store
 from mpesa_mcp.store.tables import UtcDateTime
 
-_ORGANIZATIONS = table(
-    "organizations", column("organization_id"), column("slug"), column("callback_id"), column("created_at")
-)
+_ORGANIZATIONS = table("organizations", column("organization_id"), column("slug"), column("callback_id"))
 _USERS = table("users", column("organization_id"), column("id"), column("email"))
 _REFRESH_TOKENS = table("refresh_tokens", column("organization_id"), column("id"), column("token_sha256"))
 _INVITATIONS = table("invitations", column("organization_id"), column("id"), column("token_sha256"))
@@ -71,12 +69,13 @@ async def find_organization(store: Store, slug: str) -> str | None:
     return found
 
 
-async def list_organizations(store: Store) -> Sequence[str]:
-    """The ids of all organizations, oldest first."""
-    organizations = select(_ORGANIZATIONS.c.organization_id).order_by(_ORGANIZATIONS.c.created_at)
+async def list_organizations(store: Store, *, after: str = "", limit: int | None = None) -> Sequence[str]:
+    """The ids of all organizations, oldest first: those `after` this one, and at most `limit`."""
+    ids = _ORGANIZATIONS.c.organization_id
+    organizations = select(ids).where(ids > after).order_by(ids).limit(limit)
     async with store.unbound_reading() as session:
-        crossing = _rows_of(func.list_organizations(), "organization_id") if store.is_postgresql else organizations
-        found: Sequence[str] = (await session.execute(crossing)).scalars().all()
+        listed = _rows_of(func.list_organizations(after, limit), "organization_id")
+        found: Sequence[str] = (await session.execute(listed if store.is_postgresql else organizations)).scalars().all()
     return found
 
 

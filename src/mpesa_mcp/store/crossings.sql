@@ -11,9 +11,11 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
     SELECT organization_id FROM organizations WHERE slug = wanted_slug
 $$;
 
-CREATE FUNCTION list_organizations() RETURNS TABLE (organization_id text)
+CREATE FUNCTION list_organizations(later_than text DEFAULT '', most integer DEFAULT NULL)
+RETURNS TABLE (organization_id text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
-    SELECT o.organization_id FROM organizations AS o ORDER BY o.created_at
+    SELECT o.organization_id FROM organizations AS o
+    WHERE o.organization_id > later_than ORDER BY o.organization_id LIMIT most
 $$;
 
 CREATE FUNCTION find_key(wanted_hash text) RETURNS TABLE (organization_id text, id text)

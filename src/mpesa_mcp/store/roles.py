@@ -46,6 +46,7 @@ CHANGES_ROWS = LOSES_ROWS | {
     "refresh_tokens",
     "stk_claims",
     "subscriptions",
+    "support_grants",
     "users",
 }
 _VERSION_TABLE = "alembic_version"

@@ -1,0 +1,42 @@
+"""A new organization, and the invitation of its first org_admin, who manages it from then on."""
+
+from mpesa_mcp.identity.invitations import NewInvitation, invite
+from mpesa_mcp.identity.organizations import OrganizationRecord, create_organization
+from mpesa_mcp.identity.principal import Actor, NotAllowed
+from mpesa_mcp.identity.seats import SeatLimit, unlimited
+from mpesa_mcp.identity.users import checked_email
+from mpesa_mcp.store.engine import Store
+from mpesa_mcp.values import Clock, Role
+
+
+async def found_organization(
+    store: Store,
+    clock: Clock,
+    *,
+    name: str,
+    slug: str,
+    admin_email: str | None,
+    actor: Actor,
+    seats: SeatLimit = unlimited,
+) -> tuple[OrganizationRecord, NewInvitation | None]:
+    """Makes an active organization, and invites its first org_admin where an address is given.
+
+    Raises InputError, NotAllowed, SlugTaken; then nothing was made.
+    """
+    if not actor.is_any_of(Role.SUPER_ADMIN):
+        raise NotAllowed
+    if admin_email is not None:
+        checked_email(admin_email)
+    made = await create_organization(store, clock, name=name, slug=slug, actor=actor.name)
+    if admin_email is None:
+        return made, None
+    invited = await invite(
+        store,
+        clock,
+        organization_id=made.organization_id,
+        email=admin_email,
+        role=Role.ORG_ADMIN,
+        actor=actor,
+        seats=seats,
+    )
+    return made, invited

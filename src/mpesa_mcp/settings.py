@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 from mpesa_mcp.errors import InputError
 
 PREFIX = "MPESA_MCP_"
+_REDIS_SCHEMES = ("redis://", "rediss://", "unix://", "valkey://", "valkeys://")
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -64,6 +65,8 @@ class Settings(BaseModel):
         for name, url in addresses.items():
             if url is not None and not _is_http_url(url):
                 raise ValueError(f"{name}: an address such as https://pay.example, without a query or fragment")
+        if self.redis_url is not None and not self.redis_url.startswith(_REDIS_SCHEMES):
+            raise ValueError("REDIS_URL: an address such as redis://127.0.0.1:6379/0, rediss:, unix: or valkey:")
         if not is_loopback(self.simulator_url):
             raise ValueError("SIMULATOR_URL: the simulator is reached on this machine only (127.0.0.1)")
         if self.public_url and not is_loopback(self.public_url):

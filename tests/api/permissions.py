@@ -9,6 +9,7 @@ PERSONS = frozenset({"user", "manager", "org_admin", "super_admin"})
 MANAGING_PERSONS = frozenset({"manager", "org_admin"})
 # Whoever has a role inside the organization; a key or an assistant's session has one, too.
 MEMBERS = frozenset({"user", "manager", "org_admin", "org_admin_key", "org_admin_on_mcp"})
+MANAGERS = MEMBERS - {"user"}
 ADMINS = frozenset({"org_admin", "org_admin_key", "org_admin_on_mcp"})
 ADMIN_PERSON = frozenset({"org_admin"})
 PLATFORM = frozenset({"super_admin"})
@@ -40,5 +41,12 @@ ROUTES: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/payments/{payment_id}/resolve"): MANAGING_PERSONS,
     ("POST", "/payments/{payment_id}/withdraw"): MANAGING_PERSONS,
     ("GET", "/reports/transactions"): MEMBERS,
+    ("GET", "/plans"): MEMBERS | PLATFORM,
+    ("POST", "/plans"): PLATFORM,
+    ("GET", "/organizations/{organization_id}/subscription"): ADMINS | PLATFORM,
+    ("PUT", "/organizations/{organization_id}/subscription"): PLATFORM,
+    ("PUT", "/organizations/{organization_id}/rate-limits"): PLATFORM,
+    ("GET", "/usage"): MANAGERS | PLATFORM,
+    ("GET", "/organizations/{organization_id}/usage"): MANAGERS | PLATFORM,
     ("GET", "/audit"): ADMINS | PLATFORM,
 }

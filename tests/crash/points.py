@@ -62,6 +62,7 @@ ELSEWHERE = (
     "organizations.change_organization:commit",
     "organizations.create_organization:commit",
     "plans.create_plan:commit",
+    "refusals._write:commit",
     "sealing._link:commit",
     "sessions._note:commit",
     "sessions.refresh:commit",

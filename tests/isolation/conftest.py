@@ -8,6 +8,7 @@ import pytest
 from mpesa_mcp.app.local import LocalPlatform, local_platform
 
 from .factories import Theirs, make_theirs
+from .terms import ask_without_limit
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +19,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="module")
 async def platform(module_database: dict[str, Any]) -> AsyncIterator[LocalPlatform]:
     async with local_platform(worker=False, delay_ms=10, **module_database) as started:
+        await ask_without_limit(started.core, started.organization.organization_id)
         yield started
 
 

@@ -2,14 +2,18 @@
 
 from typing import Any
 
-from mpesa_mcp.billing.models import Plan, RateLimit, Subscription
+from mpesa_mcp.billing.models import CallUsage, PaymentUsage, Plan, RateLimit, Subscription
+from mpesa_mcp.billing.subscriptions import set_rate_limits
+from mpesa_mcp.billing.usage import month_of
+from mpesa_mcp.identity.principal import Actor
 from mpesa_mcp.payments.core import Core
 
 
 async def store_terms(core: Core, organization_id: str, *, plan: str) -> None:
-    """A subscription and rate limits; a plan, too, as if it could be an organization's own."""
+    """A subscription, rate limits and usage; a plan, too, as if it could be an organization's own."""
     now = core.clock.now()
     changed: dict[str, Any] = {"organization_id": organization_id, "changed_at": now, "changed_by": "operator:zebra"}
+    month: dict[str, Any] = {"organization_id": organization_id, "month": month_of(now), "actor": "key:zebra remarks"}
     async with core.store.session(organization_id) as session:
         session.add(
             Plan(
@@ -22,4 +26,13 @@ async def store_terms(core: Core, organization_id: str, *, plan: str) -> None:
             ),
             Subscription(**changed, plan=plan, status="active", monthly_fee_cents=77_00),
             RateLimit(**changed, calls_per_second=77),
+            CallUsage(**month, tool="get_payment", calls=77, refused=7),
+            PaymentUsage(**month, environment="simulator", kind="b2c", outcome="failed", payments=77, moved_cents=0),
         )
+
+
+async def ask_without_limit(core: Core, organization_id: str) -> None:
+    """A matrix of calls asks faster than any plan allows; what is refused for that would prove nothing."""
+    limits = {"calls_per_second": 100_000, "key_calls_per_second": 100_000}
+    actor = Actor("operator:tester", None)
+    await set_rate_limits(core.store, core.clock, organization_id=organization_id, actor=actor, **limits)

@@ -42,6 +42,7 @@ NAMES_NOTHING = {
     # An address signs in to one organization of an installation, and its operator is told.
     "org invite": {"email"},
     "user create": {"email"},
+    "usage": {"month"},
 }
 
 
@@ -115,6 +116,7 @@ PROBES: dict[str, list[Probe]] = {
     "subscription show": [],
     "subscription set": [],
     "limit set": [],
+    "usage": [],
     "reconcile": [Probe("shortcode", ("a shortcode",), plainly(*DAYS, "--shortcode", "VALUE"))],
 }
 # What an operator may list of an organization without naming anything in it.
@@ -131,6 +133,7 @@ LISTS = (
     ("audit", "verify"),
     ("audit", "export"),
     ("subscription", "show"),
+    ("usage",),
     ("reconcile", *DAYS),
 )
 

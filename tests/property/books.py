@@ -1,7 +1,7 @@
 """What must hold after every step, whatever happened. Each promise is a function that tells how it is broken.
 
-A counter that a later feature adds (spending, usage) joins here: one function more in PROMISES, and, where it has a
-table, one field more in Books.
+A counter that a later feature adds (spending) joins here: one function more in PROMISES, and, where it has a table, one
+field more in Books.
 """
 
 from collections import Counter
@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from mpesa_mcp.audit import AuditEntry
+from mpesa_mcp.billing.models import PaymentUsage
+from mpesa_mcp.billing.usage import month_of
 from mpesa_mcp.payments.models import Attempt, Payment, PaymentHistory
 from mpesa_mcp.payments.states import PaymentEvent, PaymentStatus, Reply, next_status
 from mpesa_mcp.values import sha256_hex
@@ -24,6 +26,7 @@ class Books:
     payments: Sequence[Payment]
     attempts: Sequence[Attempt]
     history: Sequence[PaymentHistory]
+    usage: Sequence[PaymentUsage]
     audit: Sequence[AuditEntry]
     _payment_of: dict[str, str | None] = field(init=False)
 
@@ -155,6 +158,21 @@ def a_payment_is_reversed_once(books: Books, _daraja: Safaricom) -> Iterator[str
             yield f"{original_id} is reversed, and by nothing"
 
 
+def usage_is_what_the_payments_are(books: Books, _daraja: Safaricom) -> Iterator[str]:
+    """Each settled payment counts once, in its month and under its status; and what moved is the sum of them."""
+    payments, moved = Counter[tuple[str, ...]](), Counter[tuple[str, ...]]()
+    for payment in books.payments:
+        status = PaymentStatus(payment.status)
+        place = (month_of(payment.created_at), payment.created_by, payment.environment, payment.kind, payment.status)
+        payments[place] += status.is_settled
+        moved[place] += payment.amount_cents * status.moved
+    for row in books.usage:
+        place = (row.month, row.actor, row.environment, row.kind, row.outcome)
+        if (row.payments, row.moved_cents) != (payments.pop(place, 0), moved[place]):
+            yield f"{row.payments} payments and {row.moved_cents} cents are counted for {place}"
+    yield from (f"nothing is counted for {place}" for place, number in payments.items() if number)
+
+
 PROMISES: list[Promise] = [
     each_attempt_is_sent_once,
     nothing_is_sent_again_unless_proven_unsent,
@@ -166,6 +184,7 @@ PROMISES: list[Promise] = [
     failure_means_that_nothing_moved,
     settled_payments_wait_for_nothing,
     a_payment_is_reversed_once,
+    usage_is_what_the_payments_are,
 ]
 
 

@@ -15,6 +15,11 @@ from pydantic import SecretStr
 from sqlmodel import col, select
 
 from mpesa_mcp.audit import AuditEntry
+from mpesa_mcp.billing.core import Billing
+from mpesa_mcp.billing.models import PaymentUsage
+from mpesa_mcp.billing.rates import RateLimiter
+from mpesa_mcp.billing.refusals import Refusals
+from mpesa_mcp.billing.terms import TermsBook
 from mpesa_mcp.callbacks.inbox import apply_callback, claim_stored
 from mpesa_mcp.callbacks.models import UNAPPLIED, Callback
 from mpesa_mcp.callbacks.sidecar import create_sidecar
@@ -133,6 +138,7 @@ class Office:
                 payments=await session.all(select(Payment).order_by(col(Payment.id))),
                 attempts=await session.all(select(Attempt).order_by(col(Attempt.id))),
                 history=await session.all(select(PaymentHistory).order_by(col(PaymentHistory.id))),
+                usage=await session.all(select(PaymentUsage)),
                 audit=await session.all(select(AuditEntry).order_by(col(AuditEntry.id))),
             )
 
@@ -235,7 +241,8 @@ def _core(settings: Settings, clock: FrozenClock, http: httpx2.AsyncClient) -> C
     daraja = DarajaClient(http, AccessTokens(store, keyring, clock), certificates, clock, gate=gate)
     shortcodes = OpenedShortcodes(store, keyring, settings)
     authentication = Authentication(store, keyring, settings, clock)
-    return Core(settings, store, keyring, shortcodes, clock, daraja, authentication, URL_OF_OURS)
+    billing = Billing(TermsBook(store, clock), RateLimiter(None), Refusals(store, clock))
+    return Core(settings, store, keyring, shortcodes, clock, daraja, authentication, billing, URL_OF_OURS)
 
 
 async def _at_once(_seconds: float) -> None:

@@ -82,6 +82,7 @@ def test_the_list_of_crossings_is_short_and_this() -> None:
         "claim_due",
         "next_due",
         "unsealed_organizations",
+        "usage_totals",
         "find_callback_tokens",
         "store_callbacks",
     }

@@ -9,7 +9,18 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from mpesa_mcp import __version__
-from mpesa_mcp.api import api_keys, audit, auth, credentials, payments, reports, users
+from mpesa_mcp.api import (
+    api_keys,
+    audit,
+    auth,
+    credentials,
+    payments,
+    plans,
+    reports,
+    subscriptions,
+    usage,
+    users,
+)
 from mpesa_mcp.api.errors import on_error, on_fault, on_http, on_invalid
 from mpesa_mcp.api.request_ids import RequestIds
 from mpesa_mcp.errors import MpesaMcpError
@@ -24,6 +35,9 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     credentials.router,
     payments.router,
     reports.router,
+    plans.router,
+    subscriptions.router,
+    usage.router,
     audit.router,
 )
 

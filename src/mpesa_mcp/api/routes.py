@@ -13,6 +13,7 @@ from starlette.types import Message
 
 from mpesa_mcp.api.errors import MAX_BODY_BYTES, BodyTooLarge, ErrorAnswer
 from mpesa_mcp.api.permissions import Permission, permission_of
+from mpesa_mcp.billing.states import Act
 from mpesa_mcp.errors import NotFoundError
 from mpesa_mcp.identity.principal import Actor, Principal, Unauthenticated
 from mpesa_mcp.payments.core import Core
@@ -79,7 +80,7 @@ class PermittedRoute(APIRoute):
 
 
 async def _permitted(request: Request, permission: Permission) -> Calling:
-    """Raises Unauthenticated, NotAllowed, PersonNeeded, NotFoundError."""
+    """Raises Unauthenticated, NotAllowed, PersonNeeded, NotFoundError, RateLimited."""
     core = core_of(request)
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
@@ -89,6 +90,7 @@ async def _permitted(request: Request, permission: Permission) -> Calling:
     if named != principal.organization_id and principal.role is not Role.SUPER_ADMIN:
         raise NotFoundError("organization")
     permission.check(principal)
+    await core.billing.admit(principal, Act.READ)
     return Calling(core, principal, named)
 
 

@@ -6,6 +6,10 @@ from contextlib import asynccontextmanager
 import anyio
 
 from mpesa_mcp.app.exposed_keys import flagging_keys_in_logs
+from mpesa_mcp.billing.core import Billing
+from mpesa_mcp.billing.rates import RateLimiter
+from mpesa_mcp.billing.refusals import Refusals
+from mpesa_mcp.billing.terms import TermsBook
 from mpesa_mcp.credentials.opening import OpenedShortcodes
 from mpesa_mcp.daraja.client import DarajaClient, create_http_client
 from mpesa_mcp.daraja.credential import Certificates
@@ -34,8 +38,10 @@ async def open_core(
     master_key = load_master_key(settings)
     certificate = await _production_certificate(settings)
     await _require_tables(settings)
+    limiter = RateLimiter(settings.redis_url)
     store = open_store(settings.effective_database_url)
     http = create_http_client()
+    billing = Billing(TermsBook(store, clock), limiter, Refusals(store, clock))
     try:
         keyring = Keyring(store, master_key)
         certificates = Certificates(production=certificate, http=http)
@@ -48,6 +54,7 @@ async def open_core(
             clock=clock,
             daraja=DarajaClient(http, AccessTokens(store, keyring, clock), certificates, clock, gate=gate),
             authentication=Authentication(store, keyring, settings, clock),
+            billing=billing,
             local_callbacks=f"http://127.0.0.1:{local_callback_port or settings.port}",
         )
         async with flagging_keys_in_logs(core):
@@ -55,6 +62,7 @@ async def open_core(
     finally:
         with anyio.CancelScope(shield=True):
             await http.aclose()
+            await billing.close()
             await store.close()
 
 

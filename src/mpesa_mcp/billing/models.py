@@ -1,4 +1,4 @@
-"""Tables of plans, subscriptions and rate limits."""
+"""Tables of plans, subscriptions, rate limits and usage."""
 
 from datetime import datetime
 
@@ -59,3 +59,32 @@ class RateLimit(OrganizationTable, table=True):
     key_calls_per_second: int | None = None
     changed_at: datetime = moment()
     changed_by: str = Field(max_length=120)
+
+
+class CallUsage(OrganizationTable, table=True):
+    """How often one caller called one tool in one month of Nairobi; refused calls are not among the calls."""
+
+    __tablename__ = "usage_calls"
+
+    month: str = Field(primary_key=True, max_length=7)
+    actor: str = Field(primary_key=True, max_length=120)
+    tool: str = Field(primary_key=True, max_length=40)
+    calls: int = Field(sa_type=BigInteger)
+    refused: int = Field(sa_type=BigInteger)
+
+
+class PaymentUsage(OrganizationTable, table=True):
+    """How many payments that one caller asked for in one month of Nairobi have ended so, and the cents that moved.
+
+    The month is that of the asking: a payment stays in it, whenever and however often its outcome changes.
+    """
+
+    __tablename__ = "usage_payments"
+
+    month: str = Field(primary_key=True, max_length=7)
+    actor: str = Field(primary_key=True, max_length=120)
+    environment: str = Field(primary_key=True, max_length=20)
+    kind: str = Field(primary_key=True, max_length=20)
+    outcome: str = Field(primary_key=True, max_length=20)
+    payments: int = Field(sa_type=BigInteger)
+    moved_cents: int = cents()

@@ -1,6 +1,7 @@
-"""`mpesa-mcp plan`, `subscription` and `limit`: what organizations may use, as the operator of the machine sets it."""
+"""`mpesa-mcp plan`, `subscription`, `limit` and `usage`: what organizations may use, and what they did."""
 
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from mpesa_mcp.billing.terms import Terms
     from mpesa_mcp.identity.organizations import OrganizationRecord
     from mpesa_mcp.payments.core import Core
+    from mpesa_mcp.store.crossings import UsageTotals
+
+_AT_ONCE: Final = 1_000
+_TOTALS: Final = ("month", "calls", "refused_calls", "payments", "amount_moved")
 
 plans = typer.Typer(no_args_is_help=True, help="Plans that organizations can subscribe to.")
 subscriptions = typer.Typer(no_args_is_help=True, help="What an organization subscribed to.")
@@ -139,6 +144,72 @@ def set_limits(
         return _in_force(core, found, terms)
 
     emit(run(act), as_json=as_json)
+
+
+def usage(
+    org: Annotated[str | None, typer.Option("--org", help="One organization, in detail; by default all.")] = None,
+    month: Annotated[str | None, typer.Option(help="A month in Nairobi, YYYY-MM; by default this one.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what an organization used in a month, or what all of them did."""
+
+    async def of_one(core: "Core", slug: str) -> Document:
+        from mpesa_mcp.billing.subscriptions import terms_in_force
+        from mpesa_mcp.billing.usage import month_of, usage_of
+        from mpesa_mcp.identity.organizations import organization_by_slug
+
+        found = await organization_by_slug(core.store, slug)
+        used = await usage_of(core.store, found.organization_id, month or month_of(core.clock.now()))
+        plan = (await terms_in_force(core.store, found.organization_id)).agreement.plan
+        return {
+            **_totals(used.totals, slug, used.month),
+            "plan": plan.slug,
+            "included_calls": plan.included_calls,
+            "included_payments": plan.included_payments,
+            "by_tool": [asdict(each) for each in used.by_tool],
+            "by_outcome": [asdict(each) | {"amount_moved": str(each.amount_moved)} for each in used.by_outcome],
+        }
+
+    async def of_all(core: "Core") -> list[Document]:
+        from mpesa_mcp.billing.usage import month_of, usage_of_all
+        from mpesa_mcp.identity.organizations import list_all
+
+        wanted = month or month_of(core.clock.now())
+        slugs = {each.organization_id: each.slug for each in await list_all(core.store)}
+        listed: list[Document] = []
+        cursor: str | None = ""
+        while cursor is not None:
+            page = await usage_of_all(core.store, wanted, limit=_AT_ONCE, cursor=cursor)
+            # The platform's own calls have no organization.
+            listed += [_totals(each, slugs.get(each.organization_id), wanted) for each in page.items]
+            cursor = page.next_cursor
+        return listed
+
+    if org is None:
+        emit(run(of_all), as_json=as_json, columns=("slug", *_TOTALS))
+        return
+    used = run(lambda core: of_one(core, org))
+    if as_json:
+        emit(used, as_json=True)
+        return
+    details = {name: used[name] for name in ("by_tool", "by_outcome")}
+    emit({name: told for name, told in used.items() if name not in details}, as_json=False)
+    for rows in details.values():
+        assert isinstance(rows, list)
+        if rows:
+            emit(rows, as_json=False, columns=tuple(rows[0]))
+
+
+def _totals(totals: "UsageTotals", slug: str | None, month: str) -> Document:
+    return {
+        "organization_id": totals.organization_id,
+        "slug": slug,
+        "month": month,
+        "calls": totals.calls,
+        "refused_calls": totals.refused_calls,
+        "payments": totals.payments,
+        "amount_moved": str(Kes(totals.moved_cents)),
+    }
 
 
 def _actor() -> Actor:

@@ -81,6 +81,7 @@ async def examine() -> Sequence[Finding]:
     if usable and readable:
         shortcodes, credentials = await _credentials(settings)
         findings += [credentials, *await _daraja(settings)]
+    findings.append(await _rate_limits(settings))
     return [*findings, _public_url(settings, shortcodes), await _certificate(settings, shortcodes)]
 
 
@@ -288,6 +289,24 @@ def _remedy(environment: Environment, reason: "Reason") -> str:
             return "Ask Safaricom whether this machine's address may reach Daraja, and whether the app is live."
         case Reason.NO_ANSWER | Reason.SERVER_ERROR:
             return "Wait; if it lasts, ask Safaricom about an outage or maintenance."
+
+
+async def _rate_limits(settings: "Settings") -> Finding:
+    from mpesa_mcp.billing.rates import RateLimiter
+
+    name = "rate_limits"
+    if settings.redis_url is None:
+        return Finding(name, Status.OK, "Each process counts rate limits in its own memory.")
+    try:
+        limiter = RateLimiter(settings.redis_url)
+        reachable = await limiter.is_reachable()
+        await limiter.close()
+    except InputError as missing:
+        return Finding(name, Status.PROBLEM, "Rate limits cannot be counted together.", missing.message)
+    if reachable:
+        return Finding(name, Status.OK, "The store behind REDIS_URL counts rate limits for all processes.")
+    fix = "Start the Redis or Valkey server, or correct MPESA_MCP_REDIS_URL; unset it if there is one process only."
+    return Finding(name, Status.PROBLEM, "The store behind REDIS_URL does not answer: no money is paid out.", fix)
 
 
 def _public_url(settings: "Settings", shortcodes: Shortcodes) -> Finding:

@@ -57,6 +57,7 @@ app.add_typer(billing.plans, name="plan")
 app.add_typer(billing.subscriptions, name="subscription")
 app.add_typer(billing.limits, name="limit")
 app.add_typer(support.commands, name="support")
+app.command("usage")(billing.usage)
 app.add_typer(database.commands, name="db")
 app.add_typer(doctor.commands)
 

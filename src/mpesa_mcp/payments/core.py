@@ -8,6 +8,7 @@ from mpesa_mcp.settings import Settings, is_private
 from mpesa_mcp.values import Clock, Environment, Secret
 
 if TYPE_CHECKING:
+    from mpesa_mcp.billing.core import Billing
     from mpesa_mcp.credentials.opening import OpenedShortcodes
     from mpesa_mcp.daraja.client import DarajaClient
     from mpesa_mcp.identity.authentication import Authentication
@@ -34,7 +35,8 @@ class CallbacksUnreachable(ProviderError):
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """The process's settings, store, keys, opened shortcodes, clock, Daraja client, and whom it knows callers for.
+    """The process's settings, store, keys, opened shortcodes, clock, Daraja client, the callers it remembers, and what
+    they may use.
 
     `local_callbacks` is where a simulator on this machine reaches this process (or the one that owns the port).
     """
@@ -46,6 +48,7 @@ class Core:
     clock: Clock
     daraja: "DarajaClient"
     authentication: "Authentication"
+    billing: "Billing"
     local_callbacks: str
 
     def reconcile_speed(self, environment: Environment) -> float:

@@ -1,9 +1,9 @@
 """The only statements that look across organizations. They return organizations, ids and moments, never contents.
 
 Each has a reason that cannot be known inside one organization: which one a key, a person, a slug or a token belongs to,
-which rows are due, when the next will be, and where audit entries wait for their seals. A test lists them. On
-PostgreSQL each calls its twin in crossings.sql, which has the owner's rights; on SQLite these are the only unbound
-sessions.
+which rows are due, when the next will be, where audit entries wait for their seals, and how much each has used (totals
+alone). A test lists them. On PostgreSQL each calls its twin in crossings.sql, which has the owner's rights; on SQLite
+these are the only unbound sessions.
 """
 
 from collections.abc import Collection, Sequence
@@ -25,10 +25,12 @@ from sqlalchemy import (
     cast,
     column,
     func,
+    literal,
     or_,
     select,
     table,
     tuple_,
+    union_all,
     update,
 )
 
@@ -41,6 +43,10 @@ _REFRESH_TOKENS = table("refresh_tokens", column("organization_id"), column("id"
 _INVITATIONS = table("invitations", column("organization_id"), column("id"), column("token_sha256"))
 _API_KEYS = table("api_keys", column("organization_id"), column("id"), column("key_hash"))
 _UNSEALED = table("audit_unsealed", column("organization_id"))
+_USAGE_CALLS = table("usage_calls", column("organization_id"), column("month"), column("calls"), column("refused"))
+_USAGE_PAYMENTS = table(
+    "usage_payments", column("organization_id"), column("month"), column("payments"), column("moved_cents")
+)
 
 
 class DueTable(StrEnum):
@@ -58,6 +64,17 @@ class Claim:
     organization_id: str
     id: str
     fence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageTotals:
+    """What one organization used in one month; `refused_calls` are not among `calls`."""
+
+    organization_id: str
+    calls: int = 0
+    refused_calls: int = 0
+    payments: int = 0
+    moved_cents: int = 0
 
 
 async def find_organization(store: Store, slug: str) -> str | None:
@@ -176,6 +193,29 @@ async def unsealed_organizations(store: Store, *, limit: int) -> Sequence[str]:
         crossing = _rows_of(func.unsealed_organizations(limit), "organization_id") if store.is_postgresql else waiting
         found: Sequence[str] = (await session.execute(crossing)).scalars().all()
     return found
+
+
+async def usage_totals(store: Store, month: str, *, after: str = "", limit: int) -> Sequence[UsageTotals]:
+    """Totals of the organizations that used anything in this month (YYYY-MM), by id from `after` on."""
+    columns = ("organization_id", "calls", "refused_calls", "payments", "moved_cents")
+    calls, payments = _USAGE_CALLS.c, _USAGE_PAYMENTS.c
+    no_calls, no_payments = (
+        [literal(0).label(name) for name in names] for names in (("calls", "refused"), ("payments", "moved_cents"))
+    )
+    counted = union_all(
+        select(calls.organization_id, calls.calls, calls.refused, *no_payments).where(
+            calls.month == month, calls.organization_id > after
+        ),
+        select(payments.organization_id, *no_calls, payments.payments, payments.moved_cents).where(
+            payments.month == month, payments.organization_id > after
+        ),
+    ).subquery()
+    organization, *numbers = counted.c
+    totals = select(organization, *map(func.sum, numbers)).group_by(organization).order_by(organization).limit(limit)
+    async with store.unbound_reading() as session:
+        crossing = _rows_of(func.usage_totals(month, after, limit), *columns) if store.is_postgresql else totals
+        found = await session.execute(crossing)
+        return [UsageTotals(**dict(zip(columns, row, strict=True))) for row in found.all()]
 
 
 async def _find(

@@ -1,7 +1,7 @@
 -- What crosses organizations on PostgreSQL: the twins of `store.crossings`, with the owner's rights.
 --
 -- Row-level security hides every other organization's rows from the program. These functions look past it, and give
--- organizations and ids only. `db upgrade` makes them anew each time (a change here needs a migration, be it an empty
+-- organizations, ids and totals only. `db upgrade` makes them anew each time (a change here needs a migration, be it an empty
 -- one, so that a program finds a database that lacks it). {schema} is where our tables are; a fixed search_path keeps a
 -- caller from slipping tables of its own in; operators and functions would still be found there, so nobody but the owner
 -- may create anything in it, which `db upgrade` sees to.
@@ -78,6 +78,21 @@ $$;
 CREATE FUNCTION unsealed_organizations(most integer) RETURNS TABLE (organization_id text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
     SELECT DISTINCT u.organization_id FROM audit_unsealed AS u ORDER BY u.organization_id LIMIT most
+$$;
+
+CREATE FUNCTION usage_totals(wanted_month text, later_than text, most integer)
+RETURNS TABLE (organization_id text, calls bigint, refused_calls bigint, payments bigint, moved_cents bigint)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
+    SELECT counted.organization_id, sum(counted.calls)::bigint, sum(counted.refused)::bigint,
+        sum(counted.payments)::bigint, sum(counted.moved_cents)::bigint
+    FROM (
+        SELECT c.organization_id, c.calls, c.refused, 0 AS payments, 0 AS moved_cents
+        FROM usage_calls AS c WHERE c.month = wanted_month AND c.organization_id > later_than
+        UNION ALL
+        SELECT p.organization_id, 0, 0, p.payments, p.moved_cents
+        FROM usage_payments AS p WHERE p.month = wanted_month AND p.organization_id > later_than
+    ) AS counted
+    GROUP BY counted.organization_id ORDER BY counted.organization_id LIMIT most
 $$;
 
 -- The two that the role of `callbacks` may run. A path is both of its segments: the organization's and the attempt's.

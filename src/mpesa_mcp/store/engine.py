@@ -72,6 +72,7 @@ class Store:
             async with self._open(self._writer, BoundSession, organization_id) as session, session.begin():
                 bound = OrganizationSession(session, organization_id)
                 yield bound
+                await bound.write_counts()
                 await bound.tell_other_processes()
         self.wakeups.notify(bound.topics)
 

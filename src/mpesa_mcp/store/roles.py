@@ -47,6 +47,8 @@ CHANGES_ROWS = LOSES_ROWS | {
     "stk_claims",
     "subscriptions",
     "support_grants",
+    "usage_calls",
+    "usage_payments",
     "users",
 }
 _VERSION_TABLE = "alembic_version"

@@ -8,7 +8,7 @@ because the organization is part of every primary key. On PostgreSQL row-level s
 lock.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import (
@@ -37,6 +37,7 @@ from sqlalchemy.sql.operators import custom_op
 from sqlalchemy.sql.selectable import TextualSelect
 
 from mpesa_mcp.errors import InternalFault
+from mpesa_mcp.store.counters import Counts
 from mpesa_mcp.store.tables import OrganizationTable, PlatformTable, insert_if_absent
 from mpesa_mcp.store.wakeups import CHANNEL
 
@@ -75,6 +76,7 @@ class OrganizationSession:
         self._session = session
         self.organization_id = organization_id
         self.topics: set[str] = set()
+        self._counts = Counts()
 
     @property
     def dialect(self) -> str:
@@ -84,6 +86,18 @@ class OrganizationSession:
     def wake(self, *topics: str) -> None:
         """Wakes who waits for these topics (a queue's name, a row's id) once this transaction is committed."""
         self.topics.update(topics)
+
+    def count(self, table: type[OrganizationTable], place: Mapping[str, str], **numbers: int) -> None:
+        """Adds to the counters of one row, with the commit; a row that is not there begins at nothing."""
+        self._counts.add(table, place, numbers)
+
+    async def write_counts(self) -> None:
+        """Writes what was counted: the last thing of a transaction, so that nobody waits long for a row."""
+        await self._session.flush()
+        for table, statement in self._counts.statements(self.dialect, self.organization_id):
+            await self._session.execute(
+                statement, execution_options={_CHECKED: True}, bind_arguments={"mapper": inspect(table)}
+            )
 
     async def tell_other_processes(self) -> None:
         """Says the topics to other processes, with the commit and only then. On SQLite they notice by themselves."""

@@ -1,4 +1,5 @@
 """Every call of a tool is in the audit, refused ones too: who called what, through which client, and what came of it.
+The same transaction counts it as usage. What the rate limits refuse is gathered and told together (`billing.refusals`).
 
 Written before the answer leaves. What a call changed is recorded by the transaction that changed it; when this entry
 alone cannot be written (a full disk), the answer is given all the same: a payment that was made must be told.
@@ -33,13 +34,14 @@ def circumstances_of(context: Context[Any, Any] | None) -> "Circumstances":
 
 
 async def record_call(caller: Caller, tool: str, result: CallToolResult | InputRequiredResult) -> None:
-    """Adds the entry of one call."""
+    """Adds the entry of one call, and counts it."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from mpesa_mcp import audit
+    from mpesa_mcp.billing.usage import count_call
     from mpesa_mcp.store.engine import StoreUnavailable
 
-    core, principal = caller.core, caller.principal
+    core, principal, now = caller.core, caller.principal, caller.core.clock.now()
     told = (result.structured_content or {}) if isinstance(result, CallToolResult) else {}
     refusal = told.get("error") or {}
     try:
@@ -54,5 +56,6 @@ async def record_call(caller: Caller, tool: str, result: CallToolResult | InputR
                 reasons=refusal.get("code"),
                 detail={"payment_id": told["payment_id"]} if "payment_id" in told else None,
             )
+            count_call(session, now, actor=principal.actor, tool=tool, refused=bool(refusal))
     except (StoreUnavailable, SQLAlchemyError):
         log.warning("call_not_recorded", extra={"tool": tool, "organization_id": principal.organization_id})

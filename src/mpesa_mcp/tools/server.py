@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from inspect import getdoc
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcp.server import MCPServer
 from mcp.server.auth.provider import TokenVerifier
@@ -15,12 +15,16 @@ from mcp.types import CallToolResult, InputRequiredResult, ToolAnnotations
 from mcp.types import Tool as ListedTool
 
 from mpesa_mcp import __version__
+from mpesa_mcp.billing.states import act_of
 from mpesa_mcp.errors import MpesaMcpError
 from mpesa_mcp.identity.principal import NotAllowed, Principal
 from mpesa_mcp.tools.caller import Caller, CallerSource, calling
 from mpesa_mcp.tools.calls import circumstances_of, record_call
 from mpesa_mcp.tools.refusals import REFUSAL_SCHEMA, refusal_of, refused
 from mpesa_mcp.values import Role
+
+if TYPE_CHECKING:
+    from mpesa_mcp.billing.terms import Terms
 
 INSTRUCTIONS = (
     "Operates M-PESA for one organization. Amounts are whole Kenya shillings.\n"
@@ -108,12 +112,18 @@ class ToolServer(MCPServer[Any]):
         self._offered = {each.tool.name: each for each in offered}
 
     async def list_tools(self) -> list[ListedTool]:
-        """Only what the caller may use."""
+        """Only what the caller may use, and the organization's subscription allows now."""
         try:
             caller = await self._callers()
+            terms = await caller.core.billing.terms.terms(caller.principal.organization_id)
         except MpesaMcpError as error:
             raise MCPError(error.http_status, error.message) from error
-        return [tool for tool in await super().list_tools() if self._offered[tool.name].is_open_to(caller.principal)]
+        now = caller.core.clock.now()
+        return [
+            tool
+            for tool in await super().list_tools()
+            if self._offered[tool.name].is_open_to(caller.principal) and terms.agreement.refusal(tool.name, now) is None
+        ]
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
@@ -123,20 +133,33 @@ class ToolServer(MCPServer[Any]):
         except MpesaMcpError as error:
             return refused(error)
         from mpesa_mcp.audit import under
+        from mpesa_mcp.billing.rates import RateLimited
 
+        # A name that is no tool's came from outside, and is no part of the audit.
+        known = name if name in self._offered else "unknown"
+        principal, billing = caller.principal, caller.core.billing
         with under(circumstances_of(context)):
-            result = await self._answer(caller, name, arguments, context)
-            # A name that is no tool's came from outside, and is no part of the audit.
-            await record_call(caller, name if name in self._offered else "unknown", result)
+            try:
+                terms = await billing.admit(principal, act_of(known))
+            except RateLimited as limited:
+                billing.refusals.note(principal.organization_id, principal.actor, known)
+                return refused(limited)
+            except MpesaMcpError as error:
+                result: CallToolResult | InputRequiredResult = refused(error)
+            else:
+                result = await self._answer(caller, terms, name, arguments, context)
+            await record_call(caller, known, result)
         return result
 
     async def _answer(
-        self, caller: Caller, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None
+        self, caller: Caller, terms: "Terms", name: str, arguments: dict[str, Any], context: Context[Any, Any] | None
     ) -> CallToolResult | InputRequiredResult:
         offered = self._offered.get(name)
         # A tool that does not exist and one that is not open to the caller are the same answer.
         if offered is None or not offered.is_open_to(caller.principal):
             return refused(NotAllowed("There is no such tool for this key. List the tools to see what it may use."))
+        if not_subscribed := terms.agreement.refusal(name, caller.core.clock.now()):
+            return refused(not_subscribed)
         token = calling.set(caller)
         try:
             return await super().call_tool(name, arguments, context)

@@ -67,6 +67,7 @@ GOOD: dict[str, tuple[str, Any]] = {
     "ALLOWED_HOSTS": ("pay.example, pay2.example", "pay.example, pay2.example"),
     "PUBLIC_URL": ("https://hooks.example", "https://hooks.example"),
     "MASTER_KEY": ("00112233", "00112233"),
+    "MASTER_KEY_PREVIOUS": ("00112233", "00112233"),
     "MASTER_KEY_FILE": ("/run/key", Path("/run/key")),
     "API_KEY": ("mpk_sim_x", "mpk_sim_x"),
     "REDIS_URL": ("redis://127.0.0.1", "redis://127.0.0.1"),

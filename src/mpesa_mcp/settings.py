@@ -44,6 +44,7 @@ class Settings(BaseModel):
     allowed_hosts: str = ""
     public_url: str | None = None
     master_key: SecretStr | None = None
+    master_key_previous: SecretStr | None = None
     master_key_file: Path | None = None
     api_key: SecretStr | None = None
     redis_url: str | None = None

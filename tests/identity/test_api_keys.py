@@ -251,5 +251,5 @@ async def test_what_a_key_may_not_be_is_refused_before_anything_is_stored(
 
 async def test_two_processes_agree_on_keys(store: Store, keyring: Keyring, clock: FrozenClock, acme: str) -> None:
     made = await make_key(store, keyring, clock, acme)
-    elsewhere = Keyring(store, keyring.master)
+    elsewhere = Keyring(store, keyring.keys.newest)
     assert (await whom(store, elsewhere, clock, made.key.reveal())).organization_id == acme

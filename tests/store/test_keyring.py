@@ -11,16 +11,19 @@ import anyio
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import select
+from sqlmodel import col
 
 from mpesa_mcp.settings import Deployment, Settings
 from mpesa_mcp.store.engine import Store, open_store
 from mpesa_mcp.store.keyring import (
     API_KEY_HASHING,
     DARAJA_TOKENS,
+    MARKER,
     Keyring,
     MasterKeyMissing,
     PlatformKey,
     load_master_key,
+    load_master_keys,
 )
 from mpesa_mcp.values.sealing import SealBroken
 
@@ -143,6 +146,19 @@ def test_a_key_file_that_is_not_there_or_not_text_is_refused(tmp_path: Path) -> 
     assert "cannot be read" in refusal(Settings(master_key_file=path))
 
 
+def test_the_previous_key_is_the_second_line_of_the_file_or_a_variable_of_its_own(tmp_path: Path) -> None:
+    newest, previous = STRONG.hex(), bytes(range(50, 82)).hex()
+    (path := tmp_path / "key").write_text(f"{newest}\n{previous}\n")
+    path.chmod(0o600)
+    by_file = load_master_keys(Settings(master_key_file=path))
+    by_name = load_master_keys(Settings(master_key=SecretStr(newest), master_key_previous=SecretStr(previous)))
+    assert by_file.ids == by_name.ids
+    assert len(set(by_file.ids)) == 2
+    path.write_text(f"{newest}\n{previous}\n{newest}")
+    assert "second line" in refusal(Settings(master_key_file=path))
+    assert "MASTER_KEY_PREVIOUS" in refusal(Settings(master_key=SecretStr(newest), master_key_previous=SecretStr("x")))
+
+
 def test_production_makes_no_key_of_its_own(tmp_path: Path) -> None:
     message = refusal(Settings(data_dir=tmp_path / "data", environment=Deployment.PRODUCTION))
     assert "MPESA_MCP_MASTER_KEY" in message
@@ -160,7 +176,7 @@ async def test_a_platform_key_is_made_once_and_kept_wrapped(store: Store, settin
     assert key.digest(PROOF) != other.digest(PROOF)
     async with store.platform_reading() as session:
         rows = (await session.execute(select(PlatformKey))).scalars().all()
-    assert {row.name for row in rows} == {API_KEY_HASHING, DARAJA_TOKENS}
+    assert {row.name for row in rows} == {API_KEY_HASHING, DARAJA_TOKENS, MARKER}
     assert all(len(row.wrapped) > 32 and key._key not in row.wrapped for row in rows)
 
 
@@ -173,7 +189,8 @@ async def test_a_platform_key_opens_with_its_master_key_and_under_its_name_only(
     with pytest.raises(SealBroken):
         await Keyring(store, load_master_key(Settings(data_dir=tmp_path / "new"))).platform_key(API_KEY_HASHING)
     async with store.platform() as session:
-        row = (await session.execute(select(PlatformKey))).scalars().one()
+        hashing = select(PlatformKey).where(col(PlatformKey.name) == API_KEY_HASHING)
+        row = (await session.execute(hashing)).scalars().one()
         session.add(PlatformKey(name=DARAJA_TOKENS, wrapped=row.wrapped))
     with pytest.raises(SealBroken):
         await Keyring(store, master).platform_key(DARAJA_TOKENS)

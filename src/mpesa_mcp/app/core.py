@@ -20,7 +20,7 @@ from mpesa_mcp.identity.authentication import Authentication
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.settings import Settings, SettingsError
 from mpesa_mcp.store.engine import StoreUnavailable, open_store
-from mpesa_mcp.store.keyring import Keyring, load_master_key
+from mpesa_mcp.store.keyring import load_master_keys, open_keyring
 from mpesa_mcp.store.migrate import RevisionState, revision_state, upgrade
 from mpesa_mcp.values import Clock, SystemClock
 
@@ -35,7 +35,7 @@ async def open_core(
     Raises SettingsError, MasterKeyMissing, StoreUnavailable.
     """
     clock = clock or SystemClock()
-    master_key = load_master_key(settings)
+    load_master_keys(settings)  # before anything else: a start without one does nothing
     certificate = await _production_certificate(settings)
     await _require_tables(settings)
     limiter = RateLimiter(settings.redis_url)
@@ -43,7 +43,7 @@ async def open_core(
     http = create_http_client()
     billing = Billing(TermsBook(store, clock), limiter, Refusals(store, clock))
     try:
-        keyring = Keyring(store, master_key)
+        keyring = open_keyring(store, settings)
         certificates = Certificates(production=certificate, http=http)
         gate = Gate(store, keyring, clock, calls_per_second=settings.daraja_calls_per_second)
         core = Core(

@@ -86,6 +86,7 @@ class Desktop:
         return platform.core, platform.key
 
     async def _start(self, stack: AsyncExitStack) -> tuple["Core", Secret]:
+        from mpesa_mcp.app.alive import leaving_traces
         from mpesa_mcp.app.core import open_core
         from mpesa_mcp.app.http import PortTaken, listen, serving
         from mpesa_mcp.app.worker import working
@@ -103,6 +104,7 @@ class Desktop:
         else:
             sidecar = create_sidecar(core.store, self._settings, core.clock)
             await stack.enter_async_context(serving(sidecar, opened))
+        await stack.enter_async_context(leaving_traces(core, "stdio", works=True))
         await stack.enter_async_context(working(core))
         return core, Secret(self._settings.api_key.get_secret_value())
 

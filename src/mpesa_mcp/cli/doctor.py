@@ -192,13 +192,13 @@ async def _credentials(settings: "Settings") -> tuple[Shortcodes, Finding]:
     from mpesa_mcp.credentials.shortcodes import ShortcodeNeed, list_shortcodes, mark_secrets
     from mpesa_mcp.store.crossings import list_organizations
     from mpesa_mcp.store.engine import StoreUnavailable, open_store
-    from mpesa_mcp.store.keyring import Keyring, load_master_key
+    from mpesa_mcp.store.keyring import open_keyring
     from mpesa_mcp.values.sealing import SealBroken
 
     store = open_store(settings.effective_database_url)
     found = []
     try:
-        keyring = Keyring(store, load_master_key(settings))
+        keyring = open_keyring(store, settings)
         for organization_id in await list_organizations(store):
             for shortcode in await list_shortcodes(store, organization_id):
                 await mark_secrets(store, keyring, organization_id, shortcode.shortcode_id)

@@ -16,6 +16,7 @@ from mpesa_mcp.cli import (
     doctor,
     invite,
     keys,
+    master_key,
     organizations,
     payments,
     reconcile,
@@ -58,6 +59,7 @@ app.add_typer(billing.subscriptions, name="subscription")
 app.add_typer(billing.limits, name="limit")
 app.add_typer(support.commands, name="support")
 app.command("usage")(billing.usage)
+app.add_typer(master_key.commands, name="master-key")
 app.add_typer(database.commands, name="db")
 app.add_typer(doctor.commands)
 

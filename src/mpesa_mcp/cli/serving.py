@@ -25,6 +25,7 @@ def serve(
     async def act(settings: "Settings") -> None:
         from contextlib import AsyncExitStack
 
+        from mpesa_mcp.app.alive import leaving_traces
         from mpesa_mcp.app.bearer import mcp_url
         from mpesa_mcp.app.core import open_core
         from mpesa_mcp.app.http import listen, serving, until_stopped
@@ -37,6 +38,7 @@ def serve(
             opened = listen(settings.host, settings.port)
             callback_port = settings.callback_port if no_callbacks else settings.port
             core = await stack.enter_async_context(open_core(settings, local_callback_port=callback_port))
+            await stack.enter_async_context(leaving_traces(core, "serve", works=not no_worker))
             if not no_worker:
                 await stack.enter_async_context(working(core))
             web = create_web(core, with_callbacks=not no_callbacks)
@@ -121,11 +123,12 @@ def worker(as_json: JsonOption = False) -> None:
     """Send, apply callbacks and reconcile, without listening to anybody."""
 
     async def act(settings: "Settings") -> None:
+        from mpesa_mcp.app.alive import leaving_traces
         from mpesa_mcp.app.core import open_core
         from mpesa_mcp.app.http import until_stopped
         from mpesa_mcp.app.worker import working
 
-        async with open_core(settings) as core, working(core):
+        async with open_core(settings) as core, leaving_traces(core, "worker", works=True), working(core):
             _announce("Working (stop with Ctrl-C).", as_json, working=True)
             await until_stopped()
 

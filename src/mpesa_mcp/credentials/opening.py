@@ -141,7 +141,7 @@ async def _shortcode(session: OrganizationSession, shortcode_id: str) -> Shortco
 async def _open_all(
     session: OrganizationSession, keyring: Keyring, shortcode_id: str
 ) -> list[tuple[SecretField, Secret, ShortcodeSecret]]:
-    keys = await data_keys(session, keyring.master)
+    keys = await data_keys(session, keyring)
     rows = {
         SecretField(row.field): row
         for row in await session.all(select(ShortcodeSecret).where(col(ShortcodeSecret.shortcode_id) == shortcode_id))

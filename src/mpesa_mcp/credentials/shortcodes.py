@@ -18,7 +18,7 @@ from mpesa_mcp.credentials.choice import (
     default_environment,
     require_shortcode,
 )
-from mpesa_mcp.credentials.data_keys import newest_data_key
+from mpesa_mcp.credentials.data_keys import OpenDataKey, newest_data_key
 from mpesa_mcp.credentials.given import GivenShortcode, check_given
 from mpesa_mcp.credentials.models import DataKey, Shortcode, ShortcodeDefault, ShortcodeSecret
 from mpesa_mcp.credentials.opening import CHANGED, OpenShortcode, SecretMark, app_of, mark_secrets, open_shortcode
@@ -78,12 +78,15 @@ async def set_shortcode(
     if daraja is not None:
         keys = given.secrets[SecretField.CONSUMER_KEY], given.secrets[SecretField.CONSUMER_SECRET]
         await require_good_keys(daraja, app_of(settings, given.environment, *keys))
+    # Before the session below: it may write, and writers take turns.
+    wrapping = await keyring.wrapping_key()
     async with store.session(organization_id) as session:
         await changeable(session)  # two who change its credentials take turns
         row = await _row_for(session, clock, given)
         row.type, row.till, row.updated_at, row.updated_by = given.type, given.till, clock.now(), actor.name
         session.add(row)
-        await _replace_secrets(session, keyring, clock, shortcode_id=row.id, secrets=given.secrets, actor=actor.name)
+        data_key = await newest_data_key(session, keyring, wrapping, clock)
+        await _replace_secrets(session, data_key, clock, shortcode_id=row.id, secrets=given.secrets, actor=actor.name)
         session.wake(CHANGED)
         audit.record(
             session,
@@ -240,14 +243,13 @@ async def _row_for(session: OrganizationSession, clock: Clock, given: GivenShort
 
 async def _replace_secrets(
     session: OrganizationSession,
-    keyring: Keyring,
+    data_key: OpenDataKey,
     clock: Clock,
     *,
     shortcode_id: str,
     secrets: Mapping[SecretField, Secret],
     actor: str,
 ) -> None:
-    data_key = await newest_data_key(session, keyring.master, clock)
     await session.change(delete(ShortcodeSecret).where(col(ShortcodeSecret.shortcode_id) == shortcode_id))
     session.add(
         *(

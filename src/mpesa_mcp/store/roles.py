@@ -25,6 +25,7 @@ LOSES_ROWS = frozenset(
         "callbacks",
         "data_keys",
         "hints",
+        "process_traces",
         "shortcode_defaults",
         "shortcode_secrets",
         "shortcodes",

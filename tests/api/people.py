@@ -13,6 +13,7 @@ from mpesa_mcp.identity.organizations import create_organization
 from mpesa_mcp.identity.passwords import hash_password
 from mpesa_mcp.identity.principal import Actor
 from mpesa_mcp.identity.sessions import Sessions
+from mpesa_mcp.identity.support_grants import give_grant
 from mpesa_mcp.identity.tool_names import TOOL_NAMES
 from mpesa_mcp.identity.users import UserRecord, add_user
 from mpesa_mcp.payments.core import Core
@@ -66,6 +67,9 @@ async def make_people(core: Core, *, slug: str = "acme") -> People:
             )
         tokens[name] = await signed_in(core, users[name].email)
     await core.authentication.principal_on_mcp(tokens["org_admin_on_mcp"])
+    # So that whoever of the platform may read the organization's payments, can.
+    admin = Actor(f"user:{users['org_admin'].user_id}", Role.ORG_ADMIN, users["org_admin"].user_id)
+    await give_grant(core.store, core.clock, organization_id=acme, hours=24, reason="Tests", actor=admin)
     tokens["org_admin_key"] = await a_key(core, acme, Role.ORG_ADMIN)
     return People(tokens, users, acme, tokens.pop("stranger"), zebra)
 

@@ -14,10 +14,12 @@ from mpesa_mcp.api import (
     audit,
     auth,
     credentials,
+    organizations,
     payments,
     plans,
     reports,
     subscriptions,
+    support,
     usage,
     users,
 )
@@ -30,11 +32,13 @@ API_PATH: Final = "/api/v1"
 # In the order of the documentation.
 ROUTERS: Final[tuple[APIRouter, ...]] = (
     auth.router,
+    organizations.router,
     users.router,
     api_keys.router,
     credentials.router,
     payments.router,
     reports.router,
+    support.router,
     plans.router,
     subscriptions.router,
     usage.router,

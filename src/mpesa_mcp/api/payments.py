@@ -1,16 +1,17 @@
 """Payments: reading them, and what only a person decides about one: resolving it, withdrawing it."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Depends, Path, Query
 from pydantic import ConfigDict, Field
 
 from mpesa_mcp.api.permissions import allow
 from mpesa_mcp.api.routes import Call, Calling, PermittedRoute
 from mpesa_mcp.api.shapes import Answer, Body, Cursor, Limit, Moment, Page
 from mpesa_mcp.identity.principal import Principal
+from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.desk import resolve_payment, withdraw_payment
 from mpesa_mcp.payments.reading import find_payment, history_of, list_payments
 from mpesa_mcp.payments.records import PaymentRecord
@@ -119,43 +120,54 @@ def reader(call: Calling, environment: Environment | None) -> Principal:
     return replace(call.principal, environment=environment)
 
 
+@dataclass(frozen=True, slots=True)
+class Narrowed:
+    """What a list of payments is narrowed to, and which part of it is asked for."""
+
+    from_date: Day = None
+    to_date: Day = None
+    status: PaymentStatus | None = None
+    kind: PaymentKind | None = None
+    phone: Annotated[str | None, Query(max_length=20)] = None
+    reference: Annotated[str | None, Query(max_length=12)] = None
+    limit: Limit = 50
+    cursor: Cursor = None
+
+
+async def page_read_by(core: Core, principal: Principal, asked: Narrowed) -> Page[PaymentAnswer]:
+    phone = Msisdn.parse(asked.phone) if asked.phone is not None else None
+    page = await list_payments(
+        core,
+        principal,
+        from_date=asked.from_date,
+        to_date=asked.to_date,
+        narrowed=PaymentFilter(kind=asked.kind, status=asked.status, reference=asked.reference, phone=phone),
+        page=PageAsked(limit=asked.limit, cursor=asked.cursor),
+    )
+    return Page(items=[payment_answer(each) for each in page.payments], next_cursor=page.next_cursor)
+
+
+async def payment_read_by(core: Core, principal: Principal, payment_id: str) -> PaymentWithHistory:
+    found = await find_payment(core, principal, payment_id)
+    lines = await history_of(core, principal.organization_id, found.payment_id)
+    history = [HistoryAnswer.model_validate(line) for line in lines]
+    return PaymentWithHistory(**payment_answer(found).model_dump(), history=history)
+
+
 @router.get("")
 @allow(Role.USER)
 async def list_(
-    call: Call,
-    from_date: Day = None,
-    to_date: Day = None,
-    status: PaymentStatus | None = None,
-    kind: PaymentKind | None = None,
-    phone: Annotated[str | None, Query(max_length=20)] = None,
-    reference: Annotated[str | None, Query(max_length=12)] = None,
-    environment: InEnvironment = None,
-    limit: Limit = 50,
-    cursor: Cursor = None,
+    call: Call, asked: Annotated[Narrowed, Depends()], environment: InEnvironment = None
 ) -> Page[PaymentAnswer]:
     """List payments, newest first."""
-    narrowed = PaymentFilter(
-        kind=kind, status=status, reference=reference, phone=Msisdn.parse(phone) if phone is not None else None
-    )
-    page = await list_payments(
-        call.core,
-        reader(call, environment),
-        from_date=from_date,
-        to_date=to_date,
-        narrowed=narrowed,
-        page=PageAsked(limit=limit, cursor=cursor),
-    )
-    return Page(items=[payment_answer(each) for each in page.payments], next_cursor=page.next_cursor)
+    return await page_read_by(call.core, reader(call, environment), asked)
 
 
 @router.get("/{payment_id}")
 @allow(Role.USER)
 async def read(call: Call, payment_id: PaymentId, environment: InEnvironment = None) -> PaymentWithHistory:
     """Read one payment and everything that happened to it."""
-    found = await find_payment(call.core, reader(call, environment), payment_id)
-    lines = await history_of(call.core, call.organization_id, found.payment_id)
-    history = [HistoryAnswer.model_validate(line) for line in lines]
-    return PaymentWithHistory(**payment_answer(found).model_dump(), history=history)
+    return await payment_read_by(call.core, reader(call, environment), payment_id)
 
 
 @router.post("/{payment_id}/resolve")

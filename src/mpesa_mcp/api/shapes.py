@@ -31,6 +31,16 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, strict=True)
 
 
+class Nothing(Body):
+    """The body of a request whose path says all; it may be left out."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{}]})
+
+
+# For a route's default: a body that is left out is one without fields.
+NOTHING = Nothing()
+
+
 class Answer(BaseModel):
     """What is answered."""
 

@@ -11,8 +11,9 @@ from mpesa_mcp.api.permissions import allow
 from mpesa_mcp.api.routes import Call, PermittedRoute
 from mpesa_mcp.api.shapes import Answer, Body, Cursor, Email, GivenRole, Limit, Moment, Page
 from mpesa_mcp.billing.terms import seats_of
-from mpesa_mcp.identity.invitations import invite, link_to, page_invitations, revoke_invitation
-from mpesa_mcp.identity.users import change_role, deactivate_user, page_users, user_named
+from mpesa_mcp.identity.invitations import NewInvitation, invite, link_to, page_invitations, revoke_invitation
+from mpesa_mcp.identity.users import activate_user, change_role, deactivate_user, page_users, user_named
+from mpesa_mcp.settings import Settings
 from mpesa_mcp.values import Role
 
 router = APIRouter(prefix="/users", tags=["people"], route_class=PermittedRoute)
@@ -55,6 +56,15 @@ class RoleChange(Body):
     role: GivenRole
 
 
+def new_invitation_answer(settings: Settings, made: NewInvitation) -> NewInvitationAnswer:
+    record = InvitationAnswer.model_validate(made.record).model_dump()
+    moments: dict[str, datetime | None] = {
+        name: getattr(made.record, name) for name in ("created_at", "expires_at", "accepted_at", "revoked_at")
+    }
+    link = link_to(settings, made.token).reveal()
+    return NewInvitationAnswer(**record | moments, link=link, token=made.token.reveal())
+
+
 @router.get("")
 @allow(Role.ORG_ADMIN)
 async def list_(call: Call, limit: Limit = 50, cursor: Cursor = None) -> Page[UserAnswer]:
@@ -76,12 +86,7 @@ async def create(call: Call, body: NewUser) -> NewInvitationAnswer:
         actor=call.actor,
         seats=seats_of,
     )
-    record = InvitationAnswer.model_validate(made.record).model_dump()
-    moments: dict[str, datetime | None] = {
-        name: getattr(made.record, name) for name in ("created_at", "expires_at", "accepted_at", "revoked_at")
-    }
-    link = link_to(call.core.settings, made.token).reveal()
-    return NewInvitationAnswer(**record | moments, link=link, token=made.token.reveal())
+    return new_invitation_answer(call.core.settings, made)
 
 
 @router.get("/invitations")
@@ -140,3 +145,18 @@ async def deactivate(call: Call, user_id: Id) -> UserAnswer:
         actor=call.actor,
     )
     return UserAnswer.model_validate(gone)
+
+
+@router.post("/{user_id}/activate")
+@allow(Role.ORG_ADMIN, person=True)
+async def activate(call: Call, user_id: Id) -> UserAnswer:
+    """Let a deactivated person in again, with the role they had."""
+    back = await activate_user(
+        call.core.store,
+        call.core.clock,
+        organization_id=call.organization_id,
+        user_id=user_id,
+        actor=call.actor,
+        seats=seats_of,
+    )
+    return UserAnswer.model_validate(back)

@@ -10,16 +10,19 @@ from datetime import datetime
 from sqlalchemy.exc import IntegrityError
 
 from mpesa_mcp import audit
-from mpesa_mcp.errors import Advice, ConflictError, NotFoundError
+from mpesa_mcp.errors import Advice, ConflictError, InputError, NotFoundError
 from mpesa_mcp.identity.models import Organization, OrganizationStatus
 from mpesa_mcp.identity.names import checked_name, checked_slug
 from mpesa_mcp.identity.principal import Actor, NotAllowed
 from mpesa_mcp.store.crossings import find_organization, list_organizations
 from mpesa_mcp.store.engine import Store
+from mpesa_mcp.store.paging import Page
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Clock, Environment, Kes, Role, new_id, random_hex
 
 _CALLBACK_ID_BITS = 128
+# Above the most that one payout can be: then none needs to be confirmed.
+MOST_TO_CONFIRM_FROM = Kes.from_shillings(1_000_000)
 
 
 class SlugTaken(ConflictError):
@@ -92,8 +95,7 @@ async def organization_by_slug(store: Store, slug: str) -> OrganizationRecord:
     organization_id = await find_organization(store, slug)
     if organization_id is None:
         raise NotFoundError("organization")
-    async with store.reading(organization_id) as session:
-        return await get_organization(session)
+    return await organization_of(store, organization_id)
 
 
 async def list_all(store: Store) -> Sequence[OrganizationRecord]:
@@ -103,6 +105,23 @@ async def list_all(store: Store) -> Sequence[OrganizationRecord]:
         async with store.reading(organization_id) as session:
             found.append(await get_organization(session))
     return found
+
+
+async def page_of_organizations(store: Store, *, limit: int, cursor: str | None) -> Page[OrganizationRecord]:
+    """A part of all organizations, oldest first; the cursor is the id of the last one of the part before."""
+    ids = await list_organizations(store, after=cursor or "", limit=limit + 1)
+    shown = ids[:limit]
+    found = []
+    for organization_id in shown:
+        async with store.reading(organization_id) as session:
+            found.append(await get_organization(session))
+    return Page(found, shown[-1] if len(ids) > limit else None)
+
+
+async def organization_of(store: Store, organization_id: str) -> OrganizationRecord:
+    """Raises NotFoundError."""
+    async with store.reading(organization_id) as session:
+        return await get_organization(session)
 
 
 async def get_organization(session: OrganizationSession) -> OrganizationRecord:
@@ -131,6 +150,8 @@ async def change_organization(
     """
     if not actor.is_any_of(Role.ORG_ADMIN):
         raise NotAllowed
+    if confirm_payouts_from is not None and not Kes(0) <= confirm_payouts_from <= MOST_TO_CONFIRM_FROM:
+        raise InputError(f"confirm_payouts_from must be 0 to {MOST_TO_CONFIRM_FROM}.", field="confirm_payouts_from")
     chosen = {
         "name": None if name is None else checked_name(name),
         "confirm_payouts_from_cents": None if confirm_payouts_from is None else confirm_payouts_from.cents,

@@ -17,6 +17,7 @@ from mpesa_mcp.identity.models import Organization, SupportGrant
 from mpesa_mcp.identity.organizations import changeable
 from mpesa_mcp.identity.principal import Actor, NotAllowed
 from mpesa_mcp.store.engine import Store
+from mpesa_mcp.store.paging import Page, page_by_id
 from mpesa_mcp.values import Clock, Role, new_id
 
 MOST_HOURS: Final = 24
@@ -105,6 +106,15 @@ async def list_grants(store: Store, organization_id: str) -> Sequence[GrantRecor
     """All of an organization, newest first."""
     async with store.reading(organization_id) as session:
         return [_record(row) for row in await session.all(select(SupportGrant).order_by(col(SupportGrant.id).desc()))]
+
+
+async def page_of_grants(store: Store, organization_id: str, *, limit: int, cursor: str | None) -> Page[GrantRecord]:
+    """A part of them, newest first. Raises NotFoundError for an organization that is not there."""
+    async with store.reading(organization_id) as session:
+        if await session.get(Organization, organization_id) is None:
+            raise NotFoundError("organization")
+        page = await page_by_id(session, SupportGrant, limit=limit, cursor=cursor)
+    return Page([_record(row) for row in page.items], page.next_cursor)
 
 
 async def require_support_grant(

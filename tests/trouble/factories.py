@@ -19,8 +19,9 @@ from sqlmodel import col, select
 
 from mpesa_mcp.app.local import LocalPlatform
 from mpesa_mcp.callbacks.models import Callback
+from mpesa_mcp.identity.key_text import new_text
 from mpesa_mcp.payments.models import Attempt, Inquiry
-from mpesa_mcp.values import new_id, sha256_hex
+from mpesa_mcp.values import Environment, new_id, sha256_hex
 from mpesa_mcp.values.ids import random_hex
 from tests.clients import TLS
 from tests.clients import connected as client_of
@@ -175,10 +176,13 @@ async def through(platform: LocalPlatform, trouble: AbstractAsyncContextManager[
             with anyio.fail_after(CALL_SECONDS):
                 seen.call = code_of(await push(client, phone, key))
 
-        async def call_without_key() -> None:
+        async def call_of_a_stranger() -> None:
+            # Whoever was let in a moment ago is remembered; whether this key is anybody's only the database knows.
+            headers = {"Authorization": f"Bearer {new_text(Environment.SIMULATOR)}"}
             with anyio.fail_after(CALL_SECONDS):
-                answer = await http.post("/mcp", json={})
-                seen.other_call = str(answer.json().get("error", {}).get("code", answer.status_code))
+                answer = await http.post("/mcp", json={}, headers=headers)
+                status = answer.status_code
+                seen.other_call = answer.json()["error"]["code"] if status == 503 else str(status)
 
         async def look() -> None:
             with anyio.fail_after(HEALTH_SECONDS):
@@ -187,7 +191,7 @@ async def through(platform: LocalPlatform, trouble: AbstractAsyncContextManager[
                 seen.ready = (await http.get("/readyz")).status_code
 
         async with trouble, anyio.create_task_group() as tasks:
-            for ask in (post, post, post, call, call_without_key, look):
+            for ask in (post, post, post, call, call_of_a_stranger, look):
                 tasks.start_soon(ask)
             if words:
                 seen.command = await command(platform, *words)
@@ -244,6 +248,7 @@ async def under_load(platform: LocalPlatform, trouble: AbstractAsyncContextManag
             for phone, key in phones.items():
                 await until(partial(is_paid, phone, key))
             over.set()
-    assert await stored(platform, *paths) == told["200"]
+    # As above: whoever waited too long on a busy machine was told 503, and may have been stored all the same.
+    assert 0 <= await stored(platform, *paths) - told["200"] <= told["503"], told
     assert [await movements_to(platform, phone) for phone in phones] == [1] * len(phones)
     return told

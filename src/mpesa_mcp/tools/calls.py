@@ -44,6 +44,10 @@ async def record_call(caller: Caller, tool: str, result: CallToolResult | InputR
     core, principal, now = caller.core, caller.principal, caller.core.clock.now()
     told = (result.structured_content or {}) if isinstance(result, CallToolResult) else {}
     refusal = told.get("error") or {}
+    if refusal.get("code") == StoreUnavailable.code:
+        # Waiting for the database once more would keep the caller twice as long, for an entry that is not written.
+        _not_recorded(caller, tool)
+        return
     try:
         async with core.store.session(principal.organization_id) as session:
             audit.record(
@@ -58,4 +62,8 @@ async def record_call(caller: Caller, tool: str, result: CallToolResult | InputR
             )
             count_call(session, now, actor=principal.actor, tool=tool, refused=bool(refusal))
     except (StoreUnavailable, SQLAlchemyError):
-        log.warning("call_not_recorded", extra={"tool": tool, "organization_id": principal.organization_id})
+        _not_recorded(caller, tool)
+
+
+def _not_recorded(caller: Caller, tool: str) -> None:
+    log.warning("call_not_recorded", extra={"tool": tool, "organization_id": caller.principal.organization_id})

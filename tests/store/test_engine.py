@@ -287,3 +287,9 @@ async def test_a_moment_without_its_zone_is_refused(store: Store) -> None:
     with pytest.raises(StatementError, match="time zone"):
         async with store.session(OURS) as session:
             await session.change(update(ApiKey).values(last_used_at=datetime(2026, 11, 16)))  # noqa: DTZ001 - the point
+
+
+@pytest.mark.postgresql
+async def test_a_commit_is_on_the_disk_when_it_is_answered_whatever_the_server_does_otherwise(store: Store) -> None:
+    async with store.platform_reading() as session:
+        assert (await session.execute(text("SHOW synchronous_commit"))).scalar_one() == "on"

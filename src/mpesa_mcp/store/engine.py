@@ -42,6 +42,8 @@ _FILE = "file"
 _POSTGRESQL_CONNECTIONS = 20
 _POSTGRESQL_SETTINGS = {
     "application_name": "mpesa-mcp",
+    # A commit is on the disk when it is answered, whatever the server's default: callbacks are acknowledged after it.
+    "synchronous_commit": "on",
     "lock_timeout": "4s",
     "statement_timeout": "6s",
     "idle_in_transaction_session_timeout": "60s",

@@ -27,7 +27,7 @@ from .people import CALLERS, make_people
 
 pytestmark = pytest.mark.anyio
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-EXAMPLES = 4
+EXAMPLES = 2
 
 
 @pytest.fixture(scope="module")

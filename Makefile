@@ -9,7 +9,7 @@ run: .venv/installed ## Serve on this machine, with the settings of the environm
 	@$(BIN)/mpesa-mcp serve
 
 test: .venv/installed ## The whole suite
-	@$(BIN)/python -m pytest --numprocesses 4 --dist loadscope --no-loadscope-reorder
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder
 
 test-fast: .venv/installed ## The suite without what starts processes
 	@$(BIN)/python -m pytest --ignore tests/cli --ignore tests/app --ignore tests/simulator

@@ -66,7 +66,9 @@ def ask_everything(address: str, headers: dict[str, str]) -> dict[str, int]:
 async def test_no_route_answers_what_its_document_does_not_say(core: Core, address: str, caller: str) -> None:
     # People of their own: what is asked may end them.
     people = await make_people(core, slug=caller.replace("_", "-"))
-    seen = await anyio.to_thread.run_sync(partial(ask_everything, address, people.headers(caller)))
+    seen = await anyio.to_thread.run_sync(
+        partial(ask_everything, address, people.headers(caller) | {"Connection": "close"})
+    )
     assert seen.get("500", 0) == 0
     if caller != "nobody":
         assert seen.get("200", 0) > 0, seen

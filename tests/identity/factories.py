@@ -24,4 +24,4 @@ async def a_user(
 
 
 def acting_as(user: UserRecord) -> Actor:
-    return Actor(f"user:{user.user_id}", user.role, user.user_id)
+    return Actor(f"user:{user.user_id}", user.role, user.user_id, is_person=True)

@@ -10,10 +10,11 @@ from mpesa_mcp.api.routes import Call, PermittedRoute
 from mpesa_mcp.api.shapes import NOTHING, Answer, Body, Cursor, Email, Limit, Moment, Nothing, Page
 from mpesa_mcp.api.users import NewInvitationAnswer, new_invitation_answer
 from mpesa_mcp.billing.terms import seats_of
+from mpesa_mcp.credentials.shortcodes import list_shortcodes
 from mpesa_mcp.errors import InputError
 from mpesa_mcp.identity import standing
 from mpesa_mcp.identity.founding import found_organization
-from mpesa_mcp.identity.invitations import invite
+from mpesa_mcp.identity.invitations import HasAnAdmin, invite
 from mpesa_mcp.identity.models import OrganizationStatus
 from mpesa_mcp.identity.names import MAX_NAME
 from mpesa_mcp.identity.organizations import (
@@ -150,7 +151,10 @@ async def change(call: Call, body: OrganizationChange) -> OrganizationAnswer:
 @router.post("/{organization_id}/invitations", status_code=status.HTTP_201_CREATED)
 @allow(platform=True, person=True)
 async def invite_first_admin(call: Call, body: FirstAdmin) -> NewInvitationAnswer:
-    """Invite the first org_admin (again). Refused once there is one, who invites everybody else."""
+    """Invite the first org_admin (again). Refused once the organization is in use."""
+    # What its credentials reach is no business of whoever invites somebody in.
+    if await list_shortcodes(call.core.store, call.organization_id):
+        raise HasAnAdmin
     invited = await invite(
         call.core.store,
         call.core.clock,

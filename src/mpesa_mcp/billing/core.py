@@ -1,6 +1,6 @@
 """What every process keeps of billing, and the one question all calls are asked: may this one be made now?"""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mpesa_mcp.billing.rates import RateLimiter
 from mpesa_mcp.billing.refusals import Refusals
@@ -26,7 +26,11 @@ class Billing:
         Raises RateLimited, LimiterUnavailable, StoreUnavailable; then nothing was done.
         """
         terms = await self.terms.terms(principal.organization_id)
-        await self.limiter.admit(organization_id=principal.organization_id, actor=principal.actor, terms=terms, act=act)
+        # A person has the limit of one key, and is never shut out by what keys have used up: they revoke and freeze.
+        counted = replace(terms, calls_per_second=None) if principal.is_person else terms
+        await self.limiter.admit(
+            organization_id=principal.organization_id, actor=principal.actor, terms=counted, act=act
+        )
         return terms
 
     async def close(self) -> None:

@@ -14,7 +14,7 @@ from sqlmodel import col, select
 
 from mpesa_mcp import audit
 from mpesa_mcp.errors import ConflictError, DeniedError, NotFoundError
-from mpesa_mcp.identity.models import Invitation, Organization, User
+from mpesa_mcp.identity.models import ApiKey, Invitation, Organization, User
 from mpesa_mcp.identity.passwords import check_password, hash_password
 from mpesa_mcp.identity.principal import Actor, NotAllowed
 from mpesa_mcp.identity.seats import SeatLimit, require_seat_to_invite, unlimited
@@ -46,7 +46,10 @@ class HasAnAdmin(ConflictError):
     code = "has_an_admin"
 
     def __init__(self) -> None:
-        super().__init__("The organization has an org_admin, who invites everybody else.")
+        super().__init__(
+            "The organization is in use. Its org_admin invites everybody else; where there is none, the operator of "
+            "this machine does (mpesa-mcp org invite)."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ async def invite(
         await require_seat_to_invite(session, seats, email=email, now=now)
         replaced = col(Invitation.email) == email
         if by_platform:
-            if await _has_admin(session):
+            if await _is_in_use(session):
                 raise HasAnAdmin
             # Whoever was invited to be the first org_admin, at a mistaken address perhaps, is not any more.
             replaced = or_(replaced, col(Invitation.role) == Role.ORG_ADMIN)
@@ -210,6 +213,14 @@ async def _is_stood_by(session: OrganizationSession, row: Invitation) -> bool:
     if inviter is None:  # somebody of the platform
         return not await _has_admin(session)
     return inviter.deactivated_at is None and Role(inviter.role).at_least(Role(row.role))
+
+
+async def _is_in_use(session: OrganizationSession) -> bool:
+    """Whether somebody, or a program, has been let in: whoever is invited now would find what is theirs."""
+    return (
+        await session.first(select(User.id).limit(1)) is not None
+        or await session.first(select(ApiKey.id).limit(1)) is not None
+    )
 
 
 async def _has_admin(session: OrganizationSession) -> bool:

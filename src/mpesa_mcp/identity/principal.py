@@ -38,6 +38,7 @@ class Actor:
     name: str
     role: Role | None
     user_id: str | None = None
+    is_person: bool = False
 
     @property
     def is_operator(self) -> bool:
@@ -73,7 +74,7 @@ class Principal:
 
     @property
     def as_actor(self) -> Actor:
-        return Actor(self.actor, self.role, self.user_id)
+        return Actor(self.actor, self.role, self.user_id, self.is_person)
 
     def may_use(self, tool: str, least: Role) -> bool:
         """Whether this caller may use `tool`, which asks for the role `least`."""

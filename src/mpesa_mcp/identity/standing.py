@@ -70,7 +70,8 @@ async def freeze(store: Store, clock: Clock, *, organization_id: str, actor: Act
         if row.frozen_at is None:
             row.frozen_at, row.frozen_by = clock.now(), actor.name
             _audit(session, clock, row, actor, "organization.frozen", before=before)
-        elif row.unfreeze_asked_by is not None:
+        elif row.unfreeze_asked_by is not None and (actor.is_operator or actor.is_person):
+            # A program could keep it frozen for ever.
             before["unfreeze_asked_by"], row.unfreeze_asked_by = row.unfreeze_asked_by, None
             _audit(session, clock, row, actor, "organization.frozen_again", before=before)
         return record_of(row)

@@ -180,6 +180,8 @@ def open_store(url: str) -> Store:
 def _postgresql_engine(url: URL) -> AsyncEngine:
     return create_async_engine(
         url,
+        # An error that is logged says no values: they may be addresses and hashes.
+        hide_parameters=True,
         pool_size=_POSTGRESQL_CONNECTIONS,
         max_overflow=0,
         pool_timeout=8,
@@ -198,6 +200,7 @@ def _sqlite_engine(path: Path, *, begin: str, connections: int, query_only: bool
     engine = create_async_engine(
         # A file that is gone is not made anew: an empty one in its place would keep the true one from coming back.
         f"sqlite+aiosqlite:///file:{quote(str(path))}?mode=rw&uri=true",
+        hide_parameters=True,
         pool_size=connections,
         max_overflow=0,
         pool_timeout=_TURN_SECONDS,

@@ -1,9 +1,12 @@
 """The administration commands as a person runs them, on an installation of their own."""
 
+import base64
 import json
 import logging
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +71,32 @@ def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Termin
     # The commands send logs to the stderr of their run, which is closed by now.
     logging.getLogger().handlers[:] = before[0]
     logging.getLogger().setLevel(before[1])
+
+
+class _Daraja(BaseHTTPRequestHandler):
+    """Gives a token for the right pair and an empty 400 for every other (quirk 55)."""
+
+    def do_GET(self) -> None:
+        good = base64.b64encode(":".join(KEYS.values()).encode()).decode()
+        body = b'{"access_token": "a-token-of-twenty-eight-bytes", "expires_in": "3599"}'
+        right = self.headers["Authorization"] == f"Basic {good}"
+        self.send_response(200 if right else 400)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body) if right else 0))
+        self.end_headers()
+        if right:
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
+        return None
+
+
+@pytest.fixture
+def daraja() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), _Daraja)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()

@@ -7,9 +7,6 @@ import select
 import subprocess
 import sys
 import termios
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -146,37 +143,6 @@ def test_a_production_initiator_names_the_setting_it_waits_for(acme: Terminal) -
     outcome = acme.run(*words, typed=json.dumps(SECRETS))
     assert outcome.exit_code == 1
     assert "MPESA_MCP_DARAJA_CERTIFICATE" in outcome.stderr
-
-
-class _Daraja(BaseHTTPRequestHandler):
-    """Gives a token for the right pair and an empty 400 for every other (quirk 55)."""
-
-    def do_GET(self) -> None:
-        import base64
-
-        good = base64.b64encode(":".join(KEYS.values()).encode()).decode()
-        body = b'{"access_token": "a-token-of-twenty-eight-bytes", "expires_in": "3599"}'
-        right = self.headers["Authorization"] == f"Basic {good}"
-        self.send_response(200 if right else 400)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body) if right else 0))
-        self.end_headers()
-        if right:
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
-        return None
-
-
-@pytest.fixture
-def daraja() -> Iterator[str]:
-    server = HTTPServer(("127.0.0.1", 0), _Daraja)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 def test_a_check_tells_good_keys_from_wrong_ones_and_what_is_missing(acme: Terminal, daraja: str) -> None:

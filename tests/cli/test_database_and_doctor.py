@@ -12,7 +12,7 @@ from .conftest import KEYS, SECRETS, Terminal
 
 
 def diagnosis(terminal: Terminal, **variables: str) -> tuple[int, dict[str, Any]]:
-    outcome = terminal.run("doctor", "--json", **variables)
+    outcome = terminal.run("doctor", "--offline", "--json", **variables)
     return outcome.exit_code, {finding["name"]: finding for finding in outcome.value}
 
 
@@ -92,7 +92,9 @@ def test_a_database_others_may_read_is_a_problem(acme: Terminal) -> None:
 def test_the_wrong_master_key_is_found_before_a_payment_finds_it(acme: Terminal) -> None:
     acme.set_credentials("simulator", "174379", KEYS)
     code, found = diagnosis(acme, MASTER_KEY="f" * 4 + "0123456789abcdeffedcba98765432100123456789abcdef0123456789ab")
-    assert (code, found["credentials"]["status"]) == (1, "problem")
+    assert (code, found["keys"]["status"]) == (1, "problem")
+    assert "MPESA_MCP_MASTER_KEY" in found["keys"]["fix"]
+    assert "credentials" not in found
 
 
 def test_a_missing_or_weak_master_key_is_a_problem_in_production(terminal: Terminal) -> None:

@@ -10,12 +10,13 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
 import anyio
-from sqlalchemy import URL, Connection, column, event, make_url, select, table
+from sqlalchemy import URL, Connection, column, event, func, make_url, select, table
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
@@ -149,6 +150,15 @@ class Store:
         with _spoken():
             async with self._reader.connect() as connection:
                 return await connection.run_sync(connected_role)
+
+    async def now(self) -> datetime | None:
+        """PostgreSQL's own time; None on SQLite, which has this machine's. Raises StoreUnavailable."""
+        if not self.is_postgresql:
+            return None
+        with _spoken():
+            async with self._reader.connect() as connection:
+                at: datetime = (await connection.execute(select(func.clock_timestamp()))).scalar_one()
+        return at
 
     async def close(self) -> None:
         await self.wakeups.close()

@@ -1,0 +1,95 @@
+"""The database: whether it is there, at the newest migration, under row-level security, private, and on time."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from mpesa_mcp.cli.database import trouble
+from mpesa_mcp.cli.doctor.findings import Finding, Status
+from mpesa_mcp.settings import Settings
+from mpesa_mcp.store.engine import Store
+from mpesa_mcp.store.migrate import RevisionState, revision_state
+from mpesa_mcp.values import Clock
+
+# Leases and tokens allow for a few seconds between machines.
+_SECONDS_APART: Final = 2.0
+_SECONDS_TOO_FAR: Final = 30.0
+
+
+async def database(settings: Settings) -> tuple[Finding, bool]:
+    """The finding, and whether the tables can be read."""
+    name = "database"
+    path = settings.sqlite_path
+    if path is not None and not path.exists():
+        return Finding(name, Status.OK, "The database will be made at the first start."), False
+    try:
+        state = await revision_state(settings.effective_database_url)
+    except ModuleNotFoundError:
+        fix = "For PostgreSQL: pip install 'mpesa-mcp-server[postgres]'."
+        return Finding(name, Status.PROBLEM, "The driver for this database is not installed.", fix), False
+    except SQLAlchemyError:
+        state = RevisionState.UNREACHABLE
+    match state:
+        case RevisionState.CURRENT:
+            return Finding(name, Status.OK, "The database is reachable and at the newest migration."), True
+        case RevisionState.BEHIND:
+            return Finding(name, Status.PROBLEM, "The database lacks migrations.", "Run: mpesa-mcp db upgrade"), False
+        case RevisionState.NEWER:
+            fix = "Install the version of mpesa-mcp that made it."
+            return Finding(name, Status.PROBLEM, "The database belongs to a newer version.", fix), False
+        case _:
+            return Finding(name, Status.PROBLEM, *trouble(state, "MPESA_MCP_DATABASE_URL")), False
+
+
+async def row_security(store: Store) -> Sequence[Finding]:
+    """Whether row-level security binds this program: it does not bind a table's owner, nor a superuser."""
+    role = await store.role()
+    if role is None:
+        return []
+    if role.is_restricted:
+        return [Finding("database_role", Status.OK, "Row-level security binds the role this program connects as.")]
+    marks = {
+        "is a superuser": role.is_superuser,
+        "has BYPASSRLS": role.bypasses_row_security,
+        "owns tables": role.owns_tables,
+        "may create in the schema": role.creates,
+    }
+    what = " and ".join(words for words, is_so in marks.items() if is_so)
+    return [
+        Finding(
+            "database_role",
+            Status.WARNING,
+            f"The role this program connects as {what}, so row-level security does not bind it.",
+            "Make a role with LOGIN alone for MPESA_MCP_DATABASE_URL, put the owner into "
+            "MPESA_MCP_DATABASE_OWNER_URL, and run: mpesa-mcp db upgrade",
+        )
+    ]
+
+
+def files(settings: Settings) -> Sequence[Finding]:
+    """SQLite files hold payments and phone numbers: nobody else on the machine reads them."""
+    path = settings.sqlite_path
+    if path is None or not path.exists():
+        return []
+    files = [path, *(beside for suffix in ("-wal", "-shm") if (beside := Path(f"{path}{suffix}")).exists())]
+    if any(file.stat().st_mode & 0o077 for file in files):
+        fix = f"Run: chmod 600 on {path.name}* in DATA_DIR"
+        return [Finding("database_files", Status.PROBLEM, "Others on this machine can read the database.", fix)]
+    return [Finding("database_files", Status.OK, "Only their owner can read the database files.")]
+
+
+async def time_apart(store: Store, clock: Clock) -> Sequence[Finding]:
+    """Whether this machine and the database's agree on the time, by which leases, tokens and reports go."""
+    before = clock.now()
+    theirs = await store.now()
+    if theirs is None:
+        return []  # SQLite has no clock but this machine's
+    ours = before + (clock.now() - before) / 2
+    apart = abs((theirs - ours).total_seconds())
+    if apart <= _SECONDS_APART:
+        return [Finding("clock", Status.OK, "This machine and the database's agree on the time.")]
+    status = Status.PROBLEM if apart > _SECONDS_TOO_FAR else Status.WARNING
+    said = f"This machine's clock and the database's are {apart:.0f} s apart: leases and tokens end too early or late."
+    return [Finding("clock", status, said, "Have both machines set their clocks by NTP.")]

@@ -45,6 +45,9 @@ POINTS = (
 # No payment is under way there: an installation is being set up, keys are looked after, what is committed is sealed, or
 # a call of a tool is told that has been carried out.
 ELSEWHERE = (
+    # doctor asks whether keys are good and whether Daraja answers; neither moves anything.
+    "daraja._answers:exchange",
+    "daraja._keys_of:fetch_token",
     "api_keys._write_use:commit",
     "api_keys.create_key:commit",
     "api_keys.revoke_key:commit",

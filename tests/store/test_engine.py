@@ -291,5 +291,5 @@ async def test_a_moment_without_its_zone_is_refused(store: Store) -> None:
 
 @pytest.mark.postgresql
 async def test_a_commit_is_on_the_disk_when_it_is_answered_whatever_the_server_does_otherwise(store: Store) -> None:
-    async with store.platform_reading() as session:
+    async with store.unbound_reading() as session:
         assert (await session.execute(text("SHOW synchronous_commit"))).scalar_one() == "on"

@@ -31,6 +31,9 @@ model: .venv/installed ## Payments under whatever can happen, in any order: thou
 storm: .venv/installed ## 1,000 payments on each database while a worker is killed each second; prints the figures
 	@$(BIN)/python -m pytest tests/storm -m slow -s
 
+bench-neighbours: .venv/installed ## What one organization at ten times its limit costs another
+	@$(BIN)/python -m bench.neighbours
+
 bench: .venv/installed ## Stored callbacks per second, beside an endpoint that stores nothing
 	@$(BIN)/python -m bench.callbacks
 
@@ -47,4 +50,4 @@ lock: .venv/installed ## Renew requirements.lock: names, versions and hashes, no
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-.PHONY: demo run test test-fast lint types check crash storm model bench lock
+.PHONY: demo run test test-fast lint types check crash storm model bench bench-neighbours lock

@@ -6,6 +6,7 @@ that count the same rows cannot wait for each other in a ring, and hold a row fo
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Insert, inspect
@@ -26,18 +27,24 @@ class Counts:
         """Adds `numbers` to the row with the key `place`."""
         self._gathered[table, tuple(sorted(place.items()))].update(numbers)
 
-    def statements(self, dialect: str, organization_id: str) -> Iterator[tuple[type[OrganizationTable], Insert]]:
-        """One upsert for each row that changes, in the order of the rows."""
+    def rows(self) -> Iterator[tuple[type[OrganizationTable], dict[str, Any]]]:
+        """The row that each upsert is given, but for its organization; in the order of the rows."""
         for (table, place), numbers in sorted(self._gathered.items(), key=lambda row: (row[0][0].__name__, row[0][1])):
             if any(numbers.values()):
-                yield table, _upsert(dialect, table, {"organization_id": organization_id, **dict(place)}, numbers)
+                yield table, {**dict(place), **{name: numbers[name] for name in _counted(table)}}
 
 
-def _upsert(dialect: str, table: type[OrganizationTable], place: Mapping[str, str], numbers: Mapping[str, int]) -> Any:
+@cache
+def upsert(dialect: str, table: type[OrganizationTable]) -> Insert:
+    """Adds the numbers of a row to those that are there, or begins with them. Made once: each call counts itself."""
     insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    columns = inspect(table).local_table.columns
-    keys = [column.name for column in columns if column.primary_key]
-    counted = {column.name: numbers.get(column.name, 0) for column in columns if not column.primary_key}
-    statement = insert(table).values(**place, **counted)
-    grown = {name: columns[name] + statement.excluded[name] for name in counted}
-    return statement.on_conflict_do_update(index_elements=keys, set_=grown)
+    columns = inspect(table).local_table
+    statement = insert(columns)
+    grown = {name: columns.c[name] + statement.excluded[name] for name in _counted(table)}
+    return statement.on_conflict_do_update(index_elements=[key.name for key in columns.primary_key], set_=grown)
+
+
+@cache
+def _counted(table: type[OrganizationTable]) -> tuple[str, ...]:
+    """The columns that are numbers: all that are no part of the key."""
+    return tuple(column.name for column in inspect(table).local_table.columns if not column.primary_key)

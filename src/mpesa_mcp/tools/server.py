@@ -112,7 +112,10 @@ class ToolServer(MCPServer[Any]):
         self._offered = {each.tool.name: each for each in offered}
 
     async def list_tools(self) -> list[ListedTool]:
-        """Only what the caller may use, and the organization's subscription allows now."""
+        """Only what the caller may use, and the organization's subscription allows now.
+
+        Outside the rate limits: clients list before they call, to know the answer's shape, and a refusal would be a fault.
+        """
         try:
             caller = await self._callers()
             terms = await caller.core.billing.terms.terms(caller.principal.organization_id)

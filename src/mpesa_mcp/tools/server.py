@@ -114,7 +114,7 @@ class ToolServer(MCPServer[Any]):
     async def list_tools(self) -> list[ListedTool]:
         """Only what the caller may use, and the organization's subscription allows now.
 
-        Outside the rate limits: clients list before they call, to know the answer's shape, and a refusal would be a fault.
+        Outside the rate limits: clients list before they call, to know the answer's shape; the call would fail.
         """
         try:
             caller = await self._callers()

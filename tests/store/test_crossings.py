@@ -27,7 +27,7 @@ from mpesa_mcp.store.crossings import (
 from mpesa_mcp.store.engine import Store, open_store
 from mpesa_mcp.values import FrozenClock, new_id
 
-from .factories import OURS, THEIRS, make_ours_and_theirs
+from .factories import OURS, THEIRS, as_owner, make_ours_and_theirs
 
 pytestmark = pytest.mark.anyio
 
@@ -166,6 +166,19 @@ async def test_no_more_than_the_limit_is_claimed(store: Store, clock: FrozenCloc
     await queue(store, clock, *(f"pay_{n}" for n in range(5)))
     assert len(await claim(store, clock, limit=3)) == 3
     assert len(await claim(store, clock, limit=3)) == 2
+
+
+@pytest.mark.postgresql
+@pytest.mark.own_database
+async def test_no_more_than_the_limit_is_claimed_in_whatever_way_postgresql_joins(
+    store: Store, settings: Settings, clock: FrozenClock
+) -> None:
+    """Of a table whose rows were gone when it was last analysed, a join may look for what is due anew for each row."""
+    await queue(store, clock, "pay_gone")
+    await as_owner(settings, "DELETE FROM payments")
+    await as_owner(settings, "ANALYZE payments")
+    await queue(store, clock, *(f"pay_{n}" for n in range(9)))
+    assert len(await claim(store, clock, limit=3)) == 3
 
 
 async def test_a_lease_keeps_others_away_until_it_ends_and_the_fence_grows(store: Store, clock: FrozenClock) -> None:

@@ -45,16 +45,17 @@ BEGIN
     IF queue NOT IN ('payments', 'inquiries', 'callbacks') THEN
         RAISE EXCEPTION 'not a queue' USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    -- Found once, before anything is taken: a join could look for what is due anew for each row, and take it all.
     RETURN QUERY EXECUTE format(
-        'UPDATE %I AS taken SET lease_until = $2 + $3, fence = taken.fence + 1
-         FROM (
+        'WITH due AS MATERIALIZED (
              SELECT waiting.organization_id, waiting.id FROM %I AS waiting
              WHERE waiting.status = ANY ($1) AND waiting.next_action_at <= $2
                AND (waiting.lease_until IS NULL OR waiting.lease_until <= $2)
                AND waiting.organization_id <> ALL ($5)
              ORDER BY waiting.next_action_at, waiting.id LIMIT $4
              FOR UPDATE SKIP LOCKED
-         ) AS due
+         )
+         UPDATE %I AS taken SET lease_until = $2 + $3, fence = taken.fence + 1 FROM due
          WHERE taken.organization_id = due.organization_id AND taken.id = due.id
          RETURNING taken.organization_id::text, taken.id::text, taken.fence',
         queue, queue

@@ -7,6 +7,7 @@ from mpesa_mcp.audit import AuditEntry
 from mpesa_mcp.callbacks.models import Callback
 from mpesa_mcp.payments.models import Attempt, Inquiry, Payment, PaymentHistory
 from mpesa_mcp.values import sha256_hex
+from tests.spending import miscounted
 
 from .scene import Scene
 
@@ -29,6 +30,7 @@ class Facts(TypedDict):
     acknowledged: list[str]
     stored: list[str]
     lost: int
+    miscounted: list[str]
     ledger: list[dict[str, Any]]
     answers: list[dict[str, Any]]
 
@@ -73,9 +75,16 @@ async def collect(scene: Scene, before: Standing) -> Facts:
         audit=[(entry.subject, entry.action) for entry in await scene.rows(AuditEntry)],
         inquiries=[inquiry.status for inquiry in await scene.rows(Inquiry)],
         callbacks=[callback.status for callback in callbacks],
+        miscounted=await _miscounted(scene),
         ledger=await scene.ledger(),
         answers=scene.answers,
     )
+
+
+async def _miscounted(scene: Scene) -> list[str]:
+    """Where the spending counters do not say what the payments say."""
+    async with scene.core.store.reading(scene.principal.organization_id) as session:
+        return await miscounted(session)
 
 
 def _path(url: str) -> str:

@@ -20,6 +20,7 @@ STEPS = [(None, "queued"), ("queued", "sending"), ("sending", "pending"), ("pend
 EVENTS = ["allowed", "attempt_committed", "accepted", "success"]
 GOOD: Mapping[str, Any] = {
     "complaints": [],
+    "miscounted": [],
     "before": {"pay_1": PAID | {"status": "sending", "receipt": None, "replies": [None]}},
     "payments": {"pay_1": PAID},
     "history": [
@@ -58,6 +59,7 @@ def test_what_is_as_it_should_be_passes() -> None:
         {"audit": GOOD["audit"][:-1]},
         {"inquiries": ["pending"]},
         {"complaints": ["Traceback"]},
+        {"miscounted": ["a counter"]},
     ],
     ids=[
         "acknowledged, and another stored",

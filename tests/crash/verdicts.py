@@ -12,6 +12,7 @@ _MOVED = {PaymentStatus.SUCCEEDED, PaymentStatus.REVERSED}
 
 def check(facts: Mapping[str, Any]) -> None:
     assert facts["complaints"] == []
+    assert facts["miscounted"] == []
     _everything_is_at_rest(facts)
     _no_request_made_two_payments(facts)
     for payment_id, payment in facts["payments"].items():

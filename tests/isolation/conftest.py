@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from mpesa_mcp.app.local import LocalPlatform, local_platform
+from tests.spending import give_wide_rules
 
 from .factories import Theirs, make_theirs
 from .terms import ask_without_limit
@@ -20,6 +21,7 @@ def anyio_backend() -> str:
 async def platform(module_database: dict[str, Any]) -> AsyncIterator[LocalPlatform]:
     async with local_platform(worker=False, delay_ms=10, **module_database) as started:
         await ask_without_limit(started.core, started.organization.organization_id)
+        await give_wide_rules(started.core, started.organization.organization_id)
         yield started
 
 

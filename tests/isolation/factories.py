@@ -42,7 +42,7 @@ from mpesa_mcp.values import Environment, FrozenClock, Kes, Msisdn, Role, new_id
 from tests.shortcodes import OPERATOR, give_shortcode
 
 from .people import store_people
-from .terms import store_terms
+from .terms import store_rules, store_terms
 
 ACTOR = "operator:tester"
 
@@ -301,6 +301,7 @@ async def _store_rows(core: Core, organization_id: str) -> dict[str, str]:
         audit.record(session, core.clock, actor=ACTOR, action="payment.opened", subject=succeeded.id)
     people = await store_people(core, organization_id, ACTOR)
     await store_terms(core, organization_id, plan=THEIR_REFERENCE.lower())
+    people["a rule proposal"] = await store_rules(core, organization_id)
     return (
         people
         | {f"a payment that is {status}": payment.id for status, payment in payments.items()}

@@ -1,5 +1,6 @@
-"""What an organization agreed to with the platform, for somebody else to look for."""
+"""What an organization agreed to with the platform, and its own rules, for somebody else to look for."""
 
+from datetime import timedelta
 from typing import Any
 
 from mpesa_mcp.billing.models import CallUsage, PaymentUsage, Plan, RateLimit, Subscription
@@ -7,6 +8,8 @@ from mpesa_mcp.billing.subscriptions import set_rate_limits
 from mpesa_mcp.billing.usage import month_of
 from mpesa_mcp.identity.principal import Actor
 from mpesa_mcp.payments.core import Core
+from mpesa_mcp.policy.models import RuleProposal, Spending, SpendRule
+from mpesa_mcp.values import new_id
 
 
 async def store_terms(core: Core, organization_id: str, *, plan: str) -> None:
@@ -29,6 +32,44 @@ async def store_terms(core: Core, organization_id: str, *, plan: str) -> None:
             CallUsage(**month, tool="get_payment", calls=77, refused=7),
             PaymentUsage(**month, environment="simulator", kind="b2c", outcome="failed", payments=77, moved_cents=0),
         )
+
+
+async def store_rules(core: Core, organization_id: str) -> str:
+    """A rule, a change of it that waits, and what was spent; the id of the change."""
+    now = core.clock.now()
+    proposal = RuleProposal(
+        organization_id=organization_id,
+        id=new_id("rpr"),
+        scope="tool:reverse",
+        before={"per_day": 77},
+        after=None,
+        status="pending",
+        proposed_by="operator:zebra",
+        proposed_at=now,
+        expires_at=now + timedelta(days=7),
+    )
+    async with core.store.session(organization_id) as session:
+        session.add(
+            SpendRule(
+                organization_id=organization_id,
+                scope="tool:reverse",
+                rule={"per_day": 77},
+                changed_at=now,
+                changed_by="operator:zebra",
+            ),
+            proposal,
+            Spending(
+                organization_id=organization_id,
+                environment="simulator",
+                scope="tool:reverse",
+                recipient="",
+                window="month",
+                period=month_of(now),
+                amount_cents=77_00,
+                payments=7,
+            ),
+        )
+    return proposal.id
 
 
 async def ask_without_limit(core: Core, organization_id: str) -> None:

@@ -1,7 +1,7 @@
 """What must hold after every step, whatever happened. Each promise is a function that tells how it is broken.
 
-A counter that a later feature adds (spending) joins here: one function more in PROMISES, and, where it has a table, one
-field more in Books.
+A counter that a later feature adds joins here: one function more in PROMISES, and, where it has a table, one field more
+in Books.
 """
 
 from collections import Counter
@@ -13,8 +13,10 @@ from mpesa_mcp.audit import AuditEntry
 from mpesa_mcp.billing.models import PaymentUsage
 from mpesa_mcp.billing.usage import month_of
 from mpesa_mcp.payments.models import Attempt, Payment, PaymentHistory
-from mpesa_mcp.payments.states import PaymentEvent, PaymentStatus, Reply, next_status
+from mpesa_mcp.payments.states import PaymentEvent, PaymentStatus, Reply, first_status, next_status
+from mpesa_mcp.policy.models import Spending
 from mpesa_mcp.values import sha256_hex
+from tests.spending import differing
 
 from .safaricom import Fate, Order, Safaricom, Sent
 
@@ -27,6 +29,7 @@ class Books:
     attempts: Sequence[Attempt]
     history: Sequence[PaymentHistory]
     usage: Sequence[PaymentUsage]
+    spending: Sequence[Spending]
     audit: Sequence[AuditEntry]
     _payment_of: dict[str, str | None] = field(init=False)
 
@@ -95,7 +98,7 @@ def statuses_follow_the_table(books: Books, _daraja: Safaricom) -> Iterator[str]
                 yield f"{payment.id}: {line.event} from {line.from_status}, and it was {status}"
             after = line.to_status
             if status is None:
-                lawful = line.event == PaymentEvent.ALLOWED and after == PaymentStatus.QUEUED
+                lawful = first_status(PaymentEvent(line.event)) == after
             else:
                 lawful = next_status(PaymentStatus(status), PaymentEvent(line.event)) == after
             if not lawful:
@@ -173,6 +176,11 @@ def usage_is_what_the_payments_are(books: Books, _daraja: Safaricom) -> Iterator
     yield from (f"nothing is counted for {place}" for place, number in payments.items() if number)
 
 
+def spending_is_what_the_payments_are(books: Books, _daraja: Safaricom) -> Iterator[str]:
+    """Reserved while money may move, given back when it is certain that none did."""
+    yield from differing(books.spending, books.payments)
+
+
 PROMISES: list[Promise] = [
     each_attempt_is_sent_once,
     nothing_is_sent_again_unless_proven_unsent,
@@ -185,6 +193,7 @@ PROMISES: list[Promise] = [
     settled_payments_wait_for_nothing,
     a_payment_is_reversed_once,
     usage_is_what_the_payments_are,
+    spending_is_what_the_payments_are,
 ]
 
 

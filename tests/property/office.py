@@ -43,12 +43,14 @@ from mpesa_mcp.payments.inquiry_dispatch import (
 )
 from mpesa_mcp.payments.models import Attempt, Inquiry, Payment, PaymentHistory
 from mpesa_mcp.payments.reconciliation import ask_about, claim_silent
+from mpesa_mcp.policy.models import Spending
 from mpesa_mcp.settings import Settings
 from mpesa_mcp.store.crossings import Claim, DueTable, next_due
 from mpesa_mcp.store.engine import open_store
 from mpesa_mcp.store.keyring import Keyring, load_master_key
 from mpesa_mcp.values import Environment, FrozenClock, Role
 from tests.shortcodes import give_shortcode
+from tests.spending import give_rule
 
 from .bodies import answer
 from .books import Books
@@ -139,6 +141,7 @@ class Office:
                 attempts=await session.all(select(Attempt).order_by(col(Attempt.id))),
                 history=await session.all(select(PaymentHistory).order_by(col(PaymentHistory.id))),
                 usage=await session.all(select(PaymentUsage)),
+                spending=await session.all(select(Spending)),
                 audit=await session.all(select(AuditEntry).order_by(col(AuditEntry.id))),
             )
 
@@ -252,4 +255,6 @@ async def _at_once(_seconds: float) -> None:
 async def _organization(core: Core) -> Principal:
     made = await create_organization(core.store, core.clock, name="Acme", slug="acme", actor="operator:tester")
     await give_shortcode(core, made.organization_id)
+    # Two payouts of the larger sort in a day, and what has failed of them makes room again.
+    await give_rule(core, made.organization_id, per_day=25_000)
     return Principal(made.organization_id, "key:tester", Role.MANAGER, Environment.SIMULATOR, None, "tester")

@@ -14,6 +14,7 @@ from mpesa_mcp.payments.models import Attempt, Inquiry, Payment, PaymentHistory
 from mpesa_mcp.payments.records import InquiryStatus
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus
 from mpesa_mcp.store.tenancy import OrganizationSession
+from tests.spending import miscounted
 
 _IN_LEDGER = {PaymentKind.STK_PUSH: "stk", PaymentKind.B2C: "b2c", PaymentKind.REVERSAL: "reversal"}
 _SETTLED = [status for status in PaymentStatus if status.is_settled]
@@ -66,6 +67,7 @@ class Facts:
     answers: Sequence[Mapping[str, Any]] = ()
     told: Mapping[str, Told] = field(default_factory=dict)
     complaints: Sequence[str] = ()
+    miscounted: Sequence[str] = ()
     orders: int = 0
 
 
@@ -121,6 +123,15 @@ async def collect(
                 movements = moved.pop((_IN_LEDGER[PaymentKind(payment.kind)], payment.phone), [])
                 rows.append(_row(slug, payment, attempts[payment.id], history[payment.id], called_back, movements))
     return rows, [movement for movements in moved.values() for movement in movements]
+
+
+async def miscounted_spending(core: Core, organizations: Mapping[str, str]) -> Sequence[str]:
+    """Where the spending counters do not say what the payments say."""
+    found: list[str] = []
+    for slug, organization_id in organizations.items():
+        async with core.store.reading(organization_id) as session:
+            found += [f"{slug} {difference}" for difference in await miscounted(session)]
+    return found
 
 
 async def _by_payment(session: OrganizationSession, table: type[Any]) -> dict[str, list[Any]]:

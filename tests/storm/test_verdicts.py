@@ -87,6 +87,7 @@ def test_a_second_row_for_a_request_is_named() -> None:
 def test_money_of_nobodys_and_errors_in_logs_are_named() -> None:
     assert broken(PUSH, strays=[MOVEMENT])
     assert broken(PUSH, complaints=["an error"])
+    assert broken(PUSH, miscounted=["a counter"])
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ def broken_promises(facts: Facts) -> Iterator[Broken]:
     """(subject, promise, row) for each promise that does not hold."""
     for complaint in facts.complaints:
         yield complaint, "no process logs an error or ends by itself", None
+    for difference in facts.miscounted:
+        yield difference, "what is reserved is what the payments say", None
     for movement in facts.strays:
         yield str(movement), "no money moves that no payment asked for", None
     yield from _of_answers(facts)

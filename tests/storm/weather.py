@@ -28,9 +28,10 @@ from mpesa_mcp.payments.states import PaymentStatus
 from mpesa_mcp.settings import Settings
 from mpesa_mcp.values import Secret
 from tests.shortcodes import give_shortcode
+from tests.spending import give_wide_rules
 
 from .crew import Crew, Member, crew
-from .facts import Facts, Told, Waiting, collect, unrest
+from .facts import Facts, Told, Waiting, collect, miscounted_spending, unrest
 from .orders import TWO_SHORTCODES, Order, make_orders
 
 _SUBMITTERS = 2
@@ -191,6 +192,7 @@ class Storm:
             answers=[each for each in said if "order" in each],
             told=told,
             complaints=self._complaints(),
+            miscounted=await miscounted_spending(self.core, self.organizations),
             orders=len(orders),
         )
 
@@ -271,6 +273,7 @@ async def _organization(core: Core, slug: str, number: int) -> str:
         shortcodes = {f"60000{number}": collects, f"70000{number}": pays}
     for shortcode, its in shortcodes.items():
         await give_shortcode(core, made.organization_id, shortcode=shortcode, secrets=its)
+    await give_wide_rules(core, made.organization_id)
     return made.organization_id
 
 

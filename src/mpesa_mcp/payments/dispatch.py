@@ -114,7 +114,7 @@ async def _others_wait(
 ) -> None:
     """What waits of the same kind waits until then too, unless it must expire before."""
     of_the_kind = col(Payment.kind) == payment.kind
-    in_time = col(Payment.created_at) >= until - QUEUE_LIFE[PaymentKind(payment.kind)]
+    in_time = col(Payment.queued_at) >= until - QUEUE_LIFE[PaymentKind(payment.kind)]
     await _wait(session, until, _waits(core.clock.now(), until, of_the_kind, in_time, *which))
 
 
@@ -144,7 +144,8 @@ async def _wait(session: OrganizationSession, until: datetime, which: ColumnElem
 
 
 def _given_up_at(payment: Payment) -> datetime:
-    return payment.created_at + QUEUE_LIFE[PaymentKind(payment.kind)]
+    assert payment.queued_at is not None  # or it would not be claimed
+    return payment.queued_at + QUEUE_LIFE[PaymentKind(payment.kind)]
 
 
 async def _give_up(core: Core, claim: Claim) -> None:

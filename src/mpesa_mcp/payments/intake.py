@@ -1,7 +1,8 @@
 """Intake: a request becomes a stored payment, or the payment that is already there. Nothing is sent here.
 
-Everything is one transaction: the caller's right, the idempotency key, the shortcode, the audit entry and the row.
-Two callers with the same request at the same time get the same payment: the unique key decides, and the loser reads.
+Everything is one transaction: the caller's right, the idempotency key, the shortcode, what the rules say and what is
+reserved under them, the audit entry and the row. Two callers with the same request at the same time get the same
+payment: the unique key decides, and the loser reads.
 """
 
 from datetime import datetime, timedelta
@@ -22,8 +23,10 @@ from mpesa_mcp.payments.models import Payment, StkClaim
 from mpesa_mcp.payments.reading import payment_record
 from mpesa_mcp.payments.records import OpenedPayment
 from mpesa_mcp.payments.requests import B2cRequest, PaymentRequest, ReversalRequest, StkPushRequest
+from mpesa_mcp.payments.spending import Judgement, begin, judge, take
 from mpesa_mcp.payments.standing import require_may_open
-from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, first_status
+from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
+from mpesa_mcp.payments.usage import count_end
 from mpesa_mcp.store.crossings import DueTable
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Environment, new_id, random_hex, sha256_hex
@@ -76,7 +79,9 @@ class _Raced(Exception):
 
 
 async def open_payment(core: Core, principal: Principal, request: PaymentRequest) -> OpenedPayment:
-    """Stores the payment, to be sent by dispatch; or finds it, for a request that was made before.
+    """Stores the payment as the rules decide: to be sent by dispatch, to be approved by a person, or declined.
+
+    Or finds it, for a request that was made before.
 
     Raises NotAllowed, NotSubscribed, IdempotencyConflict, ReversalExists, NotFoundError, ShortcodeUnavailable,
     CallbacksUnreachable, and what `standing.require_may_open` raises.
@@ -117,14 +122,44 @@ async def _open(
     await require_may_open(session, request.kind)
     (await agreement_of(session)).require(request.tool, now)
     payment = await _draft(core, session, principal, request, received, now)
+    judgement = await judge(session, principal, request.tool, payment)
+    begin(payment, judgement)
     session.add(payment)
     session.wake(DueTable.PAYMENTS)
     await session.flush()
     if fingerprint:
         await _point_at(session, claim, fingerprint, payment, now)
-    record_history(session, payment.id, now, event=PaymentEvent.ALLOWED, after=PaymentStatus.QUEUED, source="intake")
-    audit.record(session, core.clock, actor=principal.actor, action="payment.opened", subject=payment.id)
+    _tell(core, session, payment, judgement)
+    if not await take(session, judgement, payment):
+        raise _Raced
     return OpenedPayment(payment_record(payment), replayed=False)
+
+
+def _tell(core: Core, session: OrganizationSession, payment: Payment, judgement: Judgement) -> None:
+    """History, audit and usage of a new payment."""
+    decision, status = judgement.decision, PaymentStatus(payment.status)
+    record_history(
+        session,
+        payment.id,
+        payment.created_at,
+        event=judgement.event,
+        after=status,
+        source="intake",
+        code=payment.result_code,
+        note=decision.said,
+    )
+    audit.record(
+        session,
+        core.clock,
+        actor=payment.created_by,
+        action="payment.opened",
+        subject=payment.id,
+        decision="refused" if status is PaymentStatus.DECLINED else "done",
+        reasons=", ".join(f"{reason.scope} {reason.code}" for reason in decision.reasons) or None,
+        detail=None if status is PaymentStatus.QUEUED else {"status": status},
+    )
+    if status.is_settled:
+        count_end(session, payment, status)
 
 
 async def _draft(
@@ -135,7 +170,7 @@ async def _draft(
     received: Payment | None,
     now: datetime,
 ) -> Payment:
-    """The row of a new payment, not added yet: which shortcode, whose phone, how much."""
+    """The row of a new payment, neither judged nor added yet: which shortcode, whose phone, how much."""
     environment = principal.environment
     match request:
         case StkPushRequest():
@@ -162,7 +197,6 @@ async def _draft(
         organization_id=principal.organization_id,
         id=new_id("pay"),
         kind=request.kind,
-        status=first_status(PaymentEvent.ALLOWED),
         environment=environment,
         shortcode_id=shortcode.shortcode_id,
         shortcode=shortcode.shortcode,
@@ -170,7 +204,6 @@ async def _draft(
         created_by=principal.actor,
         created_at=now,
         updated_at=now,
-        next_action_at=now,
         **request.columns(),
         **added,
     )

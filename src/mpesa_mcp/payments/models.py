@@ -20,6 +20,15 @@ class Payment(OrganizationTable, Due, table=True):
         UniqueConstraint("organization_id", "receipt"),
         Index("ix_payments_created", "organization_id", "created_at", "id"),
         Index("ix_payments_due", "next_action_at"),
+        # What was paid to one number before.
+        Index(
+            "ix_payments_recipient",
+            "organization_id",
+            "phone",
+            "created_at",
+            sqlite_where=text("kind <> 'stk_push'"),
+            postgresql_where=text("kind <> 'stk_push'"),
+        ),
         # One reversal under way, or done, for each payment. Those that moved nothing do not count; neither does a
         # disputed one here, since a failed reversal may become that after another was begun. Intake refuses that case.
         Index(
@@ -56,7 +65,11 @@ class Payment(OrganizationTable, Due, table=True):
     created_by: str = Field(max_length=80)
     created_at: datetime = moment()
     updated_at: datetime = moment()
+    # When it became free to be sent: at once, or once a person approved it.
+    queued_at: datetime | None = moment(nullable=True)
     settled_at: datetime | None = moment(nullable=True)
+    # The scopes in whose spending it is counted unless nothing moved; the periods are those of `created_at`.
+    reserved_in: list[str] = Field(default_factory=list, sa_type=JSON, sa_column_kwargs={"server_default": "[]"})
     not_sent_count: int = 0
     ask_count: int = 0
 

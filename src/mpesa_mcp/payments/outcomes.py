@@ -20,6 +20,7 @@ from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.history import record_history, record_no_change
 from mpesa_mcp.payments.models import Attempt, Hint, Payment
 from mpesa_mcp.payments.schedule import NOT_SENT_TRIES, first_question_after, resend_after
+from mpesa_mcp.payments.spending import follow
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, Reply, next_status
 from mpesa_mcp.payments.usage import count_change
 from mpesa_mcp.store.crossings import Claim, DueTable
@@ -249,6 +250,7 @@ async def move(
             )
             audit.record(session, core.clock, actor=actor, action=f"payment.{after}", subject=payment.id, reasons=note)
             count_change(session, payment, before, after)
+            follow(session, payment, before, after)
             if after is PaymentStatus.SUCCEEDED and payment.reverses_payment_id:
                 await _mark_reversed(core, session, payment)
             is_disputed = await dispute_if_contradicted(core, session, payment.id)

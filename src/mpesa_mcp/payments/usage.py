@@ -8,15 +8,21 @@ from mpesa_mcp.store.tenancy import OrganizationSession
 
 def count_change(session: OrganizationSession, payment: Payment, before: PaymentStatus, after: PaymentStatus) -> None:
     """Counts the change of a status, in its transaction: no more as `before`, from now on as `after`."""
-    for status, payments in ((before, -1), (after, 1)):
-        if status.is_settled:
-            count_payments(
-                session,
-                payment.created_at,
-                actor=payment.created_by,
-                environment=payment.environment,
-                kind=payment.kind,
-                outcome=status,
-                payments=payments,
-                moved_cents=payments * payment.amount_cents if status.moved else 0,
-            )
+    if before.is_settled:
+        count_end(session, payment, before, payments=-1)
+    if after.is_settled:
+        count_end(session, payment, after)
+
+
+def count_end(session: OrganizationSession, payment: Payment, status: PaymentStatus, *, payments: int = 1) -> None:
+    """Counts a payment that stands settled so."""
+    count_payments(
+        session,
+        payment.created_at,
+        actor=payment.created_by,
+        environment=payment.environment,
+        kind=payment.kind,
+        outcome=status,
+        payments=payments,
+        moved_cents=payments * payment.amount_cents if status.moved else 0,
+    )

@@ -2,19 +2,47 @@
 
 What a transaction counts is gathered, and written as its last statements in one order for everybody: two transactions
 that count the same rows cannot wait for each other in a ring, and hold a row for hardly longer than the commit takes.
+What may grow up to a limit only is written at once, in the same order, by a statement that says the limit.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Insert, inspect
+from sqlalchemy import BigInteger, Insert, and_, bindparam, inspect
 from sqlalchemy.dialects import postgresql, sqlite
 
 from mpesa_mcp.store.tables import OrganizationTable
 
 Place = tuple[tuple[str, str], ...]
+
+
+# More than any sum of cents that is counted.
+_ANY = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Bounded:
+    """Numbers to add to the row with the key `place`, if each stays at `most` or below; None is no limit."""
+
+    place: Mapping[str, str]
+    numbers: Mapping[str, int]
+    most: Mapping[str, int | None]
+
+    @property
+    def is_limited(self) -> bool:
+        return any(limit is not None for limit in self.most.values())
+
+    def row(self) -> dict[str, Any]:
+        return {**self.place, **self.numbers}
+
+    def row_and_limits(self) -> dict[str, Any]:
+        """What `upsert_within` is given, but for the organization."""
+        limits = {f"most_{name}": _ANY if limit is None else limit for name, limit in self.most.items()}
+        return self.row() | limits
 
 
 class Counts:
@@ -33,6 +61,21 @@ class Counts:
             if any(numbers.values()):
                 yield table, {**dict(place), **{name: numbers[name] for name in _counted(table)}}
 
+    def written(self) -> Iterator[tuple[type[OrganizationTable], list[dict[str, Any]]]]:
+        """The rows by table."""
+        for table, rows in groupby(self.rows(), key=lambda row: row[0]):
+            yield table, [row for _, row in rows]
+
+
+def in_order(counts: Iterable[Bounded]) -> Iterator[tuple[bool, list[Bounded]]]:
+    """The same order for what is limited and what is not; neighbours without a limit together, the limited alone."""
+    ordered = sorted(counts, key=lambda count: sorted(count.place.items()))
+    for is_limited, some in groupby(ordered, key=lambda count: count.is_limited):
+        if is_limited:
+            yield from ((True, [count]) for count in some)
+        else:
+            yield False, list(some)
+
 
 @cache
 def upsert(dialect: str, table: type[OrganizationTable]) -> Insert:
@@ -42,6 +85,21 @@ def upsert(dialect: str, table: type[OrganizationTable]) -> Insert:
     statement = insert(columns)
     grown = {name: columns.c[name] + statement.excluded[name] for name in _counted(table)}
     return statement.on_conflict_do_update(index_elements=[key.name for key in columns.primary_key], set_=grown)
+
+
+@cache
+def upsert_within(dialect: str, table: type[OrganizationTable]) -> Insert:
+    """As `upsert`, if none of the numbers becomes more than its `most_…`; else it touches no row.
+
+    A row that is not there yet begins with the numbers, whatever the limit: who asks compares them with it before.
+    """
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    columns = inspect(table).local_table
+    statement = insert(columns)
+    grown = {name: columns.c[name] + statement.excluded[name] for name in _counted(table)}
+    within = [sum_ <= bindparam(f"most_{name}", type_=BigInteger) for name, sum_ in grown.items()]
+    key = [column.name for column in columns.primary_key]
+    return statement.on_conflict_do_update(index_elements=key, set_=grown, where=and_(*within))
 
 
 @cache

@@ -30,6 +30,7 @@ LOSES_ROWS = frozenset(
         "shortcode_secrets",
         "shortcodes",
         "sign_in_failures",
+        "spend_rules",
     }
 )
 CHANGES_ROWS = LOSES_ROWS | {
@@ -45,6 +46,8 @@ CHANGES_ROWS = LOSES_ROWS | {
     "platform_keys",
     "rate_limits",
     "refresh_tokens",
+    "rule_proposals",
+    "spending",
     "stk_claims",
     "subscriptions",
     "support_grants",

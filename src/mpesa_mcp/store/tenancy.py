@@ -8,7 +8,7 @@ because the organization is part of every primary key. On PostgreSQL row-level s
 lock.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import (
@@ -37,15 +37,15 @@ from sqlalchemy.sql.operators import custom_op
 from sqlalchemy.sql.selectable import TextualSelect
 
 from mpesa_mcp.errors import InternalFault
-from mpesa_mcp.store.counters import Counts, upsert
+from mpesa_mcp.store.counters import Bounded, Counts, in_order, upsert, upsert_within
 from mpesa_mcp.store.tables import OrganizationTable, PlatformTable, insert_if_absent
 from mpesa_mcp.store.wakeups import CHANNEL
 
 Row = TypeVar("Row", bound=OrganizationTable)
 Value = TypeVar("Value")
 _ORGANIZATION = "organization_id"
-# The first half of the names of PostgreSQL's locks that are about organizations.
-_ORGANIZATIONS = 1
+# The first half of the names of PostgreSQL's locks that are about organizations, and about something inside one.
+_ORGANIZATIONS, _TURNS = 1, 2
 
 
 class OrganizationBreach(InternalFault):
@@ -93,15 +93,33 @@ class OrganizationSession:
 
     async def write_counts(self) -> None:
         """Writes what was counted: the last thing of a transaction, so that nobody waits long for a row."""
-        counted = list(self._counts.rows())
+        counted = list(self._counts.written())
         if not counted:
             return
         await self._session.flush()
         connection = await self._session.connection()
-        for table, row in counted:
-            # Past the ORM: the statement is ours, and names the organization itself.
-            own = {_ORGANIZATION: self.organization_id}
-            await connection.execute(upsert(self.dialect, table), own | row)
+        for table, rows in counted:
+            await connection.execute(upsert(self.dialect, table), self._own(rows))
+
+    async def count_within(self, table: type[OrganizationTable], counts: Iterable[Bounded]) -> bool:
+        """Adds to counters at once, as one of the last things of a transaction; False when a limit is in the way.
+
+        Then some may have been added: the transaction must be rolled back. Each number by itself must be within.
+        """
+        await self._session.flush()
+        connection = await self._session.connection()
+        for is_limited, some in in_order(counts):
+            if not is_limited:
+                await connection.execute(upsert(self.dialect, table), self._own(count.row() for count in some))
+                continue
+            [one] = self._own(count.row_and_limits() for count in some)
+            if (await connection.execute(upsert_within(self.dialect, table), one)).rowcount != 1:
+                return False
+        return True
+
+    def _own(self, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        # Past the ORM: the statements are ours, and name the organization themselves.
+        return [{_ORGANIZATION: self.organization_id} | row for row in rows]
 
     async def tell_other_processes(self) -> None:
         """Says the topics to other processes, with the commit and only then. On SQLite they notice by themselves."""
@@ -140,6 +158,12 @@ class OrganizationSession:
             lock = func.pg_advisory_xact_lock if alone else func.pg_advisory_xact_lock_shared
             held = select(lock(_ORGANIZATIONS, func.hashtext(self.organization_id)))
             await (await self._session.connection()).execute(held)
+
+    async def take_turn(self, about: str) -> None:
+        """Until this transaction ends nobody else takes a turn about the same. On SQLite writers take turns anyway."""
+        if self.dialect == "postgresql":
+            name = func.hashtext(f"{self.organization_id}/{about}")
+            await (await self._session.connection()).execute(select(func.pg_advisory_xact_lock(_TURNS, name)))
 
     async def first(self, statement: Select[Value]) -> Value | None:
         """The first value of the first row, or None."""

@@ -1,0 +1,344 @@
+"""Changing rules: by an org_admin in person or by the operator, never by a tool or an API key.
+
+A change that allows anything more than before needs a second org_admin, if the organization has two: it becomes
+a proposal, which another org_admin confirms or declines within a week. The operator counts as the first of the two and
+never as the second. Whoever changes a rule has the organization alone, so that each payment is judged by the old rule
+or by the new one.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from sqlalchemy import delete, func, update
+from sqlmodel import col, select
+
+from mpesa_mcp import audit
+from mpesa_mcp.errors import Advice, ConflictError, NotFoundError
+from mpesa_mcp.identity.models import ApiKey, User
+from mpesa_mcp.identity.principal import Actor, NotAllowed
+from mpesa_mcp.identity.standing import changeable_alone
+from mpesa_mcp.policy.loosening import loosened
+from mpesa_mcp.policy.models import RuleProposal, SpendRule
+from mpesa_mcp.policy.rules import DEFAULT_RULE, NO_RULE, ORGANIZATION, Rule
+from mpesa_mcp.policy.scopes import checked_for_scope, checked_scope
+from mpesa_mcp.policy.words import Words, rule_from, words_of
+from mpesa_mcp.store.engine import Store
+from mpesa_mcp.store.tenancy import OrganizationSession
+from mpesa_mcp.values import Clock, Role, new_id
+
+PROPOSAL_LIFE = timedelta(days=7)
+_MOST_WAITING = 50
+
+
+class ProposalStatus(StrEnum):
+    """`void`: the rule was changed in the meantime, so that the proposal is about something that is no more."""
+
+    PENDING = "pending"
+    CONFIRMED = "confirmed"
+    DECLINED = "declined"
+    EXPIRED = "expired"
+    VOID = "void"
+
+
+class AnotherMustConfirm(ConflictError):
+    """Who proposed is one of the two people already."""
+
+    code = "another_person_needed"
+    advice = Advice.ASK_A_PERSON
+
+    def __init__(self) -> None:
+        super().__init__("You proposed this change, and it needs two people: another org_admin confirms it.")
+
+
+class NewerThanProposal(NotAllowed):
+    """A person who could be made for the purpose of confirming it."""
+
+    code = "newer_than_proposal"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "You became org_admin after this change was proposed. Somebody who was that before confirms it."
+        )
+
+
+class ProposalClosed(ConflictError):
+    """It is decided, expired or void."""
+
+    code = "proposal_closed"
+
+    def __init__(self, status: ProposalStatus) -> None:
+        super().__init__(f"This proposal is {status}, and nothing was changed. Propose the change anew.")
+        self.status = status
+
+
+class TooManyProposals(ConflictError):
+    """A bound of the list, so that nobody fills it."""
+
+    code = "too_many_proposals"
+
+    def __init__(self) -> None:
+        super().__init__(f"{_MOST_WAITING} proposals wait already: confirm or decline some of them first.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposalRecord:
+    """A change of a rule that waits for a second person, or what became of it. None: no rule of its own."""
+
+    proposal_id: str
+    scope: str
+    before: Words | None
+    after: Words | None
+    status: ProposalStatus
+    proposed_by: str
+    proposed_at: datetime
+    expires_at: datetime
+    decided_by: str | None
+    decided_at: datetime | None
+
+
+async def set_rule(
+    store: Store, clock: Clock, *, organization_id: str, scope: str, rule: Rule | None, actor: Actor
+) -> ProposalRecord | None:
+    """Gives a scope this rule, or (None) takes its rule away; the organization's then is the default again.
+
+    Returns the proposal when a second person must agree, and None when it is done. Raises InputError, NotAllowed,
+    NotFoundError, OrganizationClosed, TooManyProposals.
+    """
+    async with store.session(organization_id) as session:
+        before = await _changeable(session, scope, actor)
+        return await _set(session, clock, scope, before, rule, actor)
+
+
+async def change_rule(
+    store: Store,
+    clock: Clock,
+    *,
+    organization_id: str,
+    scope: str,
+    words: Words,
+    cleared: Collection[str],
+    actor: Actor,
+) -> ProposalRecord | None:
+    """As `set_rule`, of the rule that holds for the scope, with these fields changed and those cleared."""
+    async with store.session(organization_id) as session:
+        before = await _changeable(session, scope, actor)
+        rule = rule_from(words_of(_in_force(scope, before)) | words | dict.fromkeys(cleared))
+        return await _set(session, clock, scope, before, rule, actor)
+
+
+async def confirm(
+    store: Store, clock: Clock, *, organization_id: str, proposal_id: str, actor: Actor
+) -> ProposalRecord:
+    """Makes the proposed change, if another org_admin than who proposed it says so.
+
+    Raises NotAllowed, NewerThanProposal, AnotherMustConfirm, ProposalClosed, NotFoundError, OrganizationClosed.
+    """
+    async with store.session(organization_id) as session:
+        await changeable_alone(session)
+        if actor.is_operator:
+            raise NotAllowed("The command line only proposes. An org_admin confirms it, signed in over REST.")
+        user = await _require_changer(session, actor)
+        row = await _pending(session, clock, proposal_id)
+        if row.proposed_by == actor.name:
+            raise AnotherMustConfirm
+        assert user is not None  # the operator has none
+        if (user.role_changed_at or user.created_at) >= row.proposed_at:
+            raise NewerThanProposal
+        before = await _stored(session, row.scope)
+        _decide(row, ProposalStatus.CONFIRMED, clock, actor)
+        await _apply(session, clock, row.scope, before, _rule(row.after), actor, proposal=row)
+        return _record(row, clock.now())
+
+
+async def decline(
+    store: Store, clock: Clock, *, organization_id: str, proposal_id: str, actor: Actor
+) -> ProposalRecord:
+    """Drops a proposed change; who proposed it may, too.
+
+    Raises NotAllowed, ProposalClosed, NotFoundError, OrganizationClosed.
+    """
+    async with store.session(organization_id) as session:
+        await changeable_alone(session)
+        await _require_changer(session, actor)
+        row = await _pending(session, clock, proposal_id)
+        _decide(row, ProposalStatus.DECLINED, clock, actor)
+        detail = {"proposal_id": row.id}
+        audit.record(
+            session, clock, actor=actor.name, action="rule.proposal_declined", subject=row.scope, detail=detail
+        )
+        return _record(row, clock.now())
+
+
+async def list_proposals(store: Store, clock: Clock, organization_id: str) -> Sequence[ProposalRecord]:
+    """The newest proposals, those that are decided too."""
+    newest = select(RuleProposal).order_by(col(RuleProposal.id).desc()).limit(2 * _MOST_WAITING)
+    async with store.reading(organization_id) as session:
+        return [_record(row, clock.now()) for row in await session.all(newest)]
+
+
+async def _changeable(session: OrganizationSession, scope: str, actor: Actor) -> Rule | None:
+    """The scope's own rule, for one who may change it."""
+    checked_scope(scope)
+    await changeable_alone(session)
+    await _require_changer(session, actor)
+    await _require_key(session, scope)
+    return await _stored(session, scope)
+
+
+async def _set(
+    session: OrganizationSession, clock: Clock, scope: str, before: Rule | None, after: Rule | None, actor: Actor
+) -> ProposalRecord | None:
+    if after is not None:
+        checked_for_scope(scope, after)
+    if before == after:
+        return None
+    if loosened(_in_force(scope, before), _in_force(scope, after)) and await _org_admins(session) > 1:
+        return await _propose(session, clock, scope, before, after, actor)
+    await _apply(session, clock, scope, before, after, actor)
+    return None
+
+
+async def _require_changer(session: OrganizationSession, actor: Actor) -> User | None:
+    """The org_admin, in person; None for the operator. Raises NotAllowed."""
+    if actor.is_operator:
+        return None
+    if actor.role is not Role.ORG_ADMIN or not actor.is_person or actor.user_id is None:
+        raise NotAllowed("Only an org_admin changes rules, signed in as a person; no API key and no assistant can.")
+    user = await session.get(User, actor.user_id)
+    if user is None or user.role != Role.ORG_ADMIN or user.deactivated_at is not None:
+        raise NotAllowed
+    return user
+
+
+async def _require_key(session: OrganizationSession, scope: str) -> None:
+    """Raises NotFoundError for a key that is not the organization's."""
+    kind, _, name = scope.partition(":")
+    if kind == "key" and await session.get(ApiKey, name) is None:
+        raise NotFoundError("key")
+
+
+async def _org_admins(session: OrganizationSession) -> int:
+    """How many people could be one of the two."""
+    admins = select(func.count(col(User.id))).where(User.role == Role.ORG_ADMIN, col(User.deactivated_at).is_(None))
+    return await session.first(admins) or 0
+
+
+async def _stored(session: OrganizationSession, scope: str) -> Rule | None:
+    row = await session.first(select(SpendRule).where(SpendRule.scope == scope))
+    return None if row is None else rule_from(row.rule)
+
+
+def _in_force(scope: str, rule: Rule | None) -> Rule:
+    """What holds for a scope that has this rule of its own, or none."""
+    if rule is not None:
+        return rule
+    return DEFAULT_RULE if scope == ORGANIZATION else NO_RULE
+
+
+async def _propose(
+    session: OrganizationSession, clock: Clock, scope: str, before: Rule | None, after: Rule | None, actor: Actor
+) -> ProposalRecord:
+    now = clock.now()
+    waiting = select(func.count(col(RuleProposal.id))).where(
+        RuleProposal.status == ProposalStatus.PENDING, col(RuleProposal.expires_at) > now
+    )
+    if (await session.first(waiting) or 0) >= _MOST_WAITING:
+        raise TooManyProposals
+    row = RuleProposal(
+        organization_id=session.organization_id,
+        id=new_id("rpr"),
+        scope=scope,
+        before=None if before is None else words_of(before),
+        after=None if after is None else words_of(after),
+        status=ProposalStatus.PENDING,
+        proposed_by=actor.name,
+        proposed_at=now,
+        expires_at=now + PROPOSAL_LIFE,
+    )
+    session.add(row)
+    audit.record(
+        session,
+        clock,
+        actor=actor.name,
+        action="rule.proposed",
+        subject=scope,
+        before=row.before,
+        after=row.after,
+        detail={"proposal_id": row.id},
+    )
+    return _record(row, now)
+
+
+async def _apply(
+    session: OrganizationSession,
+    clock: Clock,
+    scope: str,
+    before: Rule | None,
+    after: Rule | None,
+    actor: Actor,
+    *,
+    proposal: RuleProposal | None = None,
+) -> None:
+    """Writes the rule. Whatever else was proposed for the scope is about a rule that is no more."""
+    now = clock.now()
+    await session.flush()
+    await session.change(
+        update(RuleProposal)
+        .where(col(RuleProposal.scope) == scope, col(RuleProposal.status) == ProposalStatus.PENDING)
+        .values(status=ProposalStatus.VOID, decided_at=now)
+    )
+    if after is None:
+        await session.change(delete(SpendRule).where(col(SpendRule.scope) == scope))
+    else:
+        values = {"rule": words_of(after), "changed_at": now, "changed_by": actor.name}
+        if not await session.insert_if_absent(SpendRule, scope=scope, **values):
+            await session.change(update(SpendRule).where(col(SpendRule.scope) == scope).values(**values))
+    audit.record(
+        session,
+        clock,
+        actor=actor.name,
+        action="rule.set" if after is not None else "rule.removed",
+        subject=scope,
+        before=None if before is None else words_of(before),
+        after=None if after is None else words_of(after),
+        detail=None if proposal is None else {"proposal_id": proposal.id, "proposed_by": proposal.proposed_by},
+    )
+
+
+async def _pending(session: OrganizationSession, clock: Clock, proposal_id: str) -> RuleProposal:
+    """Raises NotFoundError, ProposalClosed."""
+    row = await session.get(RuleProposal, proposal_id)
+    if row is None:
+        raise NotFoundError("proposal")
+    status = _record(row, clock.now()).status
+    if status is not ProposalStatus.PENDING:
+        raise ProposalClosed(status)
+    return row
+
+
+def _decide(row: RuleProposal, status: ProposalStatus, clock: Clock, actor: Actor) -> None:
+    row.status, row.decided_by, row.decided_at = status, actor.name, clock.now()
+
+
+def _rule(words: Words | None) -> Rule | None:
+    return None if words is None else rule_from(words)
+
+
+def _record(row: RuleProposal, now: datetime) -> ProposalRecord:
+    record = ProposalRecord(
+        proposal_id=row.id,
+        scope=row.scope,
+        before=row.before,
+        after=row.after,
+        status=ProposalStatus(row.status),
+        proposed_by=row.proposed_by,
+        proposed_at=row.proposed_at,
+        expires_at=row.expires_at,
+        decided_by=row.decided_by,
+        decided_at=row.decided_at,
+    )
+    if record.status is ProposalStatus.PENDING and now >= row.expires_at:
+        return replace(record, status=ProposalStatus.EXPIRED)
+    return record

@@ -1,0 +1,99 @@
+"""Spending counters: reserved when a payment is asked for, given back when it is certain that nothing moved.
+
+A limit holds because the statement that reserves says it (design rule 6): it adds to the row only where the sum stays
+within, so that two who read the same sum cannot both spend it.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import or_
+from sqlmodel import col, select
+
+from mpesa_mcp.policy.models import Spending
+from mpesa_mcp.policy.rules import Bounds, Place, Rule, Used, bounds
+from mpesa_mcp.policy.windows import Window
+from mpesa_mcp.store.counters import Bounded
+from mpesa_mcp.store.tenancy import OrganizationSession
+from mpesa_mcp.values import Environment
+
+
+async def used_so_far(
+    session: OrganizationSession,
+    *,
+    environment: Environment,
+    scopes: Collection[str],
+    recipients: Collection[str],
+    at: datetime,
+) -> dict[Place, Used]:
+    """What the periods that `at` lies in have counted already."""
+    periods = [(col(Spending.window) == window) & (col(Spending.period) == window.period(at)) for window in Window]
+    rows = await session.all(
+        select(Spending).where(
+            col(Spending.environment) == environment,
+            col(Spending.scope).in_(sorted(scopes)),
+            col(Spending.recipient).in_(["", *sorted(recipients)]),
+            or_(*periods),
+        )
+    )
+    return {Place(row.scope, Window(row.window), row.recipient): Used(row.amount_cents, row.payments) for row in rows}
+
+
+async def reserve(
+    session: OrganizationSession,
+    *,
+    environment: Environment,
+    scopes: Sequence[str],
+    rules: Mapping[str, Rule],
+    paid: Mapping[str, Used],
+    at: datetime,
+) -> bool:
+    """Counts what is to be `paid`, by recipient, in every scope, within the limits of the rules there.
+
+    False when somebody else was faster: a limit would be exceeded, and the transaction must be rolled back.
+    """
+    wanted = []
+    for place, more in _places(scopes, paid):
+        rule = rules.get(place.scope)
+        most = bounds(rule, place.window, of_recipient=place.recipient != "") if rule else Bounds(None, None)
+        wanted.append(
+            Bounded(
+                place=_key(environment, place, at),
+                numbers={"amount_cents": more.cents, "payments": more.payments},
+                most={"amount_cents": most.cents, "payments": most.payments},
+            )
+        )
+    return await session.count_within(Spending, wanted)
+
+
+def count_again(
+    session: OrganizationSession,
+    *,
+    environment: Environment,
+    scopes: Sequence[str],
+    paid: Mapping[str, Used],
+    at: datetime,
+) -> None:
+    """Counts with the commit, whatever the limits: negative numbers give back what was reserved `at` that time."""
+    for place, more in _places(scopes, paid):
+        session.count(Spending, _key(environment, place, at), amount_cents=more.cents, payments=more.payments)
+
+
+def _places(scopes: Sequence[str], paid: Mapping[str, Used]) -> Iterator[tuple[Place, Used]]:
+    """Everywhere that payments are counted: in each window, and of the day each recipient apart."""
+    total = Used(sum(more.cents for more in paid.values()), sum(more.payments for more in paid.values()))
+    for scope in scopes:
+        for window in Window:
+            yield Place(scope, window, ""), total
+        for recipient, more in paid.items():
+            yield Place(scope, Window.DAY, recipient), more
+
+
+def _key(environment: Environment, place: Place, at: datetime) -> dict[str, str]:
+    return {
+        "environment": environment,
+        "scope": place.scope,
+        "recipient": place.recipient,
+        "window": place.window,
+        "period": place.window.period(at),
+    }

@@ -1,0 +1,57 @@
+"""The rules of an organization as they stand."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlmodel import col, select
+
+from mpesa_mcp.policy.models import SpendRule
+from mpesa_mcp.policy.rules import DEFAULT_RULE, ORGANIZATION, Rule
+from mpesa_mcp.policy.words import rule_from
+from mpesa_mcp.store.engine import Store
+from mpesa_mcp.store.tenancy import OrganizationSession
+
+
+async def rules_of(session: OrganizationSession, scopes: Collection[str]) -> dict[str, Rule]:
+    """The rules of these scopes; the organization's own holds even where nobody has set it.
+
+    Who decides from them holds the organization, so that they stay so.
+    """
+    rows = await session.all(
+        select(SpendRule).where(col(SpendRule.scope).in_(sorted(scopes))).order_by(col(SpendRule.scope))
+    )
+    rules = {ORGANIZATION: DEFAULT_RULE} if ORGANIZATION in scopes else {}
+    return rules | {row.scope: rule_from(row.rule) for row in rows}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleRecord:
+    """The rule of one scope; nobody has changed the default."""
+
+    scope: str
+    rule: Rule
+    is_default: bool
+    changed_at: datetime | None
+    changed_by: str | None
+
+
+async def list_rules(store: Store, organization_id: str) -> Sequence[RuleRecord]:
+    """Every rule of an organization, its own first."""
+    async with store.reading(organization_id) as session:
+        rows = await session.all(select(SpendRule).order_by(col(SpendRule.scope)))
+    records = [
+        RuleRecord(
+            scope=row.scope,
+            rule=rule_from(row.rule),
+            is_default=False,
+            changed_at=row.changed_at,
+            changed_by=row.changed_by,
+        )
+        for row in rows
+    ]
+    if all(record.scope != ORGANIZATION for record in records):
+        records.append(
+            RuleRecord(scope=ORGANIZATION, rule=DEFAULT_RULE, is_default=True, changed_at=None, changed_by=None)
+        )
+    return sorted(records, key=lambda record: (record.scope != ORGANIZATION, record.scope))

@@ -38,7 +38,8 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PURGE")
 # Every route of the server and of the sidecar, and what this file asks of it. A new one fails until it is here.
 CALLBACKS = {"/cb", "/cb/{rest:path}"}
 HEALTH = {"/healthz", "/readyz"}
-PAGES = {"/console/invitation", "/console/invitation.js", "/console/console.css"}
+# Asked page by page in tests/console.
+CONSOLE = "/console"
 MCP = {"/mcp"}
 METADATA = {"/.well-known/oauth-protected-resource/mcp"}
 PUSH = {"Body": {"stkCallback": {"ResultCode": 0}}}
@@ -83,8 +84,8 @@ async def own_callback_id(platform: LocalPlatform) -> str:
 def paths_of(app: Starlette) -> Iterator[str]:
     for route in app.routes:
         if isinstance(route, Mount):
-            if route.path == API_PATH:
-                continue  # asked route by route in tests/api
+            if route.path in {API_PATH, CONSOLE}:
+                continue  # asked route by route in tests/api and tests/console
             assert isinstance(route.app, Starlette)
             yield from (route.path + below for below in paths_of(route.app))
         else:
@@ -100,7 +101,7 @@ def told(answer: httpx2.Response) -> tuple[int, list[tuple[str, str]], bytes]:
 
 async def test_the_routes_are_these(platform: LocalPlatform) -> None:
     core = platform.core
-    assert set(paths_of(create_web(core))) == CALLBACKS | HEALTH | MCP | METADATA | PAGES
+    assert set(paths_of(create_web(core))) == CALLBACKS | HEALTH | MCP | METADATA | {CONSOLE}
     assert set(paths_of(create_sidecar(core.store, core.settings, core.clock))) == CALLBACKS | {"/healthz"}
 
 
@@ -209,7 +210,7 @@ async def test_a_session_of_theirs_is_no_session_to_us(
 async def test_health_says_the_same_to_everybody(
     platform: LocalPlatform, theirs: Theirs, http: httpx2.AsyncClient, sidecar: httpx2.AsyncClient
 ) -> None:
-    for client, paths in ((http, HEALTH | PAGES), (sidecar, {"/healthz"})):
+    for client, paths in ((http, HEALTH | {CONSOLE}), (sidecar, {"/healthz"})):
         for path in paths:
             answers = {
                 str(told(await client.get(path, headers=headers)))

@@ -1,4 +1,4 @@
-"""The HTTP server: `/mcp` for AI clients, `/api/v1` for people and programs, `/cb` for Safaricom, health."""
+"""The HTTP server: `/mcp` for AI clients, `/api/v1` and `/console` for people, `/cb` for Safaricom, health."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -18,7 +18,7 @@ from mpesa_mcp.app.bearer import SCOPE, BearerVerifier, callers_by_token, mcp_ur
 from mpesa_mcp.app.exposed_keys import KeysInAddresses
 from mpesa_mcp.app.http_errors import HttpErrors
 from mpesa_mcp.callbacks.sidecar import callback_routes
-from mpesa_mcp.console.pages import console_routes
+from mpesa_mcp.console.app import console_routes
 from mpesa_mcp.daraja.circuits import Outage, outages
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.settings import Settings
@@ -64,7 +64,7 @@ def create_web(core: Core, *, with_callbacks: bool = True) -> Starlette:
         Route("/healthz", _healthz),
         Route("/readyz", _readyz(core)),
         Mount(API_PATH, app=create_api(core)),
-        *console_routes(),
+        *console_routes(core, [Middleware(RequestIds)]),
     ]
     if with_callbacks:
         routes += callback_routes(core.store, settings, core.clock)

@@ -1,4 +1,4 @@
-"""Whom a bearer token stands for: an API key or a person's access token, remembered for a few seconds.
+"""Whom an API key, a person's access token or the console's cookie stands for, remembered for a few seconds.
 
 A miss costs the look-up of the key and one read of its row (a token names its rows itself); a remembered caller costs
 none. What is remembered is forgotten at the commit that changes anybody's right to act in the organization: at once in
@@ -7,6 +7,7 @@ the process that commits it, within the time of a wake-up in others, after REMEM
 
 from asyncio import Event
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -14,7 +15,7 @@ from typing import Final
 from sqlalchemy import and_, update
 from sqlmodel import col, select
 
-from mpesa_mcp.identity import access_tokens, api_keys
+from mpesa_mcp.identity import access_tokens, api_keys, console_cookies
 from mpesa_mcp.identity.key_text import environment_of
 from mpesa_mcp.identity.models import PLATFORM, ApiKey, LoginSession, Organization, OrganizationStatus, User
 from mpesa_mcp.identity.principal import Principal, Unauthenticated
@@ -38,7 +39,7 @@ class _Remembered:
 
 
 class Authentication:
-    """Turns bearer tokens into principals. One a process."""
+    """Turns credentials into principals. One a process."""
 
     def __init__(self, store: Store, keyring: Keyring, settings: Settings, clock: Clock) -> None:
         self._store = store
@@ -48,15 +49,22 @@ class Authentication:
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
 
     async def principal(self, presented: str) -> Principal:
-        """Raises Unauthenticated, the same for every cause."""
+        """Whom a bearer token stands for. Raises Unauthenticated, the same for every cause."""
+        read = self._token if access_tokens.looks_like_one(presented) else self._key
         # Only a hash is kept: memory that is dumped holds no key of anybody.
-        place = sha256_hex(presented)
+        return await self._known(sha256_hex(presented), lambda: read(presented))
+
+    async def principal_of_cookie(self, presented: str) -> Principal:
+        """Whom a cookie of the console stands for. Raises Unauthenticated, the same for every cause."""
+        return await self._known(sha256_hex(f"cookie {presented}"), lambda: self._cookie(presented))
+
+    async def _known(self, place: str, read: Callable[[], Awaitable[_Remembered]]) -> Principal:
         known = self._remembered.get(place)
         if known is not None and self._clock.now() < known.until and not known.changed.is_set():
             self._remembered.move_to_end(place)
             return known.principal
         self._remembered.pop(place, None)
-        found = await (self._person(presented) if access_tokens.looks_like_one(presented) else self._key(presented))
+        found = await read()
         self._remembered[place] = found
         if len(self._remembered) > _MOST:
             self._remembered.popitem(last=False)
@@ -97,8 +105,13 @@ class Authentication:
         until = now + REMEMBERED
         return _Remembered(principal, min(until, key.expires_at) if key.expires_at else until, changed)
 
-    async def _person(self, presented: str) -> _Remembered:
-        token = await access_tokens.verify(self._keyring, self._settings, self._clock, presented)
+    async def _token(self, presented: str) -> _Remembered:
+        return await self._person(await access_tokens.verify(self._keyring, self._settings, self._clock, presented))
+
+    async def _cookie(self, presented: str) -> _Remembered:
+        return await self._person(await console_cookies.read_cookie(self._keyring, self._clock, presented))
+
+    async def _person(self, token: access_tokens.AccessToken) -> _Remembered:
         changed = self._watch(token.organization_id)
         of_user = and_(
             col(LoginSession.organization_id) == col(User.organization_id), col(LoginSession.user_id) == col(User.id)

@@ -14,7 +14,7 @@ from sqlmodel import col
 
 from mpesa_mcp import audit
 from mpesa_mcp.errors import DeniedError
-from mpesa_mcp.identity import access_tokens
+from mpesa_mcp.identity import access_tokens, console_cookies
 from mpesa_mcp.identity.models import PLATFORM, LoginSession, Organization, OrganizationStatus, RefreshToken, User
 from mpesa_mcp.identity.passwords import hash_password, is_password, needs_new_hash
 from mpesa_mcp.identity.sign_in_failures import count_try, forget_tries
@@ -72,9 +72,26 @@ class Sessions:
 
     async def sign_in(self, email: str, password: Secret) -> SignedIn:
         """Raises TooManyFailures, WrongSignIn."""
+        refresh = Secret(random_hex(_TOKEN_BITS))
+        user, session_id = await self._begin(email, password, refresh)
+        return await self._signed_in(user, session_id, refresh)
+
+    async def sign_in_to_console(self, email: str, password: Secret) -> Secret:
+        """The cookie of a new session. Raises TooManyFailures, WrongSignIn."""
+        user, session_id = await self._begin(email, password, None)
+        return await console_cookies.make_cookie(
+            self.keyring,
+            self.clock,
+            organization_id=user.organization_id,
+            user_id=user.id,
+            session_id=session_id,
+            generation=user.generation,
+        )
+
+    async def _begin(self, email: str, password: Secret, refresh: Secret | None) -> tuple[User, str]:
+        """A new session of whoever knows the password, and its id."""
         user = await self._proven(email, password)
         new_hash = await hash_password(password) if needs_new_hash(user.password_hash) else user.password_hash
-        refresh = Secret(random_hex(_TOKEN_BITS))
         begun = LoginSession(
             organization_id=user.organization_id, id=new_id("ses"), user_id=user.id, created_at=self.clock.now()
         )
@@ -85,9 +102,10 @@ class Sessions:
             current.last_sign_in_at, current.password_hash = self.clock.now(), new_hash
             session.add(begun)
             await session.flush()
-            self._add_token(session, begun.id, refresh)
+            if refresh is not None:
+                self._add_token(session, begun.id, refresh)
             audit.record(session, self.clock, actor=f"user:{user.id}", action="user.signed_in", subject=user.id)
-        return await self._signed_in(user, begun.id, refresh)
+        return user, begun.id
 
     async def refresh(self, presented: str) -> SignedIn:
         """The next pair of tokens. Raises SessionEnded; a token that was used before ends its whole session."""
@@ -124,9 +142,15 @@ class Sessions:
         if found is None:
             return
         organization_id, token_id = found
-        async with self.store.session(organization_id) as session:
+        async with self.store.reading(organization_id) as session:
             row = await session.get(RefreshToken, token_id)
-            login = await session.get(LoginSession, row.session_id) if row is not None else None
+        if row is not None:
+            await self.end(organization_id, row.session_id)
+
+    async def end(self, organization_id: str, session_id: str) -> None:
+        """Signs a session out: its tokens and its cookie are refused from the next request on."""
+        async with self.store.session(organization_id) as session:
+            login = await session.get(LoginSession, session_id)
             if login is not None and await self._end(session, login.id):
                 actor = f"user:{login.user_id}"
                 audit.record(session, self.clock, actor=actor, action="user.signed_out", subject=login.user_id)

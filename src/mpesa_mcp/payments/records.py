@@ -24,6 +24,11 @@ class PaymentRecord:
     amount: Kes
     phone: Msisdn
     reference: str
+    description: str
+    remarks: str
+    purpose: str
+    occasion: str
+    idempotency_key: str | None
     receipt: str | None
     result_code: str | None
     reason: str | None

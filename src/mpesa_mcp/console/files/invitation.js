@@ -5,11 +5,12 @@ const token = window.location.hash.slice(1);
 window.history.replaceState(null, "", window.location.pathname);
 
 const form = document.getElementById("invitation");
-const said = document.getElementById("said");
+const said = document.getElementById("answer");
 
 function say(text, isRefused) {
   said.textContent = text;
-  said.className = isRefused ? "refused" : "done";
+  said.className = isRefused ? "notice bad" : "notice good";
+  said.hidden = false;
 }
 
 async function accept(password) {

@@ -1,0 +1,25 @@
+// Beside htmx: says what a swap brought, to those who do not see it, and keeps the keyboard where it was.
+"use strict";
+
+const said = document.getElementById("said");
+
+document.addEventListener("htmx:afterSettle", (event) => {
+  const shown = document.getElementById(event.detail.target.id) || event.detail.target;
+  if (shown.dataset.said) {
+    said.textContent = shown.dataset.said;
+  }
+  if (document.activeElement === document.body && shown.hasAttribute("tabindex")) {
+    shown.focus({ preventScroll: true });
+  }
+});
+
+for (const trouble of ["htmx:responseError", "htmx:sendError", "htmx:timeout"]) {
+  document.addEventListener(trouble, () => {
+    said.textContent = "The server did not answer as expected. Load the page again.";
+  });
+}
+
+const refused = document.getElementById("refused");
+if (refused) {
+  refused.focus();
+}

@@ -1,0 +1,95 @@
+"""Signing in and out. A session is a row of `login_sessions`, which its cookie names; ending it ends the cookie."""
+
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from mpesa_mcp.console.rendering import going_to, rendered
+from mpesa_mcp.console.visits import (
+    SIGN_IN_PATH,
+    Visit,
+    core_of,
+    is_secure,
+    page,
+    path_of_ours,
+    sent_form,
+    session_cookie,
+)
+from mpesa_mcp.errors import DeniedError
+from mpesa_mcp.identity.console_cookies import LIFE, form_token
+from mpesa_mcp.identity.sessions import Sessions, WrongSignIn
+from mpesa_mcp.identity.sign_in_failures import TooManyFailures
+from mpesa_mcp.payments.core import Core
+from mpesa_mcp.values import Role, Secret, random_hex
+
+# A browser that has not signed in has no session to tie a form to: it gets a random word of its own.
+_FORM_COOKIE: Final = "mpesa_mcp_form"
+_LONGEST_EMAIL, _LONGEST_PASSWORD = 254, 512
+
+
+async def ask(request: Request) -> Response:
+    """The form."""
+    return await _form(request, after=path_of_ours(request.query_params.get("next", "")))
+
+
+async def sign_in(request: Request) -> Response:
+    """Begins a session and goes where the person was going."""
+    core = core_of(request)
+    form = await sent_form(request, await _token(core, request.cookies.get(_FORM_COOKIE, "")))
+    email, after = form.get("email", "")[:_LONGEST_EMAIL], path_of_ours(form.get("next", ""))
+    password = Secret(form.get("password", "")[:_LONGEST_PASSWORD])
+    try:
+        cookie = await _sessions(core).sign_in_to_console(email, password)
+    except (WrongSignIn, TooManyFailures) as refused:
+        return await _form(request, after=after, email=email, refused=refused)
+    answer = going_to(after)
+    _set_cookie(answer, request, session_cookie(request), cookie.reveal(), seconds=int(LIFE.total_seconds()))
+    return answer
+
+
+@page(Role.USER, platform=True)
+async def sign_out(visit: Visit) -> Response:
+    """Ends the session."""
+    assert visit.principal.session_id is not None  # a visitor has one
+    await _sessions(visit.core).end(visit.organization_id, visit.principal.session_id)
+    answer = going_to(SIGN_IN_PATH)
+    _set_cookie(answer, visit.request, session_cookie(visit.request), "", seconds=0)
+    return answer
+
+
+ROUTES: Final = (
+    Route("/sign-in", ask, methods=["GET"]),
+    Route("/sign-in", sign_in, methods=["POST"]),
+    Route("/sign-out", sign_out, methods=["POST"]),
+)
+
+
+async def _form(request: Request, *, after: str, email: str = "", refused: DeniedError | None = None) -> Response:
+    word = request.cookies.get(_FORM_COOKIE) or random_hex(128)
+    answer = rendered(
+        "sign_in.html",
+        status=refused.http_status if refused else 200,
+        token=await _token(core_of(request), word),
+        email=email,
+        after=after,
+        refused=refused,
+    )
+    if isinstance(refused, TooManyFailures):
+        answer.headers["Retry-After"] = str(refused.retry_after_seconds)
+    _set_cookie(answer, request, _FORM_COOKIE, word, seconds=None)
+    return answer
+
+
+def _set_cookie(answer: Response, request: Request, name: str, value: str, *, seconds: int | None) -> None:
+    # Lax, not strict: a link in a chat leads a person who is signed in to the approval. Nothing changes by GET.
+    answer.set_cookie(name, value, max_age=seconds, path="/", secure=is_secure(request), httponly=True, samesite="lax")
+
+
+async def _token(core: Core, word: str) -> str:
+    return await form_token(core.keyring, f"sign-in {word}")
+
+
+def _sessions(core: Core) -> Sessions:
+    return Sessions(core.store, core.keyring, core.settings, core.clock)

@@ -1,0 +1,170 @@
+"""What every page goes through: whose cookie it is, whether they may, and whether a form was filled in on our page."""
+
+import hmac
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import parse_qsl, quote
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mpesa_mcp.billing.states import Act
+from mpesa_mcp.errors import DeniedError, InputError
+from mpesa_mcp.identity.console_cookies import form_token
+from mpesa_mcp.identity.principal import Actor, NotAllowed, Principal, Unauthenticated
+from mpesa_mcp.payments.core import Core
+from mpesa_mcp.settings import is_loopback
+from mpesa_mcp.values import Role
+
+CONSOLE_PATH: Final = "/console"
+SIGN_IN_PATH: Final = f"{CONSOLE_PATH}/sign-in"
+# The field of a form that shows that it was ours.
+FORM_TOKEN: Final = "form_token"  # noqa: S105 - a name
+_MOST_BYTES, _MOST_FIELDS = 64 * 1024, 50
+_PATH_OF_OURS: Final = re.compile(r"/console/[\w/?=&%.:+-]*", re.ASCII)
+_FROM_HERE: Final = frozenset({"same-origin", "none"})
+
+
+class NotOurForm(DeniedError):
+    """A form that does not carry this session's token: sent by another site, or left open over a new sign-in."""
+
+    code = "not_our_form"
+
+    def __init__(self) -> None:
+        super().__init__("This form is not good any more. Nothing was changed. Open the page again and repeat.")
+
+
+class FormUnreadable(InputError):
+    code = "form_unreadable"
+    http_status = 400
+
+    def __init__(self) -> None:
+        super().__init__("The form cannot be read. Nothing was changed.")
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One request of a person who is signed in. `form` is empty unless one was sent; `token` is for the forms shown."""
+
+    request: Request
+    core: Core
+    principal: Principal
+    token: str
+    form: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def organization_id(self) -> str:
+        return self.principal.organization_id
+
+    @property
+    def actor(self) -> Actor:
+        return self.principal.as_actor
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """What the address says, without what was left empty."""
+        return {name: value.strip() for name, value in self.request.query_params.items() if value.strip()}
+
+    def may(self, least: str) -> bool:
+        """Whether the visitor has this role or more."""
+        return self.principal.role.at_least(Role(least))
+
+
+Shown = Callable[[Visit], Awaitable[Response]]
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Who may see a page: `least` inside an organization (None: nobody), and whether a super_admin may."""
+
+    least: Role | None
+    platform: bool
+
+    def check(self, principal: Principal) -> None:
+        """Raises NotAllowed."""
+        is_platform = principal.role is Role.SUPER_ADMIN
+        if not (self.platform if is_platform else self.least and principal.role.at_least(self.least)):
+            raise NotAllowed("Your role may not see this page. Ask a person who administers the organization.")
+
+
+def page(least: Role | None, *, platform: bool = False) -> Callable[[Shown], Endpoint]:
+    """Makes a page out of a function: for whom it is stands where it is written."""
+    admission = Admission(least, platform)
+
+    def made(shown: Shown) -> Endpoint:
+        async def endpoint(request: Request) -> Response:
+            return await shown(await _visit(request, admission))
+
+        endpoint.__doc__ = shown.__doc__
+        endpoint.admission = admission  # type: ignore[attr-defined] # read by the test of who may see what
+        return endpoint
+
+    return made
+
+
+def core_of(request: Request) -> Core:
+    core: Core = request.app.state.core
+    return core
+
+
+async def sent_form(request: Request, token: str) -> Mapping[str, str]:
+    """The fields of a form that carries this token. Raises FormUnreadable, NotOurForm."""
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
+        raise FormUnreadable
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > _MOST_BYTES:
+            raise FormUnreadable
+    try:
+        fields = dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS))
+    except ValueError as unreadable:
+        raise FormUnreadable from unreadable
+    # Browsers say where a form was sent from; the token is what counts where one does not.
+    is_from_here = request.headers.get("sec-fetch-site", "none") in _FROM_HERE
+    if not is_from_here or not hmac.compare_digest(fields.get(FORM_TOKEN, "").encode(), token.encode()):
+        raise NotOurForm
+    return fields
+
+
+def is_secure(request: Request) -> bool:
+    """Whether cookies travel over TLS alone; on this machine itself there is none."""
+    reached_at = core_of(request).settings.reached_at
+    return reached_at.startswith("https://") or not is_loopback(reached_at)
+
+
+def session_cookie(request: Request) -> str:
+    """The cookie's name: with this prefix a browser takes it from this host alone, and only over TLS."""
+    return "__Host-mpesa_mcp" if is_secure(request) else "mpesa_mcp"
+
+
+def asked_for(request: Request) -> str:
+    """The page to come back to after signing in, quoted for an address; what is swapped into one names the whole."""
+    shown = request.headers.get("hx-current-url")
+    if request.method != "GET":
+        return ""
+    path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return quote(path if shown is None else "/" + shown.partition("://")[2].partition("/")[2], safe="/")
+
+
+def path_of_ours(text: str) -> str:
+    """The text if it is a page of the console, else where the console begins."""
+    return text if _PATH_OF_OURS.fullmatch(text) and "//" not in text else f"{CONSOLE_PATH}/"
+
+
+async def _visit(request: Request, admission: Admission) -> Visit:
+    """Raises Unauthenticated, NotAllowed, RateLimited, FormUnreadable, NotOurForm."""
+    core = core_of(request)
+    principal = await core.authentication.principal_of_cookie(request.cookies.get(session_cookie(request), ""))
+    if principal.session_id is None or not principal.is_person:
+        raise Unauthenticated
+    visit = Visit(request, core, principal, await form_token(core.keyring, principal.session_id))
+    request.state.visit = visit  # a page that refuses shows who is signed in
+    admission.check(principal)
+    await core.billing.admit(principal, Act.READ)
+    if request.method == "POST":
+        visit = Visit(request, core, principal, visit.token, await sent_form(request, visit.token))
+    return visit

@@ -1,0 +1,152 @@
+"""What things are called on a page: events, statuses, callers, in a person's words."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus
+from mpesa_mcp.values import Kes, Msisdn, Role
+
+KINDS: Final = {
+    PaymentKind.STK_PUSH: "Collection",
+    PaymentKind.B2C: "Payout",
+    PaymentKind.REVERSAL: "Reversal",
+}
+# What a status means for whoever looks at it.
+STATUSES: Final = {
+    PaymentStatus.AWAITING_APPROVAL: "Nothing has been sent. A person decides first.",
+    PaymentStatus.QUEUED: "It waits to be sent.",
+    PaymentStatus.SENDING: "It is being sent to Safaricom.",
+    PaymentStatus.PENDING: "Safaricom took it and has not said yet what became of it.",
+    PaymentStatus.UNKNOWN: "Nobody knows yet whether money moved. Safaricom is asked, or a person decides.",
+    PaymentStatus.SUCCEEDED: "The money has moved.",
+    PaymentStatus.FAILED: "No money has moved, and none will.",
+    PaymentStatus.DECLINED: "It was declined. No money has moved, and none will.",
+    PaymentStatus.EXPIRED: "It was not sent in time, or was withdrawn.",
+    PaymentStatus.DISPUTED: "Safaricom said both that it succeeded and that it did not. A person decides.",
+    PaymentStatus.REVERSED: "The money has moved, and has been given back.",
+}
+_EVENTS: Final = {
+    PaymentEvent.ALLOWED: "Asked for, and allowed",
+    PaymentEvent.NEEDS_APPROVAL: "Asked for, and held for a person",
+    PaymentEvent.REFUSED_BY_POLICY: "Asked for, and refused by a rule",
+    PaymentEvent.APPROVED: "Approved by a person",
+    PaymentEvent.DECLINED: "Declined by a person",
+    PaymentEvent.APPROVAL_EXPIRED: "Nobody decided in time",
+    PaymentEvent.ATTEMPT_COMMITTED: "Sent to Safaricom",
+    PaymentEvent.WITHDRAWN: "Withdrawn by a person",
+    PaymentEvent.TOO_OLD: "Waited too long to be sent",
+    PaymentEvent.ACCEPTED: "Safaricom took it",
+    PaymentEvent.REFUSED: "Safaricom refused it",
+    PaymentEvent.UNCLEAR: "The answer was not clear",
+    PaymentEvent.NOT_SENT: "Could not be sent; tried again later",
+    PaymentEvent.NOT_SENT_FOR_GOOD: "Could not be sent, and is given up",
+    PaymentEvent.LEASE_RAN_OUT: "The process that sent it did not come back",
+    PaymentEvent.SILENT: "Safaricom stayed silent",
+    PaymentEvent.SUCCESS: "Safaricom says that it succeeded",
+    PaymentEvent.FAILURE: "Safaricom says that it failed",
+    PaymentEvent.REVERSED: "Given back by a reversal",
+    PaymentEvent.CONTRADICTION: "Two answers contradict each other",
+    PaymentEvent.RESOLVED_SUCCEEDED: "A person decided that it succeeded",
+    PaymentEvent.RESOLVED_FAILED: "A person decided that it failed",
+    "callback_malformed": "A callback could not be read",
+    "callback_mismatch": "A callback did not fit this payment",
+    "callback_unconfirmed": "A callback that nothing of ours has confirmed yet",
+    "not_answerable": "Safaricom cannot be asked about it",
+    "receipt_adopted": "Its receipt became known",
+    "receipt_taken": "A callback named a receipt that another payment has",
+    "status_mismatch": "Safaricom's answer did not fit this payment",
+}
+_PAGES: Final = (
+    ("/console/payments", "Payments", Role.USER),
+    ("/console/keys", "Keys", Role.ORG_ADMIN),
+)
+_SOURCES: Final = {
+    "callback": "Safaricom's callback",
+    "question": "our question to Safaricom",
+    "reply": "Safaricom's reply",
+    "timeout": "Safaricom's time-out notice",
+    "clock": "the clock",
+    "dispatch": "this server",
+    "intake": "this server",
+    "reversal": "the reversal",
+    "person": "a person",
+}
+
+
+# The fields of a rule, in the order and under the headings of the form.
+RULES: Final = {
+    "Approval by a person": {
+        "approval_above": ("Payouts above this need one approval", "KES"),
+        "second_approval_above": ("Payouts above this need two", "KES"),
+        "confirm_in_chat_above": ("Above this the chat asks first, too", "KES"),
+    },
+    "The most that may leave": {
+        "per_payment": ("With one payment", "KES"),
+        "per_hour": ("In an hour", "KES"),
+        "per_day": ("In a day", "KES"),
+        "per_month": ("In a month", "KES"),
+    },
+    "How many payments": {
+        "payments_per_hour": ("In an hour", ""),
+        "payments_per_day": ("In a day", ""),
+        "payments_per_month": ("In a month", ""),
+        "largest_batch": ("In one batch", ""),
+    },
+    "To one recipient": {
+        "per_recipient_per_day": ("The most in a day", "KES"),
+        "payments_per_recipient_per_day": ("Payments in a day", ""),
+        "first_payment": ("The most with the first payment", "KES"),
+        "cool_off_hours": ("Then nothing more for", "hours"),
+    },
+}
+RULES_TOO: Final = {
+    "hours": "Only between",
+    "days": "Only on",
+    "allowed_recipients": "Only to these numbers",
+    "denied_recipients": "Never to these numbers",
+}
+_SCOPES: Final = {
+    "organization": "the whole organization",
+    "role:org_admin": "org_admins",
+    "role:manager": "managers",
+    "role:user": "users",
+    "tool:b2c_payment": "single payouts",
+    "tool:bulk_payment": "bulk payouts",
+    "tool:reverse": "reversals",
+    "tool:stk_push": "collections",
+}
+
+
+def scope(text: str, names: Mapping[str, str] | None = None) -> str:
+    """Whom a rule is for."""
+    return _SCOPES.get(text) or (names or {}).get(text) or ("one key" if text.startswith("key:") else text)
+
+
+def pages(role: Role) -> Sequence[tuple[str, str]]:
+    """Path and name of each page in the menu of somebody with this role."""
+    if role is Role.SUPER_ADMIN:
+        return [("/console/organizations", "Organizations")]
+    return [(path, name) for path, name, least in _PAGES if role.at_least(least)]
+
+
+def event(name: str) -> str:
+    return _EVENTS.get(name, word(name).capitalize())
+
+
+def source(name: str) -> str:
+    return _SOURCES.get(name, word(name))
+
+
+def word(name: str) -> str:
+    """A status or another machine's word, as it is written in a sentence."""
+    return name.replace("_", " ")
+
+
+def phone(number: Msisdn) -> str:
+    """A whole number as Kenyans write it, for whoever may see it: 0712 345 678."""
+    national = "0" + number.digits[3:]
+    return f"{national[:4]} {national[4:7]} {national[7:]}"
+
+
+def cents(amount: int) -> Kes:
+    return Kes(amount)

@@ -1,0 +1,57 @@
+"""A real browser, the system's own, that notes whatever a page should not have done. Pictures are kept beside."""
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from playwright.async_api import Browser, Page, async_playwright
+
+EXECUTABLE: Final = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+PICTURES: Final = Path(__file__).parents[2] / "test-output" / "console"
+_FLAGS: Final = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+PHONE: Final = 390
+DESK: Final = 1200
+
+
+@asynccontextmanager
+async def running_browser() -> AsyncIterator[Browser]:
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=EXECUTABLE, args=_FLAGS)
+        yield browser
+        await browser.close()
+
+
+@asynccontextmanager
+async def looking(browser: Browser, url: str, *, width: int = PHONE, dark: bool = False) -> AsyncIterator[Page]:
+    """A page without cookies. At the end nothing may have gone wrong in it, nor anything have been asked elsewhere."""
+    context = await browser.new_context(
+        base_url=url, viewport={"width": width, "height": 844}, color_scheme="dark" if dark else "light"
+    )
+    page = await context.new_page()
+    wrong: list[str] = []
+    page.on("console", lambda said: wrong.append(said.text) if said.type in {"error", "warning"} else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda asked: None if asked.url.startswith(url) else wrong.append(asked.url))
+    yield page
+    assert wrong == []
+    await context.close()
+
+
+async def picture(page: Page, name: str) -> None:
+    """Keeps what the page looks like; nothing of it may stand outside the screen."""
+    await page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+    too_wide = await page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
+    assert not too_wide, f"{name} is wider than the screen"
+
+
+async def focused(page: Page) -> str:
+    """What the keyboard is at, in the words a screen reader has for it."""
+    return str(
+        await page.evaluate(
+            "(document.activeElement.labels?.[0]?.innerText || document.activeElement.ariaLabel "
+            "|| document.activeElement.innerText || document.activeElement.tagName).trim()"
+        )
+    )

@@ -1,0 +1,27 @@
+"""Which page is shown to whom. A page that is missing here fails `test_pages.py`."""
+
+EVERYBODY: frozenset[str] = frozenset({"nobody"})
+ADMIN = frozenset({"org_admin"})
+MANAGERS = ADMIN | {"manager"}
+MEMBERS = MANAGERS | {"user"}
+PLATFORM = frozenset({"super_admin"})
+
+PAGES: dict[tuple[str, str], frozenset[str]] = {
+    ("GET", "/"): MEMBERS | PLATFORM,
+    ("GET", "/sign-in"): EVERYBODY,
+    ("POST", "/sign-in"): EVERYBODY,
+    ("POST", "/sign-out"): MEMBERS | PLATFORM,
+    ("GET", "/payments"): MEMBERS,
+    ("GET", "/payments/{payment_id}"): MEMBERS,
+    ("POST", "/payments/{payment_id}/withdraw"): MANAGERS,
+    ("POST", "/payments/{payment_id}/resolve"): MANAGERS,
+    ("GET", "/keys"): ADMIN,
+    ("POST", "/keys/{key_id}/revoke"): ADMIN,
+    ("GET", "/organizations"): PLATFORM,
+    ("GET", "/invitation"): EVERYBODY,
+    ("GET", "/console.css"): EVERYBODY,
+    ("GET", "/console.js"): EVERYBODY,
+    ("GET", "/htmx.min.js"): EVERYBODY,
+    ("GET", "/icon.svg"): EVERYBODY,
+    ("GET", "/invitation.js"): EVERYBODY,
+}

@@ -1,6 +1,8 @@
 # Every target does its own set-up; it needs Python 3.11 or newer with pip, and nothing else.
 PYTHON ?= python3
 BIN = .venv/bin
+# The suite starts our program some hundred times: it is compiled once.
+unexport PYTHONDONTWRITEBYTECODE
 
 demo: .venv/installed ## Watch an assistant collect, pay, read, reverse and report, on this machine alone
 	@$(BIN)/mpesa-mcp demo

@@ -16,13 +16,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import asyncpg
 import pytest
 import structlog
+from argon2 import PasswordHasher
 from pydantic import SecretStr
-from sqlalchemy import make_url
+from sqlalchemy import Connection, Dialect, Engine, event, make_url
+from sqlalchemy.engine.default import DefaultDialect
 
+from mpesa_mcp.identity import passwords
 from mpesa_mcp.settings import Settings
 from mpesa_mcp.store.engine import Store, open_store
 from mpesa_mcp.store.keyring import Keyring, load_master_key
@@ -109,6 +113,36 @@ def plain_logs() -> None:
     """A traceback with all its variables in colours takes seconds to draw, and nobody looks at it."""
     plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[structlog.processors.add_log_level, plain])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def statements_compiled_once() -> Iterator[None]:
+    """Every store of this process shares its compiled statements: compiling anew is a third of a test's work.
+
+    SQLAlchemy keeps them by engine and by dialect; all dialects of a kind are one here, as their settings are.
+    """
+    compiled: dict[type[Dialect], Any] = {}
+
+    @event.listens_for(Engine, "engine_connect")
+    def _share(connection: Connection) -> None:
+        engine = connection.engine
+        engine._compiled_cache = compiled.setdefault(type(engine.dialect), engine._compiled_cache)
+
+    with (
+        patch.object(DefaultDialect, "__hash__", lambda dialect: hash(type(dialect))),
+        patch.object(DefaultDialect, "__eq__", lambda dialect, other: type(dialect) is type(other)),
+    ):
+        yield
+    event.remove(Engine, "engine_connect", _share)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cheap_passwords() -> Iterator[None]:
+    """Argon2id with hardly any work: in earnest it takes a core and 64 MiB for each sign-in."""
+    earnest = passwords._HASHER
+    assert (earnest.memory_cost, earnest.time_cost, earnest.parallelism) == (65_536, 3, 4)
+    with patch.object(passwords, "_HASHER", PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)):
+        yield
 
 
 @pytest.fixture

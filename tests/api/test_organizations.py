@@ -132,7 +132,10 @@ async def test_its_org_admin_changes_what_is_named_and_nothing_that_is_not_their
 
 async def test_a_freeze_is_lifted_by_two_org_admins_in_person(shop: Shop) -> None:
     key = await a_key(shop.core, shop.id, Role.ORG_ADMIN)
-    assert (await shop.post("/freeze", key)).json()["status"] == "frozen", "a program may stop what pays out"
+    frozen = await shop.post("/freeze", key, {"reason": "A laptop was stolen"})
+    assert frozen.json()["status"] == "frozen", "a program may stop what pays out"
+    log = await shop.http.get("/audit", headers=bearer(shop.admin), params={"action": "organization.frozen"})
+    assert [each["detail"] for each in log.json()["items"]] == [{"reason": "A laptop was stolen"}]
     refused = await shop.post("/unfreeze", key)
     assert (refused.status_code, error_of(refused)["code"]) == (403, "person_needed")
     asked = await shop.post("/unfreeze", shop.admin)

@@ -108,5 +108,12 @@ async def test_usage_is_ones_own_in_detail_and_for_the_platform_the_totals_of_al
     assert found[people.strangers_organization_id]["refused_calls"] == 1
     path = f"/organizations/{people.organization_id}/usage"
     assert (await http.get(path, headers=root)).json() == own
+    # Without a support grant: what the platform charges for, and no more.
+    path = f"/organizations/{people.strangers_organization_id}/usage"
+    told = (await http.get(path, headers=root)).json()
+    assert told == found[people.strangers_organization_id] | {
+        "by_tool": [{"actor": None, "tool": "stk_push", "calls": 0, "refused_calls": 1}]
+    }
+    path = f"/organizations/{people.organization_id}/usage"
     assert (await http.get(path, headers=people.headers("stranger"))).status_code == 404
     assert (await http.get("/usage", params={"month": "2026-13"}, headers=root)).status_code == 422

@@ -70,10 +70,18 @@ async def test_without_a_usable_key_the_answer_is_401_and_says_where_to_look(
     for what, headers in credentials.items():
         answer = await http.post("/mcp", json=INITIALIZE, headers=headers)
         assert answer.status_code == 401, what
+        error = answer.json()["error"]
+        assert (error["code"], error["request_id"]) == ("unauthenticated", answer.headers["x-request-id"]), what
         challenge = answer.headers["www-authenticate"]
         assert challenge.startswith("Bearer "), what
         assert f'resource_metadata="{platform.url}/.well-known/oauth-protected-resource/mcp"' in challenge, what
         assert good not in answer.text + challenge
+
+
+async def test_the_bare_address_says_where_everything_is(platform: LocalPlatform, http: httpx2.AsyncClient) -> None:
+    told = (await http.get("/")).json()
+    assert (told["name"], told["mcp"]) == ("mpesa-mcp", f"{platform.url}/mcp")
+    assert (await http.get(told["documentation"])).status_code == 200
 
 
 async def test_a_key_works_until_it_is_revoked(platform: LocalPlatform, http: httpx2.AsyncClient) -> None:

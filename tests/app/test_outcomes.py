@@ -87,6 +87,7 @@ B2C = (
 FINAL = {"succeeded", "failed"}
 # A payment that is unknown is looked at again after this: nothing may have made up its mind meanwhile.
 STAYS_SECONDS = 2
+PATIENCE_SECONDS = 30
 LONGEST_SECONDS = 120
 # Asked one after the other: two cores that run four test processes keep nobody waiting for the database then.
 APART_SECONDS = 0.15
@@ -229,8 +230,9 @@ async def _pay(client: Client, tool: str, row: Row, outcomes: Outcomes, number: 
     payment = await call(client, tool, phone=number, idempotency_key=f"{tool}-{row.digits}", wait_seconds=0, **words)
     with anyio.move_on_after(LONGEST_SECONDS):
         # A dispute begins as a failure: waiting ends there, and the end is read when everything has come.
+        patience = STAYS_SECONDS if row.status == "unknown" else PATIENCE_SECONDS
         while payment["status"] not in {row.status, *FINAL, "disputed"}:
-            payment = await call(client, "get_payment", id=payment["payment_id"], wait_seconds=2)
+            payment = await call(client, "get_payment", id=payment["payment_id"], wait_seconds=patience)
     if row.status == "unknown":
         payment = await call(client, "get_payment", id=payment["payment_id"], wait_seconds=STAYS_SECONDS)
     outcomes[row.digits] = payment
@@ -277,7 +279,7 @@ async def _moved(platform: LocalPlatform, kind: str, number: str) -> list[dict[s
 
 async def _prompt(page: httpx2.AsyncClient, number: str) -> dict[str, Any]:
     """The prompt on the phone, as soon as it shows."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(LONGEST_SECONDS):
         while True:
             shown = (await page.get(f"/phone/{number}", headers={"Accept": "application/json"})).json()["prompts"]
             if shown:

@@ -2,19 +2,23 @@
 
 from datetime import timedelta
 
+import anyio
 import pytest
+from sqlalchemy import text
 from sqlmodel import col, select
 
 from mpesa_mcp.audit import AuditEntry
 from mpesa_mcp.billing.plans import SELF_HOSTED, NoSuchPlan, PlanExists, PlanRecord, create_plan, list_plans
 from mpesa_mcp.billing.states import SubscriptionStatus
 from mpesa_mcp.billing.subscriptions import NoSuchChange, set_rate_limits, terms_in_force
-from mpesa_mcp.billing.terms import NotSubscribed, TermsBook
+from mpesa_mcp.billing.terms import NotSubscribed, TermsBook, agreement_of
 from mpesa_mcp.errors import Advice, InputError, NotFoundError
 from mpesa_mcp.identity.principal import Actor, NotAllowed
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.intake import open_payment
 from mpesa_mcp.payments.models import Payment
+from mpesa_mcp.payments.standing import require_may_open
+from mpesa_mcp.payments.states import PaymentKind
 from mpesa_mcp.store.engine import Store, open_store
 from mpesa_mcp.values import FrozenClock, Kes, Role
 
@@ -176,3 +180,29 @@ async def test_remembered_terms_cost_no_read_and_are_forgotten_when_they_change(
     await elsewhere.close()
     clock.advance(timedelta(seconds=5))
     assert (await book.terms(acme)).agreement.status is ACTIVE
+
+
+@pytest.mark.postgresql  # on SQLite writers take turns anyway
+async def test_a_payment_is_opened_before_a_change_of_the_subscription_or_under_it(core: Core) -> None:
+    payer = await a_payer(core)
+    organization_id, changed = payer.organization_id, anyio.Event()
+
+    async def stop_payouts() -> None:
+        await subscribe(core.store, core.clock, organization_id, ACTIVE)
+        await subscribe(core.store, core.clock, organization_id, PAST_DUE)
+        changed.set()
+
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'advisory'")
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            async with core.store.session(organization_id) as session:
+                await require_may_open(session, PaymentKind.B2C)  # as intake does
+                group.start_soon(stop_payouts)
+                stands = 0
+                while not stands:
+                    async with core.store.unbound_reading() as watching:
+                        stands = (await watching.execute(waiting)).scalar_one()
+                (await agreement_of(session)).require("b2c_payment", core.clock.now())
+            await changed.wait()
+    with pytest.raises(NotSubscribed):
+        await open_payment(core, payer, a_payout())

@@ -9,9 +9,18 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import delete
 
 from mpesa_mcp.billing.models import PaymentUsage
-from mpesa_mcp.billing.usage import CallsOfTool, PaymentsOfKind, count_call, usage_of, usage_of_all
+from mpesa_mcp.billing.usage import (
+    CallsOfTool,
+    PaymentsOfKind,
+    count_call,
+    count_payments,
+    usage_of,
+    usage_of_all,
+)
 from mpesa_mcp.errors import InputError, NotFoundError
+from mpesa_mcp.identity.api_keys import create_key
 from mpesa_mcp.identity.principal import Principal
+from mpesa_mcp.identity.tool_names import TOOL_NAMES
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.intake import open_payment
 from mpesa_mcp.payments.models import Payment
@@ -19,9 +28,9 @@ from mpesa_mcp.payments.outcomes import move
 from mpesa_mcp.payments.requests import PaymentRequest, ReversalRequest
 from mpesa_mcp.payments.states import PaymentEvent
 from mpesa_mcp.store.crossings import UsageTotals
-from mpesa_mcp.values import FrozenClock, Kes
+from mpesa_mcp.values import Environment, FrozenClock, Kes, Role
 
-from .factories import a_payer, a_payout, a_push, an_organization
+from .factories import OPERATOR, a_payer, a_payout, a_push, an_organization
 
 pytestmark = pytest.mark.anyio
 SENT, SUCCESS, FAILURE = PaymentEvent.ATTEMPT_COMMITTED, PaymentEvent.SUCCESS, PaymentEvent.FAILURE
@@ -92,6 +101,48 @@ async def test_a_payment_stays_in_the_month_of_nairobi_it_was_asked_for_in(core:
     assert december.by_outcome == [
         PaymentsOfKind("key:tester", "simulator", "stk_push", "succeeded", 1, Kes.from_shillings(100))
     ]
+
+
+async def test_in_one_environment_only_what_was_done_there_is_seen(core: Core) -> None:
+    payer = await a_payer(core)
+    made = [await a_key(core, payer.organization_id, each) for each in (Environment.SIMULATOR, Environment.SANDBOX)]
+    async with core.store.session(payer.organization_id) as session:
+        for actor in (*made, "user:jane"):
+            count_call(session, core.clock.now(), actor=actor, tool="get_payment", refused=False)
+        for environment in (Environment.SIMULATOR, Environment.SANDBOX):
+            ended = {"actor": "user:jane", "environment": environment, "kind": "b2c", "outcome": "succeeded"}
+            count_payments(session, core.clock.now(), **ended, payments=1, moved_cents=100_00)
+    month = "2026-11"
+    seen = {
+        environment: await usage_of(core.store, payer.organization_id, month, environment=environment)
+        for environment in Environment
+    }
+    # What people do is done in the organization's default environment.
+    callers = {environment: {each.actor for each in used.by_tool} for environment, used in seen.items()}
+    assert callers == {
+        Environment.SIMULATOR: {made[0], "user:jane"},
+        Environment.SANDBOX: {made[1]},
+        Environment.PRODUCTION: set(),
+    }
+    assert [used.totals.payments for used in seen.values()].count(1) == 2
+    assert (await usage_of(core.store, payer.organization_id, month)).totals.payments == 2
+
+
+async def a_key(core: Core, organization_id: str, environment: Environment) -> str:
+    made = await create_key(
+        core.store,
+        core.keyring,
+        core.clock,
+        organization_id=organization_id,
+        name="assistant",
+        role=Role.MANAGER,
+        environment=environment,
+        expires_at=None,
+        tools=None,
+        known_tools=TOOL_NAMES,
+        actor=OPERATOR,
+    )
+    return f"key:{made.record.key_id}"
 
 
 async def test_each_organization_sees_its_own_usage_and_the_platform_totals_alone(core: Core) -> None:

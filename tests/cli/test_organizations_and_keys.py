@@ -33,7 +33,7 @@ def test_a_refusal_is_one_message_on_stderr_and_exit_code_1(acme: Terminal) -> N
     assert taken.stderr == "This slug is taken. Choose another one.\n"
     absent = acme.run("org", "show", "--org", "nobody")
     assert (absent.exit_code, absent.stdout) == (1, "")
-    assert len(absent.stderr.splitlines()) == 1
+    assert absent.stderr == "No such organization. Check the slug; list what exists if unsure.\n"
 
 
 def test_an_organization_is_renamed_and_keeps_its_slug(acme: Terminal) -> None:
@@ -56,7 +56,9 @@ def test_an_organization_is_suspended_and_frozen_and_its_status_is_one_word(acme
 def test_the_operator_proposes_to_lift_a_freeze_and_is_told_what_is_missing(acme: Terminal) -> None:
     refused = acme.run("org", "unfreeze", "--org", "acme")
     assert (refused.exit_code, refused.stderr) == (1, "The organization is not frozen. Nothing was changed.\n")
-    acme.ask("org", "freeze", "--org", "acme")
+    acme.ask("org", "freeze", "--org", "acme", "--reason", "A laptop was stolen")
+    [told] = acme.ask("audit", "list", "--org", "acme", "--action", "organization.frozen")
+    assert told["detail"] == {"reason": "A laptop was stolen"}
     for _ in range(2):
         proposed = acme.run("org", "unfreeze", "--org", "acme", "--json")
         assert (proposed.exit_code, proposed.value["status"]) == (0, "frozen")
@@ -73,6 +75,34 @@ def test_an_organization_is_made_with_the_invitation_of_its_first_admin(terminal
     wrong = terminal.run("org", "create", "Other", "--slug", "other", "--admin-email", "nobody")
     assert wrong.exit_code == 1
     assert [each["slug"] for each in terminal.ask("org", "list")] == ["acme"]
+
+
+def test_invitations_are_listed_and_taken_back_by_id_or_address(acme: Terminal) -> None:
+    invited = [
+        acme.ask("org", "invite", "--org", "acme", "--email", email, "--role", "user")
+        for email in ("jane@acme.example", "joe@acme.example")
+    ]
+    listed = acme.ask("org", "invitations", "--org", "acme")
+    assert [(each["email"], each["status"]) for each in listed] == [
+        ("jane@acme.example", "open"),
+        ("joe@acme.example", "open"),
+    ]
+    assert all(each["token"] not in str(listed) for each in invited)
+    for named in (invited[0]["invitation_id"], "JOE@acme.example"):
+        assert acme.ask("org", "uninvite", "--org", "acme", named)["status"] == "revoked"
+    table = acme.run("org", "invitations", "--org", "acme").stdout
+    assert (table.count("revoked"), table.count("open")) == (2, 0)
+    absent = acme.run("org", "uninvite", "--org", "acme", "nobody@acme.example")
+    assert (absent.exit_code, "id or address" in absent.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("command", ["org invite", "key create"])
+def test_a_role_of_the_platform_is_not_offered_inside_an_organization(acme: Terminal, command: str) -> None:
+    named = ("--email", "eve@acme.example") if "invite" in command else ("--name", "n")
+    outcome = acme.run(*command.split(), "--org", "acme", *named, "--role", "super_admin")
+    assert outcome.exit_code == 2
+    for role in ("user", "manager", "org_admin"):
+        assert role in outcome.stderr
 
 
 def test_an_organization_is_closed_for_good(acme: Terminal) -> None:
@@ -154,6 +184,8 @@ def test_a_rotated_key_has_a_successor_and_the_list_names_it(acme: Terminal) -> 
     assert (first["replaced_by"], first["usable"], second["usable"]) == (new["key_id"], True, True)
     again = acme.run("key", "rotate", "--org", "acme", old["key_id"])
     assert (again.exit_code, new["key_id"] in again.stderr) == (1, True)
+    last = acme.run("key", "rotate", "--org", "acme", new["key_id"], "--overlap-hours", "1")
+    assert "works for 1 hour more" in last.stderr
 
 
 def test_a_key_is_for_the_only_environment_with_credentials_unless_it_is_named(acme: Terminal) -> None:

@@ -1,7 +1,9 @@
 """The commands on PostgreSQL: an upgrade with the owner's role, grants, and what `doctor` says of the roles."""
 
+import asyncio
 from typing import Any
 
+import asyncpg
 import pytest
 from sqlalchemy import make_url
 
@@ -40,6 +42,31 @@ def test_a_program_that_connects_as_the_owner_is_warned(terminal: Terminal, data
 def test_a_superuser_is_warned(terminal: Terminal, database: dict[str, Any]) -> None:
     url = make_url(database["database_url"]).set(username="postgres").render_as_string()
     assert "is a superuser" in finding(terminal, "database_role", DATABASE_URL=url)["message"]
+
+
+def test_a_grant_that_is_missing_is_told_as_one_and_not_as_a_database_away(
+    terminal: Terminal, database: dict[str, Any]
+) -> None:
+    urls = database_of(database)
+    terminal.ask("db", "upgrade", **urls)
+    url = make_url(database["database_owner_url"]).set(drivername="postgresql").render_as_string()
+    asyncio.run(_revoke(url, "REVOKE INSERT ON audit_entries, organizations FROM shop_application"))
+    outcome = terminal.run("org", "create", "Acme Ltd", "--slug", "acme", **urls)
+    assert outcome.exit_code == 1
+    assert "lacks a right" in outcome.stderr
+    assert "db upgrade" in outcome.stderr
+    told = finding(terminal, "database_rights", **urls)
+    assert (told["status"], told["message"].count("INSERT on")) == ("problem", 2)
+    terminal.ask("db", "upgrade", **urls)
+    terminal.ask("org", "create", "Acme Ltd", "--slug", "acme", **urls)
+
+
+async def _revoke(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
 
 
 def test_a_role_that_is_not_there_is_named_and_nothing_changes(terminal: Terminal, database: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ import pytest
 from mpesa_mcp.errors import InputError, NotFoundError
 from mpesa_mcp.identity.invitations import (
     LIFE,
+    AlreadyMember,
     HasAnAdmin,
     InvitationNotGood,
     accept_invitation,
@@ -111,6 +112,28 @@ async def test_the_platform_makes_one_org_admin_however_many_it_invites(store: S
     await a_user(store, clock, acme, "admin@example.com")
     with pytest.raises(InvitationNotGood):
         await accept_invitation(store, clock, first.token.reveal(), PASSWORD)
+
+
+async def test_what_somebody_of_the_platform_made_ends_with_them(store: Store, clock: FrozenClock) -> None:
+    acme = await an_organization(store, clock)
+    root = await a_user(store, clock, PLATFORM, "root@example.com", Role.SUPER_ADMIN)
+    invited = await invite(store, clock, organization_id=acme, email=EMAIL, role=Role.ORG_ADMIN, actor=acting_as(root))
+    await deactivate_user(store, clock, organization_id=PLATFORM, user_id=root.user_id, actor=OPERATOR)
+    with pytest.raises(InvitationNotGood):
+        await accept_invitation(store, clock, invited.token.reveal(), PASSWORD)
+    assert await list_users(store, acme) == []
+
+
+async def test_who_is_in_already_is_not_invited_and_takes_no_seat(store: Store, clock: FrozenClock) -> None:
+    acme = await an_organization(store, clock)
+    joe = await a_user(store, clock, acme, "joe@example.com", Role.USER)
+    for _ in range(2):
+        with pytest.raises(AlreadyMember, match="already"):
+            await invite(
+                store, clock, organization_id=acme, email=" JOE@example.com", role=Role.MANAGER, actor=OPERATOR
+            )
+        await deactivate_user(store, clock, organization_id=acme, user_id=joe.user_id, actor=OPERATOR)
+    assert await list_invitations(store, acme) == []
 
 
 async def test_an_invitation_is_worth_no_more_than_who_invited(store: Store, clock: FrozenClock) -> None:

@@ -1,16 +1,28 @@
 """Signing in: one answer for every mistake, slow for who guesses, and sessions that end when they should."""
 
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 import anyio
 import pytest
+from sqlalchemy import event
 from sqlmodel import select
 
-from mpesa_mcp.audit import AuditEntry
+from mpesa_mcp.audit import AuditEntry, Circumstances, under
 from mpesa_mcp.identity.access_tokens import verify
-from mpesa_mcp.identity.models import Organization, RefreshToken
-from mpesa_mcp.identity.sessions import REFRESH_LIFE, SessionEnded, Sessions, SignedIn, WrongSignIn
+from mpesa_mcp.identity.callers import network_of
+from mpesa_mcp.identity.models import Organization, RefreshToken, SignInFailures
+from mpesa_mcp.identity.passwords import TooManyPasswords
+from mpesa_mcp.identity.sessions import (
+    REFRESH_LIFE,
+    SessionEnded,
+    Sessions,
+    SignedIn,
+    WrongPassword,
+    WrongSignIn,
+)
 from mpesa_mcp.identity.sign_in_failures import TooManyFailures
 from mpesa_mcp.identity.users import UserRecord, deactivate_user
 from mpesa_mcp.settings import Settings
@@ -41,6 +53,37 @@ async def actions(store: Store, user: UserRecord) -> list[str]:
     async with store.reading(user.organization_id) as session:
         wanted = select(AuditEntry.action).where(AuditEntry.subject == user.user_id).order_by(AuditEntry.id)
         return list(await session.all(wanted))
+
+
+@contextmanager
+def calling_from(address: str) -> Iterator[None]:
+    with under(Circumstances(address=address)):
+        yield
+
+
+@contextmanager
+def counted(store: Store) -> Iterator[Counter[str]]:
+    """How many statements read and write meanwhile, and how often is committed."""
+    seen: Counter[str] = Counter()
+
+    def executed(_connection: object, _cursor: object, statement: str, *_more: object) -> None:
+        verb = statement.split(maxsplit=1)[0].upper()
+        if verb in {"INSERT", "UPDATE", "DELETE"}:
+            seen["written"] += 1
+        elif "set_config" not in statement and "pg_notify" not in statement and verb == "SELECT":
+            seen["read"] += 1
+
+    def committed(_connection: object) -> None:
+        seen["commit"] += 1
+
+    engines = {store._writer.sync_engine, store._reader.sync_engine}
+    for engine in engines:
+        event.listen(engine, "before_cursor_execute", executed)
+        event.listen(engine, "commit", committed)
+    yield seen
+    for engine in engines:
+        event.remove(engine, "before_cursor_execute", executed)
+        event.remove(engine, "commit", committed)
 
 
 async def test_signing_in_gives_a_pair_of_tokens_that_names_the_person(
@@ -84,6 +127,116 @@ async def test_five_failures_slow_an_address_down_whether_it_has_an_account_or_n
     with pytest.raises(TooManyFailures) as longer:
         await sessions.sign_in(email, WRONG)
     assert longer.value.retry_after_seconds == 60
+
+
+async def test_who_fails_on_purpose_does_not_keep_the_owner_out(sessions: Sessions, jane: UserRecord) -> None:
+    for _ in range(5):
+        with calling_from("198.51.100.1"), pytest.raises(WrongSignIn):
+            await sessions.sign_in(EMAIL, WRONG)
+    # A prefix of IPv6 is one caller, whatever the address.
+    for last in range(5):
+        with calling_from(f"2001:db8::{last}"), pytest.raises(WrongSignIn):
+            await sessions.sign_in(EMAIL, WRONG)
+    for address in ("198.51.100.1", "2001:db8::ffff"):
+        with calling_from(address), pytest.raises(TooManyFailures):
+            await sessions.sign_in(EMAIL, PASSWORD)
+    with calling_from("203.0.113.7"):
+        await sessions.sign_in(EMAIL, PASSWORD)
+
+
+async def test_failures_from_many_places_slow_an_account_down_except_where_its_owner_signs_in(
+    sessions: Sessions, jane: UserRecord, store: Store, clock: FrozenClock
+) -> None:
+    with calling_from("203.0.113.7"):
+        await sessions.sign_in(EMAIL, PASSWORD)
+    tries = sessions._tries  # counting alone: Argon2 thirty times takes seconds
+    for place in range(30):
+        await tries.count_sign_in(EMAIL, f"198.51.100.{place}")
+    with calling_from("198.51.100.99"), pytest.raises(TooManyFailures) as slowed:
+        await sessions.sign_in(EMAIL, PASSWORD)
+    assert slowed.value.retry_after_seconds == 5
+    with calling_from("203.0.113.7"):
+        await sessions.sign_in(EMAIL, PASSWORD)
+
+
+async def test_a_day_later_failures_are_forgotten_for_good(
+    sessions: Sessions, jane: UserRecord, store: Store, clock: FrozenClock
+) -> None:
+    with calling_from("203.0.113.7"):
+        await sessions.sign_in(EMAIL, PASSWORD)
+    for number in range(3):
+        await sessions._tries.count_sign_in(f"nobody{number}@example.com", None)
+    clock.advance(timedelta(days=1, seconds=1))
+    await sessions._tries.count_sign_in("another@example.com", None)
+    async with store.platform_reading() as session:
+        left = (await session.execute(select(SignInFailures.succeeded_at))).scalars().all()
+    # From where Jane signs in is known a month; beside it there is what was counted just now.
+    assert sorted(each is None for each in left) == [False, True, True]
+
+
+async def test_a_failure_is_as_much_work_whether_the_address_has_an_account_or_not(
+    sessions: Sessions, jane: UserRecord, store: Store
+) -> None:
+    work: dict[str, Counter[str]] = {}
+    for email in ("warm@example.com", EMAIL, "nobody@example.com"):
+        with counted(store) as work[email], pytest.raises(WrongSignIn):
+            await sessions.sign_in(email, WRONG)
+    assert work[EMAIL]["commit"] == work["nobody@example.com"]["commit"] > 0
+    assert work[EMAIL]["written"] == work["nobody@example.com"]["written"] > 0
+    assert work[EMAIL]["read"] == work["nobody@example.com"]["read"] > 0
+
+
+async def test_ones_own_password_is_counted_by_session_and_apart_from_signing_in(
+    sessions: Sessions, jane: UserRecord
+) -> None:
+    who = {"organization_id": jane.organization_id, "user_id": jane.user_id}
+    for _ in range(5):
+        await sessions._tries.count_password("ses_stolen")
+    with pytest.raises(TooManyFailures):
+        await sessions.change_own_password(**who, session_id="ses_stolen", current=PASSWORD, new=WRONG)
+    with pytest.raises(WrongPassword):
+        await sessions.change_own_password(**who, session_id="ses_own", current=WRONG, new=PASSWORD)
+    await sessions.sign_in(EMAIL, PASSWORD)
+    await sessions.change_own_password(**who, session_id="ses_own", current=PASSWORD, new=WRONG)
+    await sessions.sign_in(EMAIL, WRONG)
+
+
+async def test_few_passwords_wait_to_be_looked_at_and_fewer_of_one_caller(sessions: Sessions, jane: UserRecord) -> None:
+    told: Counter[str] = Counter()
+    busy = anyio.Event()
+
+    async def guess(number: int) -> None:
+        try:
+            with calling_from("198.51.100.1"):
+                await sessions.sign_in(f"nobody{number}@example.com", WRONG)
+        except TooManyPasswords:
+            told["busy"] += 1
+            busy.set()
+        except WrongSignIn:
+            told["wrong"] += 1
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            for number in range(20):
+                group.start_soon(guess, number)
+            await busy.wait()
+            with calling_from("203.0.113.7"):
+                await sessions.sign_in(EMAIL, PASSWORD)
+    assert told["busy"] + told["wrong"] == 20
+    assert told["wrong"] < 20
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("198.51.100.1", "198.51.100.1"),
+        ("::ffff:198.51.100.1", "198.51.100.1"),
+        ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
+        ("not an address", "not an address"),
+    ],
+)
+def test_a_caller_is_known_by_what_he_cannot_change_at_will(address: str, network: str) -> None:
+    assert network_of(address) == network
 
 
 async def test_a_success_forgets_the_failures(sessions: Sessions, jane: UserRecord) -> None:

@@ -29,6 +29,7 @@ SIMULATOR = ("--environment", "simulator")
 # Parameters that name nothing that is stored: free text, names of tools, statuses, files of the operator's own.
 NAMES_NOTHING = {
     "org rename": {"name"},
+    "org freeze": {"reason"},
     "key create": {"name", "tools"},
     "credentials set": {"file"},
     "credentials default": {"uses"},
@@ -76,6 +77,8 @@ PROBES: dict[str, list[Probe]] = {
     "org show": [],
     "org set": [],
     **{f"org {act}": [] for act in ("rename", "invite", "suspend", "activate", "freeze", "unfreeze", "close")},
+    "org invitations": [],
+    "org uninvite": [Probe("invitation", ("an invitation", "an invited address"), plainly("VALUE"))],
     "user create": [],
     "user list": [],
     "user update": [Probe("user", ("a user", "an address"), plainly("VALUE", "--role", "manager"))],
@@ -122,6 +125,7 @@ PROBES: dict[str, list[Probe]] = {
 # What an operator may list of an organization without naming anything in it.
 LISTS = (
     ("org", "show"),
+    ("org", "invitations"),
     ("user", "list"),
     ("support", "list"),
     ("key", "list"),

@@ -1,6 +1,6 @@
 """1,000 payments over the simulator's whole table, while a worker is killed each second; then the books are compared.
 
-`make storm` runs the long one on each database and prints its figures; here are sixty payments. The seed can be
+`make storm` runs the long one on each database and prints its figures; here are forty payments. The seed can be
 given as STORM_SEED.
 """
 
@@ -20,7 +20,7 @@ from .weather import Plan, storm
 pytestmark = pytest.mark.anyio
 
 SHORT = Plan(
-    payments=60,
+    payments=40,
     seconds=4,
     organizations=2,
     waits_for_leases=False,

@@ -68,7 +68,7 @@ async def test_words_of_outsiders_are_shown_apart_visible_and_capped(slow: Local
 
 async def _callback_urls(platform: LocalPlatform, *, count: int) -> set[str]:
     """The result addresses of payouts whose queue timed out, as soon as the simulator told of that."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while True:
             posted = await asked_of_simulator(platform, "deliveries")
             urls = {each["url"].removesuffix("/timeout") for each in posted if each["url"].endswith("/timeout")}

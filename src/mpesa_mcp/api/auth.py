@@ -79,7 +79,7 @@ def _tokens(signed_in: SignedIn) -> Tokens:
 @router.post("/login")
 @allow_everybody()
 async def login(core: TheCore, body: Login) -> Tokens:
-    """Sign in. After five failures an address must wait, whether it has an account or not."""
+    """Sign in. Failures slow down, from where they come most of all, whether the address has an account or not."""
     return _tokens(await _sessions(core).sign_in(body.email, Secret(body.password.get_secret_value())))
 
 
@@ -100,11 +100,14 @@ async def logout(core: TheCore, body: Refresh) -> None:
 @router.post("/password", status_code=status.HTTP_204_NO_CONTENT)
 @allow(Role.USER, platform=True, person=True)
 async def change_password(call: Call, body: PasswordChange) -> None:
-    """Change one's own password. Ends all of one's sessions, this one too."""
-    assert call.principal.user_id is not None  # a person has one
+    """Change one's own password, which ends all of one's sessions. Five failures close this session's way to it."""
+    user_id, session_id = call.principal.user_id, call.principal.session_id
+    assert user_id is not None  # a person has one, and the other
+    assert session_id is not None
     await _sessions(call.core).change_own_password(
         call.organization_id,
-        call.principal.user_id,
+        user_id,
+        session_id=session_id,
         current=Secret(body.current_password.get_secret_value()),
         new=Secret(body.new_password.get_secret_value()),
     )

@@ -3,9 +3,9 @@
 The texts are ours; what was sent is never repeated.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from fastapi.exceptions import RequestValidationError
@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from mpesa_mcp.api.validation import sentences
 from mpesa_mcp.audit import circumstances
 from mpesa_mcp.errors import Advice, InputError, InternalFault, MpesaMcpError
 
@@ -62,7 +63,7 @@ class BodyTooLarge(InputError):
 def answer_of(error: MpesaMcpError) -> Response:
     """The answer for an error of ours."""
     if isinstance(error, InternalFault):
-        log.error("request_failed", code=error.code, exc_info=error)
+        log.error("request_failed", code=error.code, why=getattr(error, "why", None), exc_info=error)
     headers = {}
     if error.http_status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
@@ -99,27 +100,12 @@ async def on_http(_request: Request, error: Exception) -> Response:
     return _shaped(error.status_code, code, message, Advice.FIX_INPUT, dict(error.headers or {}))
 
 
-async def on_invalid(_request: Request, error: Exception) -> Response:
-    """Names the fields that are missing, unknown or not acceptable; never what was in them."""
+async def on_invalid(request: Request, error: Exception) -> Response:
+    """Says what each field must be that is missing, unknown or not acceptable; never what was in it."""
     assert isinstance(error, RequestValidationError)
-    return answer_of(InputError(_sentences(error.errors())))
-
-
-def _sentences(problems: Sequence[Mapping[str, Any]]) -> str:
-    named: dict[str, list[str]] = {"missing": [], "unknown": [], "not acceptable": []}
-    for problem in problems:
-        location = [str(part) for part in problem["loc"]]
-        if problem["type"] == "json_invalid" or len(location) < 2:
-            return "The body must be one JSON object, sent as application/json. See /api/v1/docs."
-        kind = {"missing": "missing", "extra_forbidden": "unknown"}.get(problem["type"], "not acceptable")
-        # An unknown field's name came from outside, and is not repeated.
-        named[kind].append("" if kind == "unknown" else ".".join(location[1:]))
-    said = [
-        f"{', '.join(dict.fromkeys(named[kind]))}: {kind}." for kind in ("missing", "not acceptable") if named[kind]
-    ]
-    if named["unknown"]:
-        said.append("There are fields that this request does not have.")
-    return " ".join([*said, "Nothing was changed. See /api/v1/docs."])
+    path, document = request.scope["route"].path, request.app.openapi()
+    said = sentences(error.errors(), document, path=path, method=request.method)
+    return answer_of(InputError(f"{said} See /api/v1/docs."))
 
 
 def _shaped(status: int, code: str, message: str, advice: Advice, headers: Mapping[str, str]) -> Response:

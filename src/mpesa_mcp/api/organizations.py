@@ -82,6 +82,15 @@ class OrganizationChange(Body):
     default_environment: Annotated[Environment | None, Field(strict=False)] = None
 
 
+class Freeze(Body):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "A laptop was stolen."}]})
+    reason: str | None = Field(default=None, min_length=3, max_length=200, description="For the audit.")
+
+
+# The body may be left out.
+_NO_REASON = Freeze()
+
+
 def _answer(record: OrganizationRecord) -> OrganizationAnswer:
     return OrganizationAnswer(
         organization_id=record.organization_id,
@@ -169,10 +178,14 @@ async def invite_first_admin(call: Call, body: FirstAdmin) -> NewInvitationAnswe
 
 @router.post("/{organization_id}/freeze")
 @allow(Role.ORG_ADMIN, platform=True)
-async def freeze(call: Call, _body: Nothing = NOTHING) -> OrganizationAnswer:
+async def freeze(call: Call, body: Freeze = _NO_REASON) -> OrganizationAnswer:
     """Stop payouts and reversals at once; everything else goes on. Two people must lift it."""
     frozen = await standing.freeze(
-        call.core.store, call.core.clock, organization_id=call.organization_id, actor=call.actor
+        call.core.store,
+        call.core.clock,
+        organization_id=call.organization_id,
+        actor=call.actor,
+        reason=body.reason,
     )
     return _answer(frozen)
 

@@ -42,12 +42,12 @@ class Permission:
             may = self.platform
         else:
             may = self.least is not None and principal.role.at_least(self.least)
-        if principal.tools is not None:
-            raise NotAllowed("This key is limited to some tools, which are on /mcp: it opens nothing here.")
         if not may:
             raise NotAllowed("Your role may not do this. Ask a person who administers the organization.")
         if self.person and not principal.is_person:
             raise PersonNeeded
+        if principal.tools is not None:
+            raise NotAllowed("This key is limited to some tools, which are on /mcp: it opens nothing here.")
 
     @property
     def words(self) -> str:

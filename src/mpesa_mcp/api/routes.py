@@ -7,14 +7,16 @@ from typing import Annotated, Any
 from fastapi import Depends
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message
 
 from mpesa_mcp.api.errors import MAX_BODY_BYTES, BodyTooLarge, ErrorAnswer
 from mpesa_mcp.api.permissions import Permission, permission_of
+from mpesa_mcp.api.validation import NO_NUL, NUL
 from mpesa_mcp.billing.states import Act
-from mpesa_mcp.errors import NotFoundError
+from mpesa_mcp.errors import InputError, NotFoundError
 from mpesa_mcp.identity.principal import Actor, Principal, Unauthenticated
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.values import Role
@@ -74,6 +76,7 @@ class PermittedRoute(APIRoute):
         async def handle(request: Request) -> Response:
             if not permission.public:
                 request.state.calling = await _permitted(request, permission)
+            _refuse_nul(request)
             return await answer(_bounded(request))
 
         return handle
@@ -92,6 +95,14 @@ async def _permitted(request: Request, permission: Permission) -> Calling:
     permission.check(principal)
     await core.billing.admit(principal, Act.READ)
     return Calling(core, principal, named)
+
+
+def _refuse_nul(request: Request) -> None:
+    """Nothing is called by a name with a NUL, and PostgreSQL takes none. Raises InputError, or answers 404."""
+    if any(NUL in str(value) for value in request.path_params.values()):
+        raise HTTPException(404)
+    if any(NUL in value for _, value in request.query_params.multi_items()):
+        raise InputError(f"What is asked for {NO_NUL}.")
 
 
 def _bounded(request: Request) -> Request:

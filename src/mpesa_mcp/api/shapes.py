@@ -4,8 +4,18 @@ from datetime import UTC, datetime
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Query
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SecretStr, StringConstraints
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    StringConstraints,
+    WithJsonSchema,
+    field_validator,
+)
 
+from mpesa_mcp.api.validation import without_nul
 from mpesa_mcp.values import Role
 
 Item = TypeVar("Item")
@@ -19,8 +29,12 @@ Moment = Annotated[
 ]
 Email = Annotated[str, StringConstraints(min_length=3, max_length=254)]
 GivenSecret = Annotated[SecretStr, Field(min_length=1, max_length=512)]
-# Spoken as text: strict bodies take no text for an enumeration.
-GivenRole = Annotated[Role, Field(strict=False)]
+# Spoken as text: strict bodies take no text for an enumeration. What cannot be given here is not offered.
+GivenRole = Annotated[
+    Role,
+    Field(strict=False),
+    WithJsonSchema({"type": "string", "enum": [role.value for role in Role if role is not Role.SUPER_ADMIN]}),
+]
 Limit = Annotated[int, Query(ge=1, le=200, description="Most items of a page.")]
 Cursor = Annotated[str | None, Query(max_length=80, description="next_cursor of the page before.")]
 
@@ -29,6 +43,8 @@ class Body(BaseModel):
     """What is sent: nothing but its fields, each of its own type."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, strict=True)
+
+    _no_nul = field_validator("*", mode="before")(without_nul)
 
 
 class Nothing(Body):

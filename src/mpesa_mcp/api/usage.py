@@ -1,5 +1,6 @@
 """What organizations used in a month of Nairobi: one's own in detail, for the platform the totals of all."""
 
+from collections import Counter
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -8,7 +9,8 @@ from pydantic import Field
 from mpesa_mcp.api.permissions import allow
 from mpesa_mcp.api.routes import Call, PermittedRoute
 from mpesa_mcp.api.shapes import Answer, Cursor, Limit, Page
-from mpesa_mcp.billing.usage import month_of, usage_of, usage_of_all
+from mpesa_mcp.billing.usage import Usage, month_of, usage_of, usage_of_all
+from mpesa_mcp.identity.support_grants import has_support_grant, require_support_grant
 from mpesa_mcp.store.crossings import UsageTotals
 from mpesa_mcp.values import Kes, Role
 
@@ -20,7 +22,7 @@ Month = Annotated[str | None, Query(max_length=7, description="A month in Nairob
 class ToolUsage(Answer):
     """Calls of one tool by one key or person. Refused calls are not among the calls."""
 
-    actor: str
+    actor: str | None = Field(description="Null: all callers together, as the platform sees them.")
     tool: str
     calls: int
     refused_calls: int
@@ -38,7 +40,10 @@ class OutcomeUsage(Answer):
 
 
 class UsageAnswer(Answer):
-    """What one organization used. The details are null in the list of all organizations."""
+    """What one organization used. The details are null in the list of all organizations.
+
+    `by_outcome` is null, too, for a super_admin without a support grant.
+    """
 
     organization_id: str
     month: str
@@ -53,7 +58,10 @@ class UsageAnswer(Answer):
 @router.get("/usage")
 @allow(Role.MANAGER, platform=True)
 async def list_(call: Call, month: Month = None, limit: Limit = 50, cursor: Cursor = None) -> Page[UsageAnswer]:
-    """What the caller's organization used, one item in detail; for a super_admin the totals of every organization."""
+    """What the caller's organization used, one item in detail; for a super_admin the totals of every organization.
+
+    A key sees what was used in its own environment.
+    """
     if call.principal.role is not Role.SUPER_ADMIN:
         return Page(items=[await _in_detail(call, month)], next_cursor=None)
     wanted = _month(call, month)
@@ -64,12 +72,39 @@ async def list_(call: Call, month: Month = None, limit: Limit = 50, cursor: Curs
 @router.get("/organizations/{organization_id}/usage")
 @allow(Role.MANAGER, platform=True)
 async def read(call: Call, month: Month = None) -> UsageAnswer:
-    """What one organization used, in detail."""
+    """What one organization used, in detail.
+
+    A key sees what was used in its own environment. A super_admin sees totals, and the calls of each tool: what the
+    platform charges for. Who was paid how much in what way is the organization's own, and takes a support grant, as
+    reading its payments does.
+    """
+    if call.principal.role is Role.SUPER_ADMIN:
+        if not await has_support_grant(call.core.store, call.core.clock, call.organization_id):
+            used = await usage_of(call.core.store, call.organization_id, _month(call, month))
+            return _totals(used.totals, used.month, by_tool=_of_all_callers(used))
+        await require_support_grant(
+            call.core.store, call.core.clock, organization_id=call.organization_id, actor=call.actor, reads="usage"
+        )
     return await _in_detail(call, month)
 
 
+def _of_all_callers(used: Usage) -> list[ToolUsage]:
+    calls: Counter[str] = Counter()
+    refused: Counter[str] = Counter()
+    for each in used.by_tool:
+        calls[each.tool] += each.calls
+        refused[each.tool] += each.refused_calls
+    return [ToolUsage(actor=None, tool=tool, calls=calls[tool], refused_calls=refused[tool]) for tool in sorted(calls)]
+
+
 async def _in_detail(call: Call, month: str | None) -> UsageAnswer:
-    used = await usage_of(call.core.store, call.organization_id, _month(call, month))
+    principal = call.principal
+    used = await usage_of(
+        call.core.store,
+        call.organization_id,
+        _month(call, month),
+        environment=principal.environment if principal.user_id is None else None,
+    )
     return _totals(
         used.totals,
         used.month,

@@ -57,4 +57,4 @@ async def _beat(core: Core, trace: ProcessTrace) -> None:
     try:
         await leave_trace(core.store, trace, core.clock.now())
     except (StoreUnavailable, SQLAlchemyError) as away:
-        log.warning("no_trace_left", error=type(away).__name__)
+        log.warning("no_trace_left", error=getattr(away, "why", type(away).__name__))

@@ -85,7 +85,7 @@ async def _require_tables(settings: Settings) -> None:
         case RevisionState.CURRENT:
             return
         case _:
-            raise StoreUnavailable
+            raise StoreUnavailable(lacks_right=state is RevisionState.NO_RIGHTS)
 
 
 async def _production_certificate(settings: Settings) -> bytes | None:

@@ -1,9 +1,15 @@
-"""Errors of ours that reach the server's outside: answered in the one shape of `api.errors`."""
+"""Errors of ours that reach the server's outside: answered in the one shape of `api.errors`.
 
+So is what the SDK refuses by itself, a credential that is not good; its challenge, which tells clients where to look,
+stays.
+"""
+
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mpesa_mcp.api.errors import answer_of
 from mpesa_mcp.errors import MpesaMcpError
+from mpesa_mcp.identity.principal import Unauthenticated
 
 
 class HttpErrors:
@@ -13,12 +19,18 @@ class HttpErrors:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        begun = False
+        begun = replaced = False
 
         async def note(message: Message) -> None:
-            nonlocal begun
+            nonlocal begun, replaced
             begun = True
-            await send(message)
+            if message["type"] == "http.response.start" and message["status"] == Unauthenticated.http_status:
+                replaced = True
+                answer = answer_of(Unauthenticated())
+                answer.headers["WWW-Authenticate"] = Headers(scope=message).get("www-authenticate", "Bearer")
+                await answer(scope, receive, send)
+            elif not replaced:
+                await send(message)
 
         try:
             await self._app(scope, receive, note)

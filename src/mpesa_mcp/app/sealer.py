@@ -26,8 +26,8 @@ async def keep_sealing(core: Core, stopping: asyncio.Event) -> None:
         token = core.store.wakeups.token(TOPIC)
         try:
             sealed = await _seal_once(core)
-        except StoreUnavailable:
-            log.warning("sealing_failed", error="the database is away")
+        except StoreUnavailable as away:
+            log.warning("sealing_failed", error=away.why)
             await anyio.sleep(_AFTER_A_FAULT_SECONDS)
             continue
         except Exception:

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
+from mpesa_mcp import __version__
 from mpesa_mcp.api.app import API_PATH, create_api
 from mpesa_mcp.api.request_ids import RequestIds
 from mpesa_mcp.app.bearer import SCOPE, BearerVerifier, callers_by_token, mcp_url
@@ -61,6 +62,7 @@ def create_web(core: Core, *, with_callbacks: bool = True) -> Starlette:
             yield
 
     routes: list[BaseRoute] = [
+        Route("/", _welcome(settings)),
         Route("/healthz", _healthz),
         Route("/readyz", _readyz(core)),
         Mount(API_PATH, app=create_api(core)),
@@ -84,6 +86,18 @@ def _transport_security(settings: Settings) -> TransportSecuritySettings:
         # No browser page has business here but our own.
         allowed_origins=[settings.reached_at],
     )
+
+
+def _welcome(settings: Settings) -> Callable[[Request], Awaitable[Response]]:
+    """For whoever opens the bare address: what this is, and where its parts are."""
+    at = settings.reached_at
+    told = {"name": "mpesa-mcp", "version": __version__, "mcp": mcp_url(settings)}
+    told |= {"api": f"{at}{API_PATH}", "documentation": f"{at}{API_PATH}/docs", "health": f"{at}/healthz"}
+
+    async def welcome(_request: Request) -> Response:
+        return JSONResponse(told)
+
+    return welcome
 
 
 async def _healthz(_request: Request) -> Response:

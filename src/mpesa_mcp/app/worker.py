@@ -128,8 +128,8 @@ async def _keep_doing(core: Core, stopping: asyncio.Event, kind: _Work) -> None:
             have_their_share = [organization for organization, count in busy.items() if count >= kind.share]
             try:
                 taken = await kind.claim(core, min(free.value, kind.share), have_their_share)
-            except StoreUnavailable:
-                log.warning("claim_failed", queue=kind.queue, error="the database is away")
+            except StoreUnavailable as away:
+                log.warning("claim_failed", queue=kind.queue, error=away.why)
                 await anyio.sleep(_AFTER_A_FAULT_SECONDS)
                 continue
             except Exception:

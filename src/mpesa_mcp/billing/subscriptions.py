@@ -61,6 +61,8 @@ async def set_subscription(
     require_platform(actor)
     plan = None if change.plan is None else await find_plan(store, change.plan)
     async with store.session(organization_id) as session:
+        # A payment is opened under the terms of before or under the new ones, never beside the change.
+        await session.hold_organization(alone=True)
         await _hold_organization(session)
         known = await session.get(Subscription, organization_id) is not None
         before = await agreement_of(session)

@@ -14,12 +14,12 @@ from sqlmodel import col, select
 
 from mpesa_mcp.billing.models import CallUsage, PaymentUsage
 from mpesa_mcp.errors import InputError, NotFoundError
-from mpesa_mcp.identity.models import Organization
+from mpesa_mcp.identity.models import ApiKey, Organization
 from mpesa_mcp.store.crossings import UsageTotals, usage_totals
 from mpesa_mcp.store.engine import Store
 from mpesa_mcp.store.paging import Page
 from mpesa_mcp.store.tenancy import OrganizationSession
-from mpesa_mcp.values import EAT, Kes
+from mpesa_mcp.values import EAT, Environment, Kes
 
 _MONTH = re.compile(r"20\d\d-(0[1-9]|1[0-2])")
 
@@ -100,12 +100,17 @@ def count_payments(
     session.count(PaymentUsage, place, payments=payments, moved_cents=moved_cents)
 
 
-async def usage_of(store: Store, organization_id: str, month: str) -> Usage:
-    """What one organization used in a month, written YYYY-MM. Raises InputError, NotFoundError."""
+async def usage_of(store: Store, organization_id: str, month: str, *, environment: Environment | None = None) -> Usage:
+    """What one organization used in a month, written YYYY-MM; or only what was done in one environment.
+
+    A key calls in its own environment, a person in the organization's default. Raises InputError, NotFoundError.
+    """
     checked_month(month)
     async with store.reading(organization_id) as session:
-        if await session.get(Organization, organization_id) is None:
+        organization = await session.get(Organization, organization_id)
+        if organization is None:
             raise NotFoundError("organization")
+        keys = await session.all(select(ApiKey.id).where(ApiKey.environment == environment)) if environment else ()
         calls = await session.all(
             select(CallUsage).where(CallUsage.month == month).order_by(col(CallUsage.actor), col(CallUsage.tool))
         )
@@ -119,6 +124,10 @@ async def usage_of(store: Store, organization_id: str, month: str) -> Usage:
                 col(PaymentUsage.outcome),
             )
         )
+    if environment is not None:
+        here, people_too = {f"key:{key_id}" for key_id in keys}, organization.default_environment == environment
+        calls = [row for row in calls if row.actor in here or (people_too and row.actor.startswith("user:"))]
+        payments = [row for row in payments if row.environment == environment]
     return Usage(
         organization_id=organization_id,
         month=month,

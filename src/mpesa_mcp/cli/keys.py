@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mpesa_mcp.cli.output import Document, JsonOption, OrgOption, acting, emit, run, say
+from mpesa_mcp.cli.output import Document, JsonOption, MemberRole, OrgOption, acting, emit, run, say
 from mpesa_mcp.values import Environment, Role
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ commands = typer.Typer(no_args_is_help=True, help="API keys of an organization."
 @commands.command()
 def create(
     org: OrgOption,
-    role: Annotated[Role, typer.Option(help="What the key may do.")],
+    role: Annotated[MemberRole, typer.Option(help="What the key may do.")],
     name: Annotated[str, typer.Option(help="What the key is for, for people.")],
     environment: Annotated[
         Environment | None,
@@ -47,7 +47,7 @@ def create(
             core.clock,
             organization_id=organization.organization_id,
             name=name,
-            role=role,
+            role=Role(role),
             environment=chosen,
             expires_at=None if expires_days is None else core.clock.now() + timedelta(days=expires_days),
             tools=None if tools is None else [tool.strip() for tool in tools.split(",")],
@@ -111,7 +111,8 @@ def rotate(
         return {"key": made.key.reveal(), **_document(made.record)}
 
     emit(run(act), as_json=as_json)
-    say(f"This is the only time the key is shown. The old one works for {overlap_hours} hours more at most.")
+    hours = f"{overlap_hours} hour{'s' if overlap_hours != 1 else ''}"
+    say(f"This is the only time the key is shown. The old one works for {hours} more at most.")
 
 
 @commands.command()

@@ -155,13 +155,17 @@ def activate(org: OrgOption, as_json: JsonOption = False) -> None:
 
 
 @commands.command()
-def freeze(org: OrgOption, as_json: JsonOption = False) -> None:
+def freeze(
+    org: OrgOption,
+    reason: Annotated[str | None, typer.Option(help="Why, for the audit.")] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Stop payouts and reversals at once; everything else goes on. Two people must lift it."""
 
     async def act(core: "Core", organization_id: str) -> "OrganizationRecord":
         from mpesa_mcp.identity.standing import freeze
 
-        return await freeze(core.store, core.clock, organization_id=organization_id, actor=acting())
+        return await freeze(core.store, core.clock, organization_id=organization_id, actor=acting(), reason=reason)
 
     emit(_document(_with(org, act)), as_json=as_json)
 

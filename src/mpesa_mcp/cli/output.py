@@ -11,13 +11,14 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from mpesa_mcp.errors import InternalFault, MpesaMcpError
 from mpesa_mcp.identity.principal import Actor
-from mpesa_mcp.values import EAT
+from mpesa_mcp.values import EAT, Role
 
 if TYPE_CHECKING:
     from mpesa_mcp.payments.core import Core
@@ -30,6 +31,14 @@ _WIDTH_OF_A_FILE = 240
 
 OrgOption = Annotated[str, typer.Option("--org", help="The organization's slug.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
+
+
+class MemberRole(StrEnum):
+    """The roles inside an organization; super_admin is the platform's."""
+
+    ORG_ADMIN = Role.ORG_ADMIN.value
+    MANAGER = Role.MANAGER.value
+    USER = Role.USER.value
 
 
 def run(act: Callable[["Core"], Awaitable[Result]]) -> Result:
@@ -45,6 +54,8 @@ def refusals() -> Iterator[None]:
         yield
     except MpesaMcpError as refused:
         say(refused.message)
+        if getattr(refused, "lacks_right", False):
+            say("Its role lacks a right that it needs. Run: mpesa-mcp db upgrade")
         raise typer.Exit(1) from None
 
 

@@ -19,6 +19,7 @@ from mpesa_mcp.console.visits import (
 )
 from mpesa_mcp.errors import DeniedError
 from mpesa_mcp.identity.console_cookies import LIFE, form_token
+from mpesa_mcp.identity.passwords import TooManyPasswords
 from mpesa_mcp.identity.sessions import Sessions, WrongSignIn
 from mpesa_mcp.identity.sign_in_failures import TooManyFailures
 from mpesa_mcp.payments.core import Core
@@ -42,7 +43,7 @@ async def sign_in(request: Request) -> Response:
     password = Secret(form.get("password", "")[:_LONGEST_PASSWORD])
     try:
         cookie = await _sessions(core).sign_in_to_console(email, password)
-    except (WrongSignIn, TooManyFailures) as refused:
+    except (WrongSignIn, TooManyFailures, TooManyPasswords) as refused:
         return await _form(request, after=after, email=email, refused=refused)
     answer = going_to(after)
     _set_cookie(answer, request, session_cookie(request), cookie.reveal(), seconds=int(LIFE.total_seconds()))

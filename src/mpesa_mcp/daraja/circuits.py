@@ -134,8 +134,8 @@ class Circuits:
             return False
         try:
             return await self._record(turn)
-        except StoreUnavailable:
-            log.warning("daraja_circuit_not_recorded", environment=turn.environment.value)
+        except StoreUnavailable as away:
+            log.warning("daraja_circuit_not_recorded", environment=turn.environment.value, error=away.why)
             return False
 
     def _held(self, row: AppCircuit | None, refused_before: int) -> Held | None:

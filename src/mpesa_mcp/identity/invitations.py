@@ -1,20 +1,21 @@
 """Invitations: a link, good once and for three days, with which one person chooses a password and becomes a user.
 
-It is worth no more than who invited: one of an org_admin who is none any more is not good, and of the platform's
-invitations the first that is accepted makes the first org_admin, and no other makes a second.
+It is worth no more than who invited: one of an org_admin or super_admin who is none any more is not good, and of the
+platform's invitations the first that is accepted makes the first org_admin, and no other makes a second.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Final
 
 from sqlalchemy import ColumnElement, and_, or_, update
 from sqlmodel import col, select
 
 from mpesa_mcp import audit
-from mpesa_mcp.errors import ConflictError, DeniedError, NotFoundError
-from mpesa_mcp.identity.models import ApiKey, Invitation, Organization, User
+from mpesa_mcp.errors import Advice, ConflictError, DeniedError, NotFoundError
+from mpesa_mcp.identity.models import PLATFORM, ApiKey, Invitation, Organization, User
 from mpesa_mcp.identity.passwords import check_password, hash_password
 from mpesa_mcp.identity.principal import Actor, NotAllowed
 from mpesa_mcp.identity.seats import SeatLimit, require_seat_to_invite, unlimited
@@ -52,6 +53,26 @@ class HasAnAdmin(ConflictError):
         )
 
 
+class AlreadyMember(ConflictError):
+    """The address signs in to this organization already."""
+
+    code = "already_member"
+    advice = Advice.FIX_INPUT
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This address belongs to a user of the organization already, so nobody was invited. Give them another role "
+            "if that is meant; if they were deactivated, let them in again."
+        )
+
+
+class InvitationStatus(StrEnum):
+    OPEN = "open"
+    ACCEPTED = "accepted"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
+
+
 @dataclass(frozen=True, slots=True)
 class InvitationRecord:
     """An invitation as read. Times in UTC."""
@@ -65,6 +86,13 @@ class InvitationRecord:
     expires_at: datetime
     accepted_at: datetime | None
     revoked_at: datetime | None
+
+    def status(self, now: datetime) -> InvitationStatus:
+        if self.accepted_at is not None:
+            return InvitationStatus.ACCEPTED
+        if self.revoked_at is not None:
+            return InvitationStatus.REVOKED
+        return InvitationStatus.OPEN if now < self.expires_at else InvitationStatus.EXPIRED
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +116,7 @@ async def invite(
     """Invites a person. Whether the address is in use elsewhere is not told; accepting would then fail.
 
     A super_admin may invite an organization's first org_admin and nobody else. Raises InputError, NotAllowed,
-    NotFoundError, OrganizationClosed, HasAnAdmin, NoSeatLeft.
+    NotFoundError, OrganizationClosed, HasAnAdmin, AlreadyMember, NoSeatLeft.
     """
     email = checked_email(email)
     check_role(role, organization_id)
@@ -107,6 +135,9 @@ async def invite(
         expires_at=now + LIFE,
     )
     async with store.session(organization_id) as session:
+        # A super_admin is not told who is in an organization.
+        if not by_platform and await session.first(select(User.id).where(User.email == email)) is not None:
+            raise AlreadyMember
         # The organization is held from here on.
         await require_seat_to_invite(session, seats, email=email, now=now)
         replaced = col(Invitation.email) == email
@@ -126,6 +157,16 @@ async def list_invitations(store: Store, organization_id: str) -> Sequence[Invit
     """All of an organization, used ones too, oldest first."""
     async with store.reading(organization_id) as session:
         return [_record(row) for row in await session.all(select(Invitation).order_by(col(Invitation.id)))]
+
+
+async def invitation_named(store: Store, organization_id: str, id_or_email: str) -> InvitationRecord:
+    """The one with this id, or the newest to this address. Raises NotFoundError."""
+    wanted = or_(col(Invitation.id) == id_or_email, col(Invitation.email) == id_or_email.strip().casefold())
+    async with store.reading(organization_id) as session:
+        row = await session.first(select(Invitation).where(wanted).order_by(col(Invitation.id).desc()))
+    if row is None:
+        raise NotFoundError("invitation", known_by="id or address")
+    return _record(row)
 
 
 async def page_invitations(
@@ -175,12 +216,17 @@ async def accept_invitation(
         raise InvitationNotGood
     check_password(password, email=row.email)
     password_hash = await hash_password(password)
+    by_platform = await _is_super_admin(store, row.created_by)
     try:
         async with store.session(organization_id) as session:
             # In the order in which `invite` takes them.
             await session.lock(Organization, organization_id)
             row = await session.lock(Invitation, invitation_id)
-            if row is None or not _is_good(row, clock.now()) or not await _is_stood_by(session, row):
+            if (
+                row is None
+                or not _is_good(row, clock.now())
+                or not await _is_stood_by(session, row, by_platform=by_platform)
+            ):
                 raise InvitationNotGood
             row.accepted_at = clock.now()
             actor = f"invitation:{row.id}"
@@ -205,13 +251,20 @@ def _is_open() -> ColumnElement[bool]:
     return and_(col(Invitation.accepted_at).is_(None), col(Invitation.revoked_at).is_(None))
 
 
-async def _is_stood_by(session: OrganizationSession, row: Invitation) -> bool:
+async def _is_super_admin(store: Store, inviter: str) -> bool:
+    """Whether somebody of the platform invited, who may still sign in there."""
+    async with store.reading(PLATFORM) as session:
+        user = await session.get(User, inviter.removeprefix("user:"))
+    return user is not None and user.deactivated_at is None and user.role == Role.SUPER_ADMIN
+
+
+async def _is_stood_by(session: OrganizationSession, row: Invitation, *, by_platform: bool) -> bool:
     """Whether who invited could still give this role today."""
     if row.created_by.startswith("operator:"):
         return True
     inviter = await session.get(User, row.created_by.removeprefix("user:"))
-    if inviter is None:  # somebody of the platform
-        return not await _has_admin(session)
+    if inviter is None:
+        return by_platform and not await _has_admin(session)
     return inviter.deactivated_at is None and Role(inviter.role).at_least(Role(row.role))
 
 

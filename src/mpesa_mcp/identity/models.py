@@ -194,11 +194,14 @@ class SupportGrant(OrganizationTable, table=True):
 
 
 class SignInFailures(PlatformTable, table=True):
-    """How often an address was tried in vain, whether it has an account or not. `account` is its keyed hash."""
+    """How often something was tried in vain, whether there is such an account or not. `account` is its keyed hash."""
 
     __tablename__ = "sign_in_failures"
+    __table_args__ = (Index("ix_sign_in_failures_updated_at", "updated_at"),)
 
     account: str = Field(primary_key=True, max_length=64)
     failures: int
     blocked_until: datetime | None = moment(nullable=True)
     updated_at: datetime = moment()
+    # When the account last signed in from this network.
+    succeeded_at: datetime | None = moment(nullable=True)

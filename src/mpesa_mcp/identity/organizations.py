@@ -94,7 +94,7 @@ async def organization_by_slug(store: Store, slug: str) -> OrganizationRecord:
     """Raises NotFoundError."""
     organization_id = await find_organization(store, slug)
     if organization_id is None:
-        raise NotFoundError("organization")
+        raise NotFoundError("organization", known_by="slug")
     return await organization_of(store, organization_id)
 
 

@@ -13,11 +13,12 @@ from sqlalchemy import update
 from sqlmodel import col
 
 from mpesa_mcp import audit
-from mpesa_mcp.errors import DeniedError
+from mpesa_mcp.errors import Advice, DeniedError
 from mpesa_mcp.identity import access_tokens, console_cookies
+from mpesa_mcp.identity.callers import calling_network
 from mpesa_mcp.identity.models import PLATFORM, LoginSession, Organization, OrganizationStatus, RefreshToken, User
-from mpesa_mcp.identity.passwords import hash_password, is_password, needs_new_hash
-from mpesa_mcp.identity.sign_in_failures import count_try, forget_tries
+from mpesa_mcp.identity.passwords import hash_password, is_password, needs_new_hash, require_turn
+from mpesa_mcp.identity.sign_in_failures import Tries
 from mpesa_mcp.identity.users import access_topic, change_password
 from mpesa_mcp.settings import Settings
 from mpesa_mcp.store.crossings import find_refresh_token, find_user
@@ -38,6 +39,16 @@ class WrongSignIn(DeniedError):
 
     def __init__(self) -> None:
         super().__init__("The address or the password is wrong.")
+
+
+class WrongPassword(WrongSignIn):
+    """Of one's own, when it is to be changed."""
+
+    code = "wrong_password"
+    advice = Advice.FIX_INPUT
+
+    def __init__(self) -> None:
+        DeniedError.__init__(self, "current_password is not your password. Nothing was changed.")
 
 
 class SessionEnded(DeniedError):
@@ -71,13 +82,13 @@ class Sessions:
     clock: Clock
 
     async def sign_in(self, email: str, password: Secret) -> SignedIn:
-        """Raises TooManyFailures, WrongSignIn."""
+        """Raises TooManyFailures, TooManyPasswords, WrongSignIn."""
         refresh = Secret(random_hex(_TOKEN_BITS))
         user, session_id = await self._begin(email, password, refresh)
         return await self._signed_in(user, session_id, refresh)
 
     async def sign_in_to_console(self, email: str, password: Secret) -> Secret:
-        """The cookie of a new session. Raises TooManyFailures, WrongSignIn."""
+        """The cookie of a new session. Raises TooManyFailures, TooManyPasswords, WrongSignIn."""
         user, session_id = await self._begin(email, password, None)
         return await console_cookies.make_cookie(
             self.keyring,
@@ -114,7 +125,8 @@ class Sessions:
             raise SessionEnded
         organization_id, token_id = found
         refresh, now = Secret(random_hex(_TOKEN_BITS)), self.clock.now()
-        is_open = await self._is_open(organization_id)
+        async with self.store.reading(organization_id) as reading:
+            is_open = await _is_open(reading)
         async with self.store.session(organization_id) as session:
             row = await session.lock(RefreshToken, token_id)
             login = await session.get(LoginSession, row.session_id) if row is not None else None
@@ -155,12 +167,21 @@ class Sessions:
                 actor = f"user:{login.user_id}"
                 audit.record(session, self.clock, actor=actor, action="user.signed_out", subject=login.user_id)
 
-    async def change_own_password(self, organization_id: str, user_id: str, *, current: Secret, new: Secret) -> None:
-        """Ends all sessions of the person. Raises TooManyFailures, WrongSignIn, InputError."""
-        user = await self._user(organization_id, user_id)
-        if user is None:
-            raise WrongSignIn
-        await self._proven(user.email, current)
+    async def change_own_password(
+        self, organization_id: str, user_id: str, *, session_id: str, current: Secret, new: Secret
+    ) -> None:
+        """Ends all sessions of the person. Failures close this session's way to it, and nothing else.
+
+        Who has stolen a session can so keep its owner neither from signing in nor from changing the password.
+        Raises TooManyFailures, TooManyPasswords, WrongPassword, InputError.
+        """
+        require_turn()
+        await self._tries.count_password(session_id)
+        async with self.store.reading(organization_id) as session:
+            user = await session.get(User, user_id)
+        if user is None or not await is_password(current, user.password_hash):
+            await self._note(organization_id, user_id, "user.password_refused")
+            raise WrongPassword
         await change_password(
             self.store,
             self.clock,
@@ -171,19 +192,29 @@ class Sessions:
         )
 
     async def _proven(self, email: str, password: Secret) -> User:
-        """The user with this address, who knows the password and may sign in. Raises TooManyFailures, WrongSignIn."""
-        email = email.strip().casefold()[:254]
-        await count_try(self.store, self.keyring, self.clock, email)
+        """The user with this address, who knows the password and may sign in.
+
+        Whether there is one changes neither the answer nor what is done for it: as much is read, computed and written.
+        Raises TooManyFailures, TooManyPasswords, WrongSignIn.
+        """
+        email, network = email.strip().casefold()[:254], calling_network()
+        require_turn()
+        await self._tries.count_sign_in(email, network)
         found = await find_user(self.store, email)
-        user = await self._user(*found) if found else None
+        user, is_open = await self._user(*(found or (PLATFORM, "")))
         is_right = await is_password(password, user.password_hash if user else None)
         if user is None:
+            await self._tries.touch(email, network)
             raise WrongSignIn
-        if not is_right or user.deactivated_at is not None or not await self._is_open(user.organization_id):
-            await self._note(user, "user.sign_in_failed", decision="refused")
+        if not is_right or user.deactivated_at is not None or not is_open:
+            await self._note(user.organization_id, user.id, "user.sign_in_failed")
             raise WrongSignIn
-        await forget_tries(self.store, self.keyring, email)
+        await self._tries.forget(email, network)
         return user
+
+    @property
+    def _tries(self) -> Tries:
+        return Tries(self.store, self.keyring, self.clock)
 
     async def _signed_in(self, user: User, session_id: str, refresh: Secret) -> SignedIn:
         access = await access_tokens.issue(
@@ -217,20 +248,19 @@ class Sessions:
         session.wake(access_topic(session.organization_id))
         return await session.change(unended.values(ended_at=self.clock.now()))
 
-    async def _note(self, user: User, action: str, *, decision: audit.Decision) -> None:
-        async with self.store.session(user.organization_id) as session:
-            audit.record(
-                session, self.clock, actor=f"user:{user.id}", action=action, subject=user.id, decision=decision
-            )
+    async def _note(self, organization_id: str, user_id: str, action: str) -> None:
+        async with self.store.session(organization_id) as session:
+            actor = f"user:{user_id}"
+            audit.record(session, self.clock, actor=actor, action=action, subject=user_id, decision="refused")
 
-    async def _user(self, organization_id: str, user_id: str) -> User | None:
+    async def _user(self, organization_id: str, user_id: str) -> tuple[User | None, bool]:
+        """The person, and whether people of this organization may sign in at all."""
         async with self.store.reading(organization_id) as session:
-            return await session.get(User, user_id)
+            return await session.get(User, user_id), await _is_open(session)
 
-    async def _is_open(self, organization_id: str) -> bool:
-        """Whether people of this organization may sign in at all."""
-        if organization_id == PLATFORM:
-            return True
-        async with self.store.reading(organization_id) as session:
-            row = await session.get(Organization, organization_id)
-        return row is not None and OrganizationStatus(row.status).may_act
+
+async def _is_open(session: OrganizationSession) -> bool:
+    row = await session.get(Organization, session.organization_id)
+    if session.organization_id == PLATFORM:
+        return True
+    return row is not None and OrganizationStatus(row.status).may_act

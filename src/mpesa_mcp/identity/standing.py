@@ -15,6 +15,7 @@ from datetime import datetime
 from mpesa_mcp import audit
 from mpesa_mcp.errors import Advice, ConflictError
 from mpesa_mcp.identity.models import Organization, OrganizationStatus, User
+from mpesa_mcp.identity.names import checked_reason
 from mpesa_mcp.identity.organizations import OrganizationRecord, changeable, record_of
 from mpesa_mcp.identity.principal import Actor, NotAllowed
 from mpesa_mcp.identity.users import access_topic
@@ -57,23 +58,27 @@ class NewerThanFreeze(NotAllowed):
         )
 
 
-async def freeze(store: Store, clock: Clock, *, organization_id: str, actor: Actor) -> OrganizationRecord:
+async def freeze(
+    store: Store, clock: Clock, *, organization_id: str, actor: Actor, reason: str | None = None
+) -> OrganizationRecord:
     """Stops payouts and reversals at once. Again: whoever asked for the lifting must ask again.
 
-    When this returns no further attempt to pay out is committed. Raises NotAllowed, NotFoundError, OrganizationClosed.
+    When this returns no further attempt to pay out is committed. The reason is for the audit.
+    Raises InputError, NotAllowed, NotFoundError, OrganizationClosed.
     """
     if not actor.is_any_of(Role.SUPER_ADMIN, Role.ORG_ADMIN):
         raise NotAllowed
+    why = None if reason is None else checked_reason(reason)
     async with store.session(organization_id) as session:
         row = await changeable_alone(session)
         before: dict[str, str | None] = {"status": row.standing}
         if row.frozen_at is None:
             row.frozen_at, row.frozen_by = clock.now(), actor.name
-            _audit(session, clock, row, actor, "organization.frozen", before=before)
+            _audit(session, clock, row, actor, "organization.frozen", before=before, reason=why)
         elif row.unfreeze_asked_by is not None and (actor.is_operator or actor.is_person):
             # A program could keep it frozen for ever.
             before["unfreeze_asked_by"], row.unfreeze_asked_by = row.unfreeze_asked_by, None
-            _audit(session, clock, row, actor, "organization.frozen_again", before=before)
+            _audit(session, clock, row, actor, "organization.frozen_again", before=before, reason=why)
         return record_of(row)
 
 
@@ -183,10 +188,18 @@ def _audit(
     action: str,
     *,
     before: dict[str, str | None],
+    reason: str | None = None,
 ) -> None:
     after = {name: getattr(row, name if name != "status" else "standing") for name in before}
     if row.unfreeze_asked_by is not None:
         after["unfreeze_asked_by"] = row.unfreeze_asked_by
     audit.record(
-        session, clock, actor=actor.name, action=action, subject=row.organization_id, before=before, after=after
+        session,
+        clock,
+        actor=actor.name,
+        action=action,
+        subject=row.organization_id,
+        detail=None if reason is None else {"reason": reason},
+        before=before,
+        after=after,
     )

@@ -14,6 +14,7 @@ from sqlmodel import col, select
 from mpesa_mcp import audit
 from mpesa_mcp.errors import DeniedError, InputError, NotFoundError
 from mpesa_mcp.identity.models import Organization, SupportGrant
+from mpesa_mcp.identity.names import checked_reason
 from mpesa_mcp.identity.organizations import changeable
 from mpesa_mcp.identity.principal import Actor, NotAllowed
 from mpesa_mcp.store.engine import Store
@@ -21,7 +22,6 @@ from mpesa_mcp.store.paging import Page, page_by_id
 from mpesa_mcp.values import Clock, Role, new_id
 
 MOST_HOURS: Final = 24
-_REASON_CHARACTERS: Final = (3, 200)
 
 
 class NoSupportGrant(DeniedError):
@@ -69,7 +69,7 @@ async def give_grant(
     row = SupportGrant(
         organization_id=organization_id,
         id=new_id("sup"),
-        reason=_checked_reason(reason),
+        reason=checked_reason(reason),
         given_by=actor.name,
         given_at=now,
         expires_at=now + timedelta(hours=hours),
@@ -117,6 +117,15 @@ async def page_of_grants(store: Store, organization_id: str, *, limit: int, curs
     return Page([_record(row) for row in page.items], page.next_cursor)
 
 
+async def has_support_grant(store: Store, clock: Clock, organization_id: str) -> bool:
+    """Whether one stands, for what is shown in part without it; what it shows goes through `require_support_grant`."""
+    standing = select(SupportGrant.id).where(
+        col(SupportGrant.revoked_at).is_(None), col(SupportGrant.expires_at) > clock.now()
+    )
+    async with store.reading(organization_id) as session:
+        return await session.first(standing) is not None
+
+
 async def require_support_grant(
     store: Store, clock: Clock, *, organization_id: str, actor: Actor, reads: str
 ) -> GrantRecord:
@@ -143,14 +152,6 @@ async def require_support_grant(
     if row is None:
         raise NoSupportGrant
     return _record(row)
-
-
-def _checked_reason(reason: str) -> str:
-    least, most = _REASON_CHARACTERS
-    text = reason.strip()
-    if not least <= len(text) <= most or not text.isprintable():
-        raise InputError(f"reason must be {least} to {most} printable characters on one line.", field="reason")
-    return text
 
 
 def _record(row: SupportGrant) -> GrantRecord:

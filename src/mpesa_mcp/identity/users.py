@@ -158,7 +158,7 @@ async def user_named(store: Store, organization_id: str, id_or_email: str) -> Us
     async with store.reading(organization_id) as session:
         row = await session.first(select(User).where(wanted))
     if row is None:
-        raise NotFoundError("user")
+        raise NotFoundError("user", known_by="id or address")
     return _record(row)
 
 

@@ -8,7 +8,7 @@ transaction names its organization to row-level security.
 
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util.concurrency import greenlet_spawn
 
-from mpesa_mcp.store.roles import ConnectedRole, connected_role
+from mpesa_mcp.store.roles import ConnectedRole, connected_role, missing_rights
 from mpesa_mcp.store.tenancy import BoundSession, OrganizationSession, PlatformSession
 from mpesa_mcp.store.unavailable import StoreUnavailable
 from mpesa_mcp.store.unavailable import spoken_as_unavailable as _spoken
@@ -150,6 +150,14 @@ class Store:
         with _spoken():
             async with self._reader.connect() as connection:
                 return await connection.run_sync(connected_role)
+
+    async def missing_rights(self) -> Sequence[str]:
+        """What this process may not do and must be able to; nothing on SQLite. Raises StoreUnavailable."""
+        if not self.is_postgresql:
+            return []
+        with _spoken():
+            async with self._reader.connect() as connection:
+                return await connection.run_sync(missing_rights)
 
     async def now(self) -> datetime | None:
         """PostgreSQL's own time; None on SQLite, which has this machine's. Raises StoreUnavailable."""

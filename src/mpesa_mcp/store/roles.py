@@ -165,6 +165,26 @@ def connected_role(connection: Connection) -> ConnectedRole:
     return ConnectedRole(*row)
 
 
+def missing_rights(connection: Connection) -> list[str]:
+    """What `grant` gives the application and the role of this connection does not have, in words, for `doctor`."""
+    needed = [(table, right) for table in _tables(connection) for right in _rights_on(table)]
+    on_tables = connection.execute(
+        text(
+            "SELECT needed.privilege, needed.name FROM unnest(cast(:names AS text[]), cast(:rights AS text[])) "
+            "AS needed(name, privilege) WHERE NOT has_table_privilege(quote_ident(needed.name), needed.privilege)"
+        ),
+        {"names": [table for table, _ in needed], "rights": [right for _, right in needed]},
+    )
+    on_functions = connection.execute(
+        text(
+            "SELECT proname FROM pg_proc WHERE pronamespace = current_schema()::regnamespace "
+            "AND proname = ANY(:names) AND NOT has_function_privilege(oid, 'EXECUTE')"
+        ),
+        {"names": list(crossing_functions())},
+    )
+    return [f"{right} on {table}" for right, table in on_tables] + [f"run {name}" for name in on_functions.scalars()]
+
+
 def crossing_functions() -> dict[str, str]:
     """The definitions in crossings.sql by name; the list a test compares with the database and with `crossings`."""
     definitions = re.split(r"(?m)^(?=CREATE FUNCTION )", _CROSSINGS.read_text())[1:]
@@ -172,22 +192,31 @@ def crossing_functions() -> dict[str, str]:
 
 
 def _grant_application(connection: Connection, role: str) -> None:
-    tables = connection.exec_driver_sql("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()").scalars()
     schema = _quoted(connection.exec_driver_sql("SELECT current_schema()").scalar_one())
     statements = [
         f"GRANT USAGE ON SCHEMA {schema} TO {role}",
         f"REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {role}",
     ]
-    for table in tables:
-        rights = "SELECT" if table == _VERSION_TABLE else "SELECT, INSERT"
-        if table in CHANGES_ROWS:
-            rights += ", UPDATE"
-        if table in LOSES_ROWS:
-            rights += ", DELETE"
-        statements.append(f"GRANT {rights} ON {_quoted(table)} TO {role}")
+    for table in _tables(connection):
+        statements.append(f"GRANT {', '.join(_rights_on(table))} ON {_quoted(table)} TO {role}")
     statements += [f"GRANT EXECUTE ON FUNCTION {name} TO {role}" for name in crossing_functions()]
     for statement in statements:
         connection.exec_driver_sql(statement)
+
+
+def _tables(connection: Connection) -> list[str]:
+    found = connection.exec_driver_sql("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
+    return sorted(found.scalars())
+
+
+def _rights_on(table: str) -> list[str]:
+    """What the application may do with a table's rows."""
+    rights = ["SELECT"] if table == _VERSION_TABLE else ["SELECT", "INSERT"]
+    if table in CHANGES_ROWS:
+        rights.append("UPDATE")
+    if table in LOSES_ROWS:
+        rights.append("DELETE")
+    return rights
 
 
 def _grant_callbacks(connection: Connection, role: str) -> None:

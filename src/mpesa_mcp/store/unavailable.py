@@ -12,18 +12,30 @@ from mpesa_mcp.errors import InternalFault
 # for concurrency, resources (a full disk), an operator's intervention (shutdown, time-outs), system, internal errors.
 _CLASSES = frozenset({"08", "40", "53", "57", "58", "XX"})
 # Read-only transaction (a standby), a lock not had in time, a database that takes no connections, a table, column or
-# function of another migration, rights not granted yet.
-_STATES = frozenset({"25006", "55P03", "55000", "42P01", "42703", "42883", "42501", "28000", "28P01", "3D000"})
+# function of another migration.
+_STATES = frozenset({"25006", "55P03", "55000", "42P01", "42703", "42883", "28000", "28P01", "3D000"})
+# A right that was not granted (yet): for callers as good as away, for its operator another thing to put right.
+_NO_RIGHT = "42501"
 
 
 class StoreUnavailable(InternalFault):
-    """The database cannot be reached, is locked, full, damaged or read-only. Nothing was changed by this request."""
+    """The database cannot be reached, is locked, full, damaged or read-only. Nothing was changed by this request.
+
+    `why` is for logs and operators; callers are told the same whatever it is.
+    """
 
     code = "store_unavailable"
     http_status = 503
 
-    def __init__(self) -> None:
+    def __init__(self, *, lacks_right: bool = False) -> None:
         super().__init__("The database is not available right now. Nothing was changed; try again in a moment.")
+        self.lacks_right = lacks_right
+
+    @property
+    def why(self) -> str:
+        if self.lacks_right:
+            return "the database role lacks a right that it needs; mpesa-mcp db upgrade grants it"
+        return "the database is away"
 
 
 class spoken_as_unavailable:  # noqa: N801 - reads as words at its uses
@@ -36,7 +48,7 @@ class spoken_as_unavailable:  # noqa: N801 - reads as words at its uses
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         if error is not None and is_unavailable(error):
-            raise StoreUnavailable from error
+            raise StoreUnavailable(lacks_right=sqlstate_of(error) == _NO_RIGHT) from error
 
 
 def is_unavailable(error: BaseException) -> bool:
@@ -50,7 +62,7 @@ def is_unavailable(error: BaseException) -> bool:
         return not isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError)
     state = sqlstate_of(error)
     if state is not None:
-        return state[:2] in _CLASSES or state in _STATES
+        return state[:2] in _CLASSES or state in _STATES or state == _NO_RIGHT
     # asyncpg's own complaints about a connection that is closed, or busy being closed, carry no SQLSTATE.
     return type(error).__module__.startswith("asyncpg") and "nterface" in type(error).__name__
 

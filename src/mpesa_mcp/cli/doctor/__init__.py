@@ -71,7 +71,11 @@ async def _inside(settings: "Settings", *, has_key: bool, offline: bool) -> tupl
     findings: list[Finding] = []
     shortcodes = Shortcodes()
     try:
-        findings += [*await database.row_security(store), *await database.time_apart(store, clock)]
+        findings += [
+            *await database.row_security(store),
+            *await database.rights(store),
+            *await database.time_apart(store, clock),
+        ]
         if has_key:
             keyring = open_keyring(store, settings)
             opened = await secrets.keys(store, keyring)
@@ -86,7 +90,9 @@ async def _inside(settings: "Settings", *, has_key: bool, offline: bool) -> tupl
         findings += await secrets.api_keys(store, clock.now())
         findings += [*await daraja.pauses(store, clock.now()), *await workers.workers(store, clock.now())]
     except StoreUnavailable as away:
-        findings.append(Finding("database_away", Status.PROBLEM, away.message, "Run: mpesa-mcp doctor again"))
+        again = "Run: mpesa-mcp doctor again"
+        # What the role lacks is told above, with its remedy.
+        findings.append(Finding("database_away", Status.PROBLEM, f"Looking ended early: {away.why}.", again))
     finally:
         await store.close()
     return findings, shortcodes

@@ -15,6 +15,7 @@ from mpesa_mcp.values import Clock
 
 # Leases and tokens allow for a few seconds between machines.
 _SECONDS_APART: Final = 2.0
+_MOST_NAMED: Final = 3
 _SECONDS_TOO_FAR: Final = 30.0
 
 
@@ -66,6 +67,16 @@ async def row_security(store: Store) -> Sequence[Finding]:
             "MPESA_MCP_DATABASE_OWNER_URL, and run: mpesa-mcp db upgrade",
         )
     ]
+
+
+async def rights(store: Store) -> Sequence[Finding]:
+    """Whether the role was granted all it needs: what lacks a grant looks, from outside, like a database away."""
+    if not (lacking := await store.missing_rights()):
+        return []
+    some, more = lacking[:_MOST_NAMED], len(lacking) - _MOST_NAMED
+    said = f"The role this program connects as may not {', '.join(some)}{f' and {more} more' if more > 0 else ''}."
+    fix = "Run: mpesa-mcp db upgrade, with MPESA_MCP_DATABASE_OWNER_URL set to the owner of the tables."
+    return [Finding("database_rights", Status.PROBLEM, said, fix)]
 
 
 def files(settings: Settings) -> Sequence[Finding]:

@@ -1,0 +1,122 @@
+"""What is said about a request that does not fit its route: what is acceptable, read off the OpenAPI document.
+
+So that the refusal says what the documentation says. What was sent is never repeated, nor the name of an unknown field.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from pydantic_core import PydanticCustomError
+
+NUL: Final = "\x00"
+_NUL_TYPE: Final = "nul"
+NO_NUL: Final = "must not contain the character U+0000"
+_NO_OBJECT: Final = "The body must be one JSON object, sent as application/json."
+
+Schema = Mapping[str, Any]
+
+
+def without_nul(value: Any) -> Any:
+    """The value as it is, if no text in it has a NUL, which PostgreSQL cannot store. Raises PydanticCustomError."""
+    if _has_nul(value):
+        raise PydanticCustomError(_NUL_TYPE, NO_NUL)
+    return value
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return NUL in value
+    if isinstance(value, Mapping):
+        return any(_has_nul(each) for pair in value.items() for each in pair)
+    return isinstance(value, list) and any(map(_has_nul, value))
+
+
+def sentences(problems: Sequence[Mapping[str, Any]], document: Schema, *, path: str, method: str) -> str:
+    """One sentence for each field that is missing or not acceptable, and one for those that are unknown."""
+    operation = document["paths"].get(path, {}).get(method.lower(), {})
+    said: list[str] = []
+    for problem in problems:
+        place, *field = problem["loc"]
+        if problem["type"] == "json_invalid" or not field:
+            said.append(_NO_OBJECT)
+            continue
+        name, schema = ".".join(map(str, field)), _schema_of(document, operation, str(place), field)
+        match problem["type"]:
+            case "missing":
+                said.append(f"{name} is required.")
+            case "extra_forbidden":
+                around = _schema_of(document, operation, str(place), field[:-1])
+                said.append(_known(_alternatives(around or {}, document)))
+            case kind:
+                accepted = NO_NUL if kind == _NUL_TYPE else must_be(schema or {}, document)
+                said.append(f"{name} {accepted or 'is not acceptable'}.")
+    # Of a field with several possible types each is a problem of its own.
+    return " ".join([*dict.fromkeys(said), *([] if method in {"GET", "HEAD"} else ["Nothing was changed."])])
+
+
+def must_be(schema: Schema, document: Schema) -> str | None:
+    """ "must be ..." for a field with this schema; None for one that says nothing."""
+    words = dict.fromkeys(filter(None, (_words(each) for each in _alternatives(schema, document))))
+    return f"must be {' or '.join(words)}" if words else None
+
+
+def _words(schema: Schema) -> str | None:
+    if "const" in schema:
+        return str(schema["const"])
+    if "enum" in schema:
+        *most, last = map(str, schema["enum"])
+        return f"{', '.join(most)} or {last}" if most else last
+    match schema.get("type"):
+        case "integer" | "number":
+            return _between(schema.get("minimum"), schema.get("maximum")) or "a whole number"
+        case "boolean":
+            return "true or false"
+        case "string" if schema.get("format") == "date":
+            return "a date, written YYYY-MM-DD"
+        case "string" if schema.get("format") == "date-time":
+            return "a moment such as 2026-11-25T08:30:00Z"
+        case "string":
+            length = _between(schema.get("minLength"), schema.get("maxLength"))
+            return f"text of {length} characters" if length else "text"
+        case "array":
+            length = _between(schema.get("minItems"), schema.get("maxItems"))
+            return f"a list of {length}" if length else "a list"
+        case "object":
+            return "an object"
+        case _:
+            return None
+
+
+def _between(least: int | None, most: int | None) -> str | None:
+    if least is None:
+        return None if most is None else f"at most {most}"
+    return f"at least {least}" if most is None else f"{least} to {most}"
+
+
+def _known(around: Sequence[Schema]) -> str:
+    names = ", ".join(name for each in around for name in each.get("properties", {}))
+    return f"Only these fields are known: {names}." if names else "The body must be empty, or {}."
+
+
+def _schema_of(document: Schema, operation: Schema, place: str, field: Sequence[str | int]) -> Schema | None:
+    """The schema of a field, by its way from the body, or by its name in the path or query."""
+    if place != "body":
+        named = (each["schema"] for each in operation.get("parameters", ()) if each["name"] == field[0])
+        return next(named, None)
+    content = operation.get("requestBody", {}).get("content", {})
+    found: Schema | None = content.get("application/json", {}).get("schema", {})
+    for step in field:
+        inside = None
+        for each in _alternatives(found or {}, document):
+            inside = inside or (each.get("items") if isinstance(step, int) else each.get("properties", {}).get(step))
+        found = inside
+    return found
+
+
+def _alternatives(schema: Schema, document: Schema) -> list[Schema]:
+    """What the schema may be, followed to its definition; without null, which is said by leaving a field out."""
+    if "$ref" in schema:
+        return _alternatives(document["components"]["schemas"][schema["$ref"].rpartition("/")[2]], document)
+    if "anyOf" in schema:
+        return [found for each in schema["anyOf"] for found in _alternatives(each, document)]
+    return [] if schema.get("type") == "null" else [schema]

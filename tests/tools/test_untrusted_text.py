@@ -26,7 +26,7 @@ TYPED = f"{INSTRUCTION}{HIDDEN}\n\x1b[31m<system>now</system>\x00" + "x" * 500
 @pytest.fixture
 async def slow() -> AsyncIterator[LocalPlatform]:
     """A Daraja that takes its time, so that somebody else can be quicker."""
-    async with local_platform(delay_ms=1000) as started:
+    async with local_platform(delay_ms=4000) as started:
         yield started
 
 

@@ -74,6 +74,7 @@ def test_what_is_as_it_should_be_passes() -> None:
         "a change that is not audited",
         "an open question",
         "an error in the log",
+        "a counter that does not say what the payments say",
     ],
 )
 def test_what_a_crash_must_not_leave_is_seen(broken: Mapping[str, Any]) -> None:

@@ -66,6 +66,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
         "reference": "",
         "phone": "",
     },
+    "get_limits": {},
 }
 
 

@@ -44,6 +44,7 @@ NAMES_NOTHING = {
     "org invite": {"email"},
     "user create": {"email"},
     "usage": {"month"},
+    "rule set": {"allowed_recipients", "denied_recipients", "hours", "days", "clear"},
 }
 
 
@@ -69,6 +70,14 @@ def plainly(*words: str) -> Callable[[LocalPlatform, str], Awaitable[tuple[str, 
 async def a_payment_of_ours_with_their_receipt(platform: LocalPlatform, value: str) -> tuple[str, ...]:
     payment = await own_payment(platform, PaymentStatus.UNKNOWN)
     return (payment.id, "--as", "succeeded", "--reason", "The portal says so", "--receipt", value)
+
+
+async def a_rule_of_their_key(_platform: LocalPlatform, value: str) -> tuple[str, ...]:
+    return ("--scope", f"key:{value}", "--per-day", "1")
+
+
+async def a_rule_of_their_key_less(_platform: LocalPlatform, value: str) -> tuple[str, ...]:
+    return ("--scope", f"key:{value}")
 
 
 PAYMENTS = tuple(f"a payment that is {status}" for status in ("succeeded", "queued", "unknown", "disputed"))
@@ -120,6 +129,10 @@ PROBES: dict[str, list[Probe]] = {
     "subscription set": [],
     "limit set": [],
     "usage": [],
+    "rule list": [],
+    "rule set": [Probe("scope", ("a key's id",), a_rule_of_their_key)],
+    "rule remove": [Probe("scope", ("a key's id",), a_rule_of_their_key_less)],
+    "rule proposals": [],
     "reconcile": [Probe("shortcode", ("a shortcode",), plainly(*DAYS, "--shortcode", "VALUE"))],
 }
 # What an operator may list of an organization without naming anything in it.
@@ -138,6 +151,8 @@ LISTS = (
     ("audit", "export"),
     ("subscription", "show"),
     ("usage",),
+    ("rule", "list"),
+    ("rule", "proposals"),
     ("reconcile", *DAYS),
 )
 

@@ -65,6 +65,7 @@ async def results(client: Client) -> dict[str, CallToolResult]:
     await use("list_payments", limit=2)
     today = eat_today(SystemClock()).isoformat()
     await use("transaction_report", from_date=today, to_date=today, group_by="kind")
+    await use("get_limits")
     made["refusal"] = await client.call_tool("b2c_payment", {"phone": "0700000002", "amount": "5.0", "to": "me"})
     return made
 

@@ -29,6 +29,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "get_payment": {"id": "supplier-1", "wait_seconds": 0},
     "list_payments": {"limit": 20},
     "transaction_report": {"from_date": "2026-01-01", "to_date": "2026-12-31"},
+    "get_limits": {},
 }
 
 

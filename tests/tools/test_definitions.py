@@ -16,8 +16,8 @@ pytestmark = pytest.mark.anyio
 
 MOST_TOOLS = 15
 MOVES_MONEY_OUT = {"b2c_payment", "reverse"}
-ONLY_READS = {"check_balance", "transaction_status", "get_payment", "list_payments", "transaction_report"}
-STAYS_HERE = {"get_payment", "list_payments", "transaction_report"}
+ONLY_READS = {"check_balance", "transaction_status", "get_payment", "list_payments", "transaction_report", "get_limits"}
+STAYS_HERE = {"get_payment", "list_payments", "transaction_report", "get_limits"}
 LOOKS_LIKE_A_TENANT = re.compile(r"org|tenant|user|account|customer_id|principal|role|key_id|environment|shortcode")
 
 
@@ -105,6 +105,7 @@ async def test_each_result_is_what_its_output_schema_says(platform: LocalPlatfor
         ("list_payments", {"reference": "NOTHING"}),
         ("transaction_report", {"from_date": "2026-01-01", "to_date": "2026-12-31", "group_by": "status"}),
         ("transaction_report", {"from_date": "2026-01-01", "to_date": "2026-01-02"}),
+        ("get_limits", {}),
     ]
     schemas = {tool.name: tool.output_schema for tool in (await client.list_tools()).tools}
     assert {tool for tool, _ in calls} == set(schemas)

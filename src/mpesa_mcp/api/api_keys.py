@@ -12,6 +12,7 @@ from mpesa_mcp.api.shapes import Answer, Body, Cursor, GivenRole, Limit, Moment,
 from mpesa_mcp.credentials.shortcodes import default_environment
 from mpesa_mcp.identity.api_keys import KeyRecord, NewKey, create_key, page_keys, revoke_key, rotate_key
 from mpesa_mcp.identity.tool_names import TOOL_NAMES
+from mpesa_mcp.policy.succession import take_over_rule
 from mpesa_mcp.values import Environment, Role
 
 router = APIRouter(prefix="/api-keys", tags=["API keys"], route_class=PermittedRoute)
@@ -126,6 +127,7 @@ async def rotate(call: Call, key_id: KeyId, body: Rotation) -> NewKeyAnswer:
         key_id=key_id,
         overlap=timedelta(hours=body.overlap_hours),
         actor=call.actor,
+        take_over=take_over_rule,
     )
     return _new(call, made)
 

@@ -97,6 +97,7 @@ def rotate(
     async def act(core: "Core") -> Document:
         from mpesa_mcp.identity.api_keys import rotate_key
         from mpesa_mcp.identity.organizations import organization_by_slug
+        from mpesa_mcp.policy.succession import take_over_rule
 
         organization = await organization_by_slug(core.store, org)
         made = await rotate_key(
@@ -107,6 +108,7 @@ def rotate(
             key_id=key_id,
             overlap=timedelta(hours=overlap_hours),
             actor=acting(),
+            take_over=take_over_rule,
         )
         return {"key": made.key.reveal(), **_document(made.record)}
 

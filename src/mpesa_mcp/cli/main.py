@@ -20,6 +20,7 @@ from mpesa_mcp.cli import (
     organizations,
     payments,
     reconcile,
+    rules,
     serving,
     support,
     users,
@@ -59,6 +60,7 @@ app.add_typer(audit.commands, name="audit")
 app.add_typer(billing.plans, name="plan")
 app.add_typer(billing.subscriptions, name="subscription")
 app.add_typer(billing.limits, name="limit")
+app.add_typer(rules.commands, name="rule")
 app.add_typer(support.commands, name="support")
 app.command("usage")(billing.usage)
 app.add_typer(master_key.commands, name="master-key")

@@ -5,7 +5,7 @@ do more than they may themselves; a super_admin makes none.
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -29,6 +29,9 @@ from mpesa_mcp.store.paging import Page, page_by_id
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Clock, Environment, Role, Secret, new_id
 
+# What a new key takes over besides, in the transaction that makes it: given the ids of the old one and of the new one.
+# The rule for it, which is a matter of a room above.
+TakeOver = Callable[[OrganizationSession, str, str], Awaitable[None]]
 LONGEST_OVERLAP: Final = timedelta(days=30)
 _USE_IS_NOTED_EVERY = timedelta(minutes=1)
 # A locked database would hold up the call for as long as what the call itself writes.
@@ -146,11 +149,12 @@ async def rotate_key(
     key_id: str,
     overlap: timedelta,
     actor: Actor,
+    take_over: TakeOver | None = None,
 ) -> NewKey:
     """Makes a key like this one, which is found by id or shown prefix and expires after the overlap.
 
-    The new one lives as long as the old one was to. Raises InputError, NotAllowed, NotFoundError, KeyNotUsable,
-    KeyReplaced.
+    The new one lives as long as the old one was to, and takes over what `take_over` gives it. Raises InputError,
+    NotAllowed, NotFoundError, KeyNotUsable, KeyReplaced.
     """
     if not timedelta(0) <= overlap <= LONGEST_OVERLAP:
         raise InputError(f"The overlap may be up to {LONGEST_OVERLAP.days} days.", field="overlap_hours")
@@ -183,6 +187,8 @@ async def rotate_key(
         old.expires_at = min(now + overlap, old.expires_at or now + overlap)
         session.wake(access_topic(organization_id))
         _add(session, clock, row)
+        if take_over is not None:
+            await take_over(session, old.id, row.id)
         detail = {"prefix": old.prefix, "replaced_by": row.id, "expires_at": old.expires_at.isoformat()}
         audit.record(session, clock, actor=actor.name, action="key.rotated", subject=old.id, detail=detail)
         return NewKey(Secret(text), _record(row))

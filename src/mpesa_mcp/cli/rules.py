@@ -1,0 +1,166 @@
+"""`mpesa-mcp rule`: rules about money that leaves. A change that allows more is only proposed, where two must agree."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mpesa_mcp.cli.output import Document, JsonOption, OrgOption, acting, emit, run
+
+if TYPE_CHECKING:
+    from mpesa_mcp.payments.core import Core
+    from mpesa_mcp.policy.changes import ProposalRecord
+
+commands = typer.Typer(no_args_is_help=True, help="Rules about money that leaves an organization.")
+
+ScopeOption = Annotated[
+    str, typer.Option(help="organization, role:manager, key:<key id> or tool:b2c_payment: whom the rule is for.")
+]
+
+
+def shillings(help_text: str) -> typer.models.OptionInfo:
+    """An option of whole shillings."""
+    option: typer.models.OptionInfo = typer.Option(min=0, help=f"{help_text} In whole KES.")
+    return option
+
+
+@commands.command("list")
+def list_(org: OrgOption, as_json: JsonOption = False) -> None:
+    """List an organization's rules, its own first."""
+
+    async def act(core: "Core") -> list[Document]:
+        from mpesa_mcp.identity.organizations import organization_by_slug
+        from mpesa_mcp.policy.rule_book import list_rules
+        from mpesa_mcp.policy.words import words_of
+
+        found = await organization_by_slug(core.store, org)
+        return [
+            {
+                "scope": record.scope,
+                "rule": words_of(record.rule),
+                "is_default": record.is_default,
+                "changed_at": record.changed_at,
+                "changed_by": record.changed_by,
+            }
+            for record in await list_rules(core.store, found.organization_id)
+        ]
+
+    emit(run(act), as_json=as_json, columns=("scope", "rule", "is_default", "changed_at", "changed_by"))
+
+
+@commands.command("set")
+def set_(
+    org: OrgOption,
+    scope: ScopeOption = "organization",
+    per_payment: Annotated[int | None, shillings("The most of one payment.")] = None,
+    per_hour: Annotated[int | None, shillings("The most in an hour.")] = None,
+    per_day: Annotated[int | None, shillings("The most in a day of Nairobi.")] = None,
+    per_month: Annotated[int | None, shillings("The most in a month.")] = None,
+    payments_per_hour: Annotated[int | None, typer.Option(min=0, help="How many in an hour.")] = None,
+    payments_per_day: Annotated[int | None, typer.Option(min=0, help="How many in a day.")] = None,
+    payments_per_month: Annotated[int | None, typer.Option(min=0, help="How many in a month.")] = None,
+    per_recipient_per_day: Annotated[int | None, shillings("The most to one number in a day.")] = None,
+    payments_per_recipient_per_day: Annotated[int | None, typer.Option(min=0, help="How many to it in a day.")] = None,
+    first_payment: Annotated[int | None, shillings("The most to a number that was never paid before.")] = None,
+    cool_off_hours: Annotated[int | None, typer.Option(min=0, help="Hours after that without another.")] = None,
+    allowed_recipients: Annotated[str | None, typer.Option(help="The only numbers, separated by commas.")] = None,
+    denied_recipients: Annotated[str | None, typer.Option(help="Numbers that are never paid.")] = None,
+    hours: Annotated[str | None, typer.Option(help="When in Nairobi: 08:00-18:00.")] = None,
+    days: Annotated[str | None, typer.Option(help="On which days: mon,tue,wed,thu,fri.")] = None,
+    largest_batch: Annotated[int | None, typer.Option(min=0, help="The most payments of one batch.")] = None,
+    approval_above: Annotated[int | None, shillings("Above this a person must approve.")] = None,
+    second_approval_above: Annotated[int | None, shillings("Above this two people must approve.")] = None,
+    confirm_in_chat_above: Annotated[int | None, shillings("Above this the user confirms in the chat.")] = None,
+    clear: Annotated[str | None, typer.Option(help="Limits to take away, by name, separated by commas.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change a rule: what is given is set, everything else stays. The first rule of a scope begins without limits."""
+    given = {name: value for name, value in locals().items() if name not in {"org", "scope", "clear", "as_json"}}
+    for name in ("allowed_recipients", "denied_recipients", "days"):
+        given[name] = _list(given[name])
+    cleared = {name.replace("-", "_") for name in _list(clear) or ()}
+
+    async def act(core: "Core") -> Document:
+        from mpesa_mcp.policy.changes import change_rule
+
+        organization_id = await _organization(core, org)
+        proposal = await change_rule(
+            core.store,
+            core.clock,
+            organization_id=organization_id,
+            scope=scope,
+            words={name: value for name, value in given.items() if value is not None},
+            cleared=cleared,
+            actor=acting(),
+        )
+        return await _told(core, organization_id, scope, proposal)
+
+    emit(run(act), as_json=as_json)
+
+
+@commands.command()
+def remove(org: OrgOption, scope: ScopeOption, as_json: JsonOption = False) -> None:
+    """Take a scope's rule away; the organization's becomes the default again."""
+
+    async def act(core: "Core") -> Document:
+        from mpesa_mcp.policy.changes import set_rule
+
+        organization_id = await _organization(core, org)
+        proposal = await set_rule(
+            core.store, core.clock, organization_id=organization_id, scope=scope, rule=None, actor=acting()
+        )
+        return await _told(core, organization_id, scope, proposal)
+
+    emit(run(act), as_json=as_json)
+
+
+@commands.command()
+def proposals(org: OrgOption, as_json: JsonOption = False) -> None:
+    """List proposed changes. Another org_admin confirms or declines one, signed in."""
+
+    async def act(core: "Core") -> list[Document]:
+        from mpesa_mcp.policy.changes import list_proposals
+
+        found = await list_proposals(core.store, core.clock, await _organization(core, org))
+        return [_proposed(each) for each in found]
+
+    columns = ("proposal_id", "scope", "before", "after", "status", "proposed_by", "expires_at")
+    emit(run(act), as_json=as_json, columns=columns)
+
+
+async def _organization(core: "Core", org: str) -> str:
+    from mpesa_mcp.identity.organizations import organization_by_slug
+
+    return (await organization_by_slug(core.store, org)).organization_id
+
+
+async def _told(core: "Core", organization_id: str, scope: str, proposal: "ProposalRecord | None") -> Document:
+    """The rule as it stands now, and what waits for another person."""
+    from mpesa_mcp.policy.rule_book import list_rules
+    from mpesa_mcp.policy.words import words_of
+
+    rules = {record.scope: words_of(record.rule) for record in await list_rules(core.store, organization_id)}
+    return {
+        "scope": scope,
+        "rule": rules.get(scope),
+        "done": proposal is None,
+        "proposal": None if proposal is None else _proposed(proposal),
+    }
+
+
+def _proposed(proposal: "ProposalRecord") -> Document:
+    return {
+        "proposal_id": proposal.proposal_id,
+        "scope": proposal.scope,
+        "before": proposal.before,
+        "after": proposal.after,
+        "status": proposal.status,
+        "proposed_by": proposal.proposed_by,
+        "proposed_at": proposal.proposed_at,
+        "expires_at": proposal.expires_at,
+        "decided_by": proposal.decided_by,
+        "decided_at": proposal.decided_at,
+    }
+
+
+def _list(text: str | None) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]

@@ -18,12 +18,14 @@ MODES = tuple(mode for mode, _ in GENERATIONS)
 
 
 @asynccontextmanager
-async def connected(url: str, key: str, *, mode: Any = "auto") -> AsyncIterator[Client]:
-    """An MCP client of the server at `url`."""
+async def connected(url: str, key: str, *, mode: Any = "auto", answers: Any = None) -> AsyncIterator[Client]:
+    """An MCP client of the server at `url`; `answers` is its user, whom a server may ask questions."""
     headers = {"Authorization": f"Bearer {key}"}
     async with (
         httpx2.AsyncClient(verify=TLS, headers=headers, timeout=httpx2.Timeout(10, read=60)) as http,
-        Client(streamable_http_client(f"{url}/mcp", http_client=http), mode=mode) as client,
+        Client(
+            streamable_http_client(f"{url}/mcp", http_client=http), mode=mode, elicitation_callback=answers
+        ) as client,
     ):
         yield client
 

@@ -90,6 +90,10 @@ class Settings(BaseModel):
         """What people and clients reach: BASE_URL, else the listening address."""
         return (self.base_url or f"http://127.0.0.1:{self.port}").rstrip("/")
 
+    def approval_url(self, approval_id: str) -> str:
+        """Where a person decides about an approval."""
+        return f"{self.reached_at}/console/approvals/{approval_id}"
+
     @property
     def sqlite_path(self) -> Path | None:
         """The file of the embedded default; None when DATABASE_URL names a database."""

@@ -20,6 +20,10 @@ class Case:
 
 STORIES_AT: Mapping[str, Sequence[str]] = {
     "intake.open_payment:commit": ("push", "push without a key", "payout", "reversal"),
+    "approving.approve:commit": ("payout that is approved",),
+    "approving.decline:commit": ("payout that is declined",),
+    "approving.claim_unapproved:claim_due": ("payout that nobody approves",),
+    "approving.expire_unapproved:commit": ("payout that nobody approves",),
     "dispatch.claim_queued:claim_due": ("payout", "push", "reversal"),
     "dispatch._commit_attempt:commit": ("payout", "push", "reversal"),
     "dispatch._call:stk_push": ("push", "push without its callback", "push called back before the answer"),
@@ -112,6 +116,7 @@ TWICE_IN_FULL = [
 
 # Where the money is, the short form dies on both sides; elsewhere only after, since what comes before is rolled back.
 _ON_BOTH_SIDES = (
+    "approving.approve:",
     "intake.",
     "dispatch._call:",
     "dispatch._commit_attempt:",

@@ -3,6 +3,10 @@
 # Each has its stories in `cases.py`: a process is killed there, on both sides.
 POINTS = (
     "adoption._adopt:commit",
+    "approving.approve:commit",
+    "approving.claim_unapproved:claim_due",
+    "approving.decline:commit",
+    "approving.expire_unapproved:commit",
     "circuits._record:commit",
     "circuits._take_probe:commit",
     "client._send_with_token:post#1",

@@ -4,13 +4,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from mpesa_mcp.identity.models import User
+from mpesa_mcp.identity.principal import Actor
+from mpesa_mcp.identity.users import add_user
 from mpesa_mcp.payments.adoption import adopt_receipts
+from mpesa_mcp.payments.approving import approve, decline
 from mpesa_mcp.payments.desk import resolve_payment, withdraw_payment
 from mpesa_mcp.payments.inquiries import ask_balance, ask_status
 from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.payments.requests import B2cRequest, ReversalRequest, StkPushRequest
 from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
-from mpesa_mcp.values import Environment, Kes, Msisdn
+from mpesa_mcp.policy.approvals import Approval
+from mpesa_mcp.values import Environment, Kes, Msisdn, Role
 
 from .scene import Scene, Until
 
@@ -79,6 +84,35 @@ async def withdraw(scene: Scene) -> None:
     await payout(0)(scene)
     payment_id = scene.answers[-1]["payment_id"]
     await scene.decide(withdraw_payment, payment_id, reason="not wanted", actor="operator:tester")
+
+
+async def _an_approver(scene: Scene) -> None:
+    core, organization_id = scene.core, scene.principal.organization_id
+    async with core.store.session(organization_id) as session:
+        await add_user(
+            session,
+            core.clock,
+            email="jane@acme.example",
+            role=Role.ORG_ADMIN,
+            password_hash="-",
+            actor="operator:tester",
+        )
+
+
+async def _decide(scene: Scene, decision: Callable[..., Awaitable[object]], **more: str) -> None:
+    """A payout that needs a person, and what the person says."""
+    await payout(0, shillings=20_000)(scene)
+    [approval], [user] = await scene.rows(Approval), await scene.rows(User)
+    actor = Actor(f"user:{user.id}", Role.ORG_ADMIN, user.id, is_person=True)
+    await scene.decide(decision, approval.id, actor=actor, **more)
+
+
+async def approved(scene: Scene) -> None:
+    await _decide(scene, approve)
+
+
+async def declined(scene: Scene) -> None:
+    await _decide(scene, decline, reason="not wanted")
 
 
 async def adopt(scene: Scene) -> None:
@@ -158,6 +192,9 @@ STORIES: Mapping[str, Story] = {
     "payout that times out": Story(payout(93)),
     "payout that is turned away": Story(payout(95)),
     "payout to be confirmed": Story(payout(0, shillings=10_000)),
+    "payout that is approved": Story(approved, prepare=_an_approver),
+    "payout that is declined": Story(declined, prepare=_an_approver),
+    "payout that nobody approves": Story(payout(0, shillings=20_000)),
     "payout with a dead token": Story(payout(0), prepare=_in_order(_received, _token_is_replaced)),
     "reversal": Story(reversal, prepare=_received),
     "balance": Story(balance),

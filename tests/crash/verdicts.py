@@ -7,6 +7,7 @@ from typing import Any
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, Reply, first_status, next_status
 
 _IN_LEDGER = {PaymentKind.STK_PUSH: "stk", PaymentKind.B2C: "b2c", PaymentKind.REVERSAL: "reversal"}
+_NOT_SENT_YET = {PaymentStatus.AWAITING_APPROVAL, PaymentStatus.QUEUED}
 _MOVED = {PaymentStatus.SUCCEEDED, PaymentStatus.REVERSED}
 
 
@@ -66,7 +67,7 @@ def _ledger_agrees(facts: Mapping[str, Any], payment: Mapping[str, Any]) -> None
 
 
 def _nothing_that_may_have_left_was_sent_again(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:
-    if before is not None and before["status"] != PaymentStatus.QUEUED:
+    if before is not None and before["status"] not in _NOT_SENT_YET:
         assert len(now["replies"]) == len(before["replies"])
 
 

@@ -67,6 +67,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
         "phone": "",
     },
     "get_limits": {},
+    "list_approvals": {"status": ""},
 }
 
 

@@ -41,6 +41,7 @@ from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
 from mpesa_mcp.values import Environment, FrozenClock, Kes, Msisdn, Role, new_id, sha256_hex
 from tests.shortcodes import OPERATOR, give_shortcode
 
+from .held import store_held
 from .people import store_people
 from .terms import store_rules, store_terms
 
@@ -79,7 +80,7 @@ def scrubbed(said: object, *given: str) -> str:
     """What was said, without what the asker gave and without what is new each time: our ids and the time."""
     text = said if isinstance(said, str) else json.dumps(said, sort_keys=True)
     text = _without(text, given)
-    text = re.sub(r"\b(pay|inq|org|key|sc)_[0-9a-z]{26}\b", "<id>", text)
+    text = re.sub(r"\b(pay|inq|org|key|sc|apr)_[0-9a-z]{26}\b", "<id>", text)
     return re.sub(r"\d{4}-\d\d-\d\d[T ][\d:.]+( EAT|Z|\+00:00)", "<time>", text)
 
 
@@ -300,10 +301,12 @@ async def _store_rows(core: Core, organization_id: str) -> dict[str, str]:
         )
         audit.record(session, core.clock, actor=ACTOR, action="payment.opened", subject=succeeded.id)
     people = await store_people(core, organization_id, ACTOR)
+    held = await store_held(core, organization_id, payments[PaymentStatus.AWAITING_APPROVAL].id, people["a user"])
     await store_terms(core, organization_id, plan=THEIR_REFERENCE.lower())
     people["a rule proposal"] = await store_rules(core, organization_id)
     return (
         people
+        | held
         | {f"a payment that is {status}": payment.id for status, payment in payments.items()}
         | {
             "a payout": payout.id,

@@ -34,6 +34,7 @@ NAMES_NOTHING = {
     "credentials set": {"file"},
     "credentials default": {"uses"},
     "payment list": {"status"},
+    "approval list": {"status"},
     "payment resolve": {"reason"},
     "payment withdraw": {"reason"},
     "reconcile": {"from_date", "to_date", "statement"},
@@ -119,6 +120,7 @@ PROBES: dict[str, list[Probe]] = {
         Probe("receipt", ("a receipt", "a receipt that was only claimed"), a_payment_of_ours_with_their_receipt),
     ],
     "payment withdraw": [Probe("payment_id", PAYMENTS, plainly("VALUE", "--reason", "Not wanted any more"))],
+    "approval list": [],
     "audit list": [
         Probe("subject", (*PAYMENTS, "a key's id", "the organization"), plainly("--subject", "VALUE")),
         Probe("cursor", ("an audit entry",), plainly("--cursor", "VALUE")),
@@ -145,6 +147,7 @@ LISTS = (
     ("credentials", "show"),
     ("payment", "list"),
     ("payment", "review"),
+    ("approval", "list"),
     ("user", "list"),
     ("audit", "list"),
     ("audit", "verify"),

@@ -11,6 +11,8 @@ TABLE = {
     ("awaiting_approval", "approved"): "queued",
     ("awaiting_approval", "declined"): "declined",
     ("awaiting_approval", "approval_expired"): "expired",
+    ("awaiting_approval", "approval_void"): "expired",
+    ("queued", "approval_void"): "expired",
     ("queued", "attempt_committed"): "sending",
     ("queued", "withdrawn"): "expired",
     ("queued", "too_old"): "expired",

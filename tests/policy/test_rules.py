@@ -1,5 +1,6 @@
 """Rules at their boundaries: exactly at the cap, midnight in Nairobi, the ends of months, the lists."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,6 +17,7 @@ from mpesa_mcp.policy.rules import (
     Rule,
     Used,
     decide,
+    wants_confirmation,
 )
 from mpesa_mcp.policy.scopes import checked_scope, scopes_of
 from mpesa_mcp.policy.windows import Window
@@ -28,7 +30,8 @@ NOW = datetime(2026, 11, 16, 8, 30, tzinfo=UTC)
 
 
 def asked(shillings: int, at: datetime = NOW, recipient: str = JANE, first_paid_at: datetime | None = None) -> Asked:
-    return Asked(amount=Kes.from_shillings(shillings), recipient=recipient, at=at, first_paid_at=first_paid_at)
+    amount = Kes.from_shillings(shillings)
+    return Asked(amount=amount, recipient=recipient, at=at, first_paid_at=first_paid_at, confirmed=True)
 
 
 def spent(window: Window, shillings: int, payments: int = 1, recipient: str = "") -> dict[Place, Used]:
@@ -82,7 +85,7 @@ def test_a_limit_allows_exactly_as_much_as_it_says_and_names_itself_above(
 
 
 @pytest.mark.parametrize(
-    ("shillings", "outcome", "approvers", "confirmed"),
+    ("shillings", "outcome", "approvers", "in_chat"),
     [
         (100, Outcome.ALLOW, 0, False),
         (101, Outcome.ALLOW, 0, True),
@@ -90,15 +93,24 @@ def test_a_limit_allows_exactly_as_much_as_it_says_and_names_itself_above(
         (1001, Outcome.NEEDS_APPROVAL, 1, True),
         (5000, Outcome.NEEDS_APPROVAL, 1, True),
         (5001, Outcome.NEEDS_APPROVAL, 2, True),
-        (9001, Outcome.DECLINED, 0, False),
+        (9001, Outcome.DECLINED, 0, True),
     ],
 )
 def test_above_a_threshold_people_are_asked_and_exactly_at_it_nobody_is(
-    shillings: int, outcome: Outcome, approvers: int, confirmed: bool
+    shillings: int, outcome: Outcome, approvers: int, in_chat: bool
 ) -> None:
     thresholds = {"confirm_in_chat_above": 100, "approval_above": 1000, "second_approval_above": 5000}
-    decision = decided(rule_from({**thresholds, "per_payment": 9000}), asked(shillings))
-    assert (decision.outcome, decision.approvers, decision.confirm_in_chat) == (outcome, approvers, confirmed)
+    rule = rule_from({**thresholds, "per_payment": 9000})
+    decision = decided(rule, asked(shillings))
+    assert (decision.outcome, decision.approvers) == (outcome, approvers)
+    assert wants_confirmation({ORGANIZATION: rule}, Kes.from_shillings(shillings)) == in_chat
+    # Whoever was not asked in the chat, or cannot be, needs a person; a confirmation takes no person's place.
+    unconfirmed = decided(rule, replace(asked(shillings), confirmed=False))
+    if in_chat and outcome is Outcome.ALLOW:
+        assert (unconfirmed.outcome, unconfirmed.approvers) == (Outcome.NEEDS_APPROVAL, 1)
+        assert codes(unconfirmed) == ["confirm_in_chat_above"]
+    else:
+        assert (unconfirmed.outcome, unconfirmed.approvers) == (outcome, approvers)
 
 
 def test_of_several_rules_the_strictest_answer_wins_and_every_refusal_is_told() -> None:

@@ -127,7 +127,8 @@ async def test_the_application_may_append_and_not_rewrite_the_past(store: Store,
     for table in CHANGES_ROWS:
         assert rights.pop(table) == ("DELETE INSERT SELECT UPDATE" if table in LOSES_ROWS else "INSERT SELECT UPDATE")
     assert rights == dict.fromkeys(
-        ("audit_entries", "audit_seals", "payment_history", "balance_snapshots", "plans"), "INSERT SELECT"
+        ("approval_decisions", "audit_entries", "audit_seals", "payment_history", "balance_snapshots", "plans"),
+        "INSERT SELECT",
     )
 
 

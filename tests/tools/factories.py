@@ -30,6 +30,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "list_payments": {"limit": 20},
     "transaction_report": {"from_date": "2026-01-01", "to_date": "2026-12-31"},
     "get_limits": {},
+    "list_approvals": {"status": "pending"},
 }
 
 

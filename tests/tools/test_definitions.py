@@ -16,8 +16,8 @@ pytestmark = pytest.mark.anyio
 
 MOST_TOOLS = 15
 MOVES_MONEY_OUT = {"b2c_payment", "reverse"}
-ONLY_READS = {"check_balance", "transaction_status", "get_payment", "list_payments", "transaction_report", "get_limits"}
-STAYS_HERE = {"get_payment", "list_payments", "transaction_report", "get_limits"}
+STAYS_HERE = {"get_payment", "list_payments", "transaction_report", "get_limits", "list_approvals"}
+ONLY_READS = STAYS_HERE | {"check_balance", "transaction_status"}
 LOOKS_LIKE_A_TENANT = re.compile(r"org|tenant|user|account|customer_id|principal|role|key_id|environment|shortcode")
 
 
@@ -100,6 +100,8 @@ async def test_each_result_is_what_its_output_schema_says(platform: LocalPlatfor
         ("transaction_status", {"receipt": "AAAAAAAAAA", "wait_seconds": 20}),
         ("transaction_status", {"receipt": receipt, "wait_seconds": 0}),
         ("reverse", {"receipt": receipt, "reason": "Ordered twice", "idempotency_key": "r", "wait_seconds": 20}),
+        ("b2c_payment", ACCEPTED["b2c_payment"] | {"amount": 25_000, "idempotency_key": "held"}),
+        ("list_approvals", {}),
         ("list_payments", {}),
         ("list_payments", {"limit": 2}),
         ("list_payments", {"reference": "NOTHING"}),

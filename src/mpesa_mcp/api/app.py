@@ -11,6 +11,7 @@ from starlette.middleware import Middleware
 from mpesa_mcp import __version__
 from mpesa_mcp.api import (
     api_keys,
+    approvals,
     audit,
     auth,
     credentials,
@@ -38,6 +39,7 @@ ROUTERS: Final[tuple[APIRouter, ...]] = (
     api_keys.router,
     credentials.router,
     payments.router,
+    approvals.router,
     reports.router,
     spend_rules.router,
     support.router,

@@ -18,6 +18,7 @@ from mpesa_mcp.api.request_ids import RequestIds
 from mpesa_mcp.app.bearer import SCOPE, BearerVerifier, callers_by_token, mcp_url
 from mpesa_mcp.app.exposed_keys import KeysInAddresses
 from mpesa_mcp.app.http_errors import HttpErrors
+from mpesa_mcp.app.request_states import SealedStates
 from mpesa_mcp.callbacks.sidecar import callback_routes
 from mpesa_mcp.console.app import console_routes
 from mpesa_mcp.daraja.circuits import Outage, outages
@@ -33,7 +34,7 @@ _MAX_BODY_BYTES = 256 * 1024
 
 def create_web(core: Core, *, with_callbacks: bool = True) -> Starlette:
     """The application behind `serve`."""
-    settings = core.settings
+    settings, states = core.settings, SealedStates()
     server = ToolServer(
         callers_by_token(core),
         all_tools(),
@@ -46,6 +47,7 @@ def create_web(core: Core, *, with_callbacks: bool = True) -> Starlette:
                 "validate_token_resource": True,
             }
         ),
+        request_states=states.security,
     )
     inner = server.streamable_http_app(
         stateless_http=settings.mcp_stateless,
@@ -58,6 +60,7 @@ def create_web(core: Core, *, with_callbacks: bool = True) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        await states.open(core.keyring)
         async with server.session_manager.run():  # a mounted application's own lifespan never runs
             yield
 

@@ -16,6 +16,7 @@ import structlog
 from mpesa_mcp.app.sealer import keep_sealing
 from mpesa_mcp.audit.models import TOPIC as AUDIT
 from mpesa_mcp.callbacks.inbox import apply_callback, claim_stored
+from mpesa_mcp.payments.approving import claim_unapproved, expire_unapproved
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.dispatch import claim_queued, send_payment
 from mpesa_mcp.payments.inquiry_dispatch import (
@@ -36,7 +37,7 @@ Doing = Callable[[Core, Claim], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """How rows are found, what is done with one, and how many at a time.
+    """How rows are found, what is done with one, and how many at a time; `wakes` says that there are some.
 
     An organization that has its share of them is passed over, so that its thousand do not delay another's one. What one
     look takes is a share at most: an organization can have two.
@@ -47,12 +48,21 @@ class _Work:
     do: Doing
     at_once: int
     share: int
+    wakes: str = ""
+
+    @property
+    def topic(self) -> str:
+        """The wake-up that says that there is something to do."""
+        return self.wakes or self.queue
 
 
+# What no commit makes due is looked for with the slow poll.
+_TIME_ALONE = "time alone"
 # Sends wait for Safaricom, a minute at worst: so many organizations' must be slow before another's waits.
 _WORK = (
     _Work(DueTable.CALLBACKS, claim_stored, apply_callback, at_once=8, share=4),
     _Work(DueTable.PAYMENTS, claim_queued, send_payment, at_once=128, share=16),
+    _Work(DueTable.PAYMENTS, claim_unapproved, expire_unapproved, at_once=8, share=4, wakes=_TIME_ALONE),
     _Work(DueTable.PAYMENTS, claim_silent, ask_about, at_once=32, share=8),
     _Work(DueTable.INQUIRIES, claim_queued_inquiries, send_inquiry, at_once=32, share=8),
     _Work(DueTable.INQUIRIES, claim_stale_inquiries, expire_inquiry, at_once=8, share=4),
@@ -76,7 +86,7 @@ async def working(core: Core) -> AsyncIterator[None]:
         yield
     finally:
         stopping.set()
-        core.store.wakeups.notify([*DueTable, AUDIT])
+        core.store.wakeups.notify([*DueTable, _TIME_ALONE, AUDIT])
         with anyio.CancelScope(shield=True):
             with anyio.move_on_after(_GRACE_SECONDS):
                 await asyncio.wait([task])
@@ -117,12 +127,12 @@ async def _keep_doing(core: Core, stopping: asyncio.Event, kind: _Work) -> None:
             busy[item.organization_id] -= 1
             free.release()
             if busy[item.organization_id] == kind.share - 1:
-                core.store.wakeups.notify([kind.queue])  # it was passed over until now
+                core.store.wakeups.notify([kind.topic])  # it was passed over until now
 
     async with anyio.create_task_group() as group:
         while not stopping.is_set():
             async with free:
-                token = core.store.wakeups.token(kind.queue)
+                token = core.store.wakeups.token(kind.topic)
             if stopping.is_set():
                 return
             have_their_share = [organization for organization, count in busy.items() if count >= kind.share]

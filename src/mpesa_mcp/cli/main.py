@@ -8,6 +8,7 @@ import typer
 
 from mpesa_mcp import __version__
 from mpesa_mcp.cli import (
+    approvals,
     audit,
     billing,
     credentials,
@@ -55,6 +56,7 @@ app.add_typer(users.commands, name="user")
 app.add_typer(keys.commands, name="key")
 app.add_typer(credentials.commands, name="credentials")
 app.add_typer(payments.commands, name="payment")
+app.add_typer(approvals.commands, name="approval")
 app.command("reconcile")(reconcile.reconcile)
 app.add_typer(audit.commands, name="audit")
 app.add_typer(billing.plans, name="plan")

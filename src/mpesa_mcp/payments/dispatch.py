@@ -31,6 +31,7 @@ from mpesa_mcp.payments.attempts import (
     written_down,
 )
 from mpesa_mcp.payments.core import Core
+from mpesa_mcp.payments.held import may_be_sent, void
 from mpesa_mcp.payments.history import record_history
 from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.payments.outcomes import conclude_send, lock_payment, move
@@ -71,9 +72,11 @@ async def send_payment(core: Core, claim: Claim) -> None:
     """Sends one claimed payment, at most once; or expires it, or puts it back while its app is paused."""
     async with core.store.reading(claim.organization_id) as session:
         payment = await session.get(Payment, claim.id)
-    assert payment is not None  # rows of payments are never deleted
-    if core.clock.now() > _given_up_at(payment):
-        await _give_up(core, claim)
+        assert payment is not None  # rows of payments are never deleted
+        # Asked of the very values that are sent below, whatever becomes of the row meanwhile.
+        as_approved = await may_be_sent(session, payment)
+    if not as_approved or core.clock.now() > _given_up_at(payment):
+        await _give_up(core, claim, as_approved=as_approved)
         return
     try:
         app = (await core.shortcodes.open(payment.organization_id, payment.shortcode_id)).app
@@ -148,11 +151,14 @@ def _given_up_at(payment: Payment) -> datetime:
     return payment.queued_at + QUEUE_LIFE[PaymentKind(payment.kind)]
 
 
-async def _give_up(core: Core, claim: Claim) -> None:
+async def _give_up(core: Core, claim: Claim, *, as_approved: bool) -> None:
     async with core.store.session(claim.organization_id) as session:
         payment = await lock_payment(session, claim.id)
         if await has_unread_callback(session, claim.id):
             await _wait(session, core.clock.now() + _LOOK_AFTER_CALLBACK, _is_held(claim))
+            return
+        if not as_approved:
+            await void(core, session, payment)
             return
         reason = "It waited too long to be sent and was given up; nothing was sent."
         await move(core, session, payment, PaymentEvent.TOO_OLD, source="dispatch", reason=reason)

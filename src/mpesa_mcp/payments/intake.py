@@ -18,6 +18,7 @@ from mpesa_mcp.credentials.shortcodes import ShortcodeNeed, ShortcodeUse, choose
 from mpesa_mcp.errors import ConflictError, InternalFault, NotFoundError
 from mpesa_mcp.identity.principal import NotAllowed, Principal
 from mpesa_mcp.payments.core import Core
+from mpesa_mcp.payments.held import hold_for_approval
 from mpesa_mcp.payments.history import record_history
 from mpesa_mcp.payments.models import Payment, StkClaim
 from mpesa_mcp.payments.reading import payment_record
@@ -27,6 +28,7 @@ from mpesa_mcp.payments.spending import Judgement, begin, judge, take
 from mpesa_mcp.payments.standing import require_may_open
 from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
 from mpesa_mcp.payments.usage import count_end
+from mpesa_mcp.policy.rules import Outcome
 from mpesa_mcp.store.crossings import DueTable
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Environment, new_id, random_hex, sha256_hex
@@ -78,10 +80,12 @@ class _Raced(Exception):
     """Another caller was faster; look again."""
 
 
-async def open_payment(core: Core, principal: Principal, request: PaymentRequest) -> OpenedPayment:
+async def open_payment(
+    core: Core, principal: Principal, request: PaymentRequest, *, confirmed: bool = False
+) -> OpenedPayment:
     """Stores the payment as the rules decide: to be sent by dispatch, to be approved by a person, or declined.
 
-    Or finds it, for a request that was made before.
+    Or finds it, for a request that was made before. `confirmed`: the user said yes to it in the chat.
 
     Raises NotAllowed, NotSubscribed, IdempotencyConflict, ReversalExists, NotFoundError, ShortcodeUnavailable,
     CallbacksUnreachable, and what `standing.require_may_open` raises.
@@ -91,14 +95,14 @@ async def open_payment(core: Core, principal: Principal, request: PaymentRequest
     for _ in range(_TRIES):
         try:
             async with core.store.session(principal.organization_id) as session:
-                return await _open(core, session, principal, request)
+                return await _open(core, session, principal, request, confirmed=confirmed)
         except (IntegrityError, _Raced):
             continue
     raise InternalFault("Too many callers made this same request at once. Read it with get_payment, then try again.")
 
 
 async def _open(
-    core: Core, session: OrganizationSession, principal: Principal, request: PaymentRequest
+    core: Core, session: OrganizationSession, principal: Principal, request: PaymentRequest, *, confirmed: bool
 ) -> OpenedPayment:
     now = core.clock.now()
     environment = principal.environment
@@ -122,20 +126,22 @@ async def _open(
     await require_may_open(session, request.kind)
     (await agreement_of(session)).require(request.tool, now)
     payment = await _draft(core, session, principal, request, received, now)
-    judgement = await judge(session, principal, request.tool, payment)
+    judgement = await judge(session, principal, request.tool, payment, confirmed=confirmed)
     begin(payment, judgement)
     session.add(payment)
     session.wake(DueTable.PAYMENTS)
     await session.flush()
     if fingerprint:
         await _point_at(session, claim, fingerprint, payment, now)
-    _tell(core, session, payment, judgement)
+    if judgement.decision.outcome is Outcome.NEEDS_APPROVAL:
+        hold_for_approval(session, core.clock, payment, judgement.decision)
+    _tell(core, session, payment, judgement, confirmed=confirmed)
     if not await take(session, judgement, payment):
         raise _Raced
     return OpenedPayment(payment_record(payment), replayed=False)
 
 
-def _tell(core: Core, session: OrganizationSession, payment: Payment, judgement: Judgement) -> None:
+def _tell(core: Core, session: OrganizationSession, payment: Payment, judgement: Judgement, *, confirmed: bool) -> None:
     """History, audit and usage of a new payment."""
     decision, status = judgement.decision, PaymentStatus(payment.status)
     record_history(
@@ -156,10 +162,15 @@ def _tell(core: Core, session: OrganizationSession, payment: Payment, judgement:
         subject=payment.id,
         decision="refused" if status is PaymentStatus.DECLINED else "done",
         reasons=", ".join(f"{reason.scope} {reason.code}" for reason in decision.reasons) or None,
-        detail=None if status is PaymentStatus.QUEUED else {"status": status},
+        detail=_detail(status, confirmed=confirmed),
     )
     if status.is_settled:
         count_end(session, payment, status)
+
+
+def _detail(status: PaymentStatus, *, confirmed: bool) -> dict[str, audit.Plain] | None:
+    told: dict[str, audit.Plain] = {} if status is PaymentStatus.QUEUED else {"status": status}
+    return (told | {"confirmed_in_chat": True} if confirmed else told) or None
 
 
 async def _draft(

@@ -70,6 +70,8 @@ class Payment(OrganizationTable, Due, table=True):
     settled_at: datetime | None = moment(nullable=True)
     # The scopes in whose spending it is counted unless nothing moved; the periods are those of `created_at`.
     reserved_in: list[str] = Field(default_factory=list, sa_type=JSON, sa_column_kwargs={"server_default": "[]"})
+    # What people must approve, or have approved: nothing else is sent of this payment.
+    approval_id: str | None = Field(default=None, max_length=40)
     not_sent_count: int = 0
     ask_count: int = 0
 

@@ -223,6 +223,8 @@ async def move(
         changes["next_action_at"] = None if after.is_settled else next_action_at
         if after.is_settled:
             changes["settled_at"] = now
+        if event is PaymentEvent.APPROVED:
+            changes["queued_at"] = now
         changes["reason"] = reason
         if after is not PaymentStatus.REVERSED:
             changes["result_code"] = code

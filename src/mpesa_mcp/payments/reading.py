@@ -13,9 +13,17 @@ from mpesa_mcp.errors import InputError, NotFoundError
 from mpesa_mcp.identity.principal import Principal
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.models import Attempt, BalanceSnapshot, Inquiry, Payment, PaymentHistory
-from mpesa_mcp.payments.records import AccountBalance, HistoryLine, InquiryRecord, InquiryStatus, PaymentRecord
+from mpesa_mcp.payments.records import (
+    AccountBalance,
+    AskedApproval,
+    HistoryLine,
+    InquiryRecord,
+    InquiryStatus,
+    PaymentRecord,
+)
 from mpesa_mcp.payments.requests import InquiryKind, Page, PaymentFilter
 from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
+from mpesa_mcp.policy.approvals import APPROVAL_LIFE
 from mpesa_mcp.values import Environment, Kes, Msisdn, eat_day_bounds
 
 Progress = Callable[[float], Awaitable[None]]
@@ -218,6 +226,7 @@ def payment_record(row: Payment) -> PaymentRecord:
         result_code=row.result_code,
         reason=row.reason,
         reversed_payment_id=row.reverses_payment_id,
+        approval=_asked_approval(row),
         untrusted_text=row.untrusted_text,
         times_asked=row.ask_count,
         next_look_at=row.next_action_at,
@@ -225,6 +234,12 @@ def payment_record(row: Payment) -> PaymentRecord:
         created_at=row.created_at,
         updated_at=row.updated_at,
     )
+
+
+def _asked_approval(row: Payment) -> AskedApproval | None:
+    if row.approval_id is None or PaymentStatus(row.status) is not PaymentStatus.AWAITING_APPROVAL:
+        return None
+    return AskedApproval(row.approval_id, row.created_at + APPROVAL_LIFE)
 
 
 def inquiry_record(row: Inquiry) -> InquiryRecord:

@@ -11,6 +11,14 @@ from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
 from mpesa_mcp.values import Environment, Kes, Msisdn
 
 
+@dataclass(frozen=True, slots=True)
+class AskedApproval:
+    """The approval that a payment waits for, and until when."""
+
+    approval_id: str
+    expires_at: datetime
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentRecord:
     """One payment as it stands. Times in UTC."""
@@ -33,6 +41,8 @@ class PaymentRecord:
     result_code: str | None
     reason: str | None
     reversed_payment_id: str | None
+    approval: AskedApproval | None
+    """Only while it waits for one."""
     untrusted_text: str | None
     times_asked: int
     """How often Safaricom was asked what became of it."""

@@ -6,7 +6,7 @@ payments say.
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import func
 from sqlmodel import col, select
@@ -21,8 +21,6 @@ from mpesa_mcp.policy.scopes import scopes_of
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Environment, Kes
 
-# How long a person has to approve a payment; then it expires.
-APPROVAL_LIFE = timedelta(hours=24)
 EVENT_OF = {
     Outcome.ALLOW: PaymentEvent.ALLOWED,
     Outcome.NEEDS_APPROVAL: PaymentEvent.NEEDS_APPROVAL,
@@ -43,14 +41,16 @@ class Judgement:
         return EVENT_OF[self.decision.outcome]
 
 
-async def judge(session: OrganizationSession, principal: Principal, tool: str, payment: Payment) -> Judgement:
+async def judge(
+    session: OrganizationSession, principal: Principal, tool: str, payment: Payment, *, confirmed: bool
+) -> Judgement:
     """What the rules say of a payment that is about to be stored. The caller holds the organization."""
     scopes = scopes_of(actor=principal.actor, role=principal.role, tool=tool)
     rules = await rules_of(session, scopes)
     # Payouts are counted everywhere, so that a new rule finds what was spent; collections where there is a rule.
     counted_in = scopes if PaymentKind(payment.kind).pays_out else tuple(rules)
     if not rules:
-        return Judgement(decide({}, _asked(payment, None), {}), rules, counted_in)
+        return Judgement(decide({}, _asked(payment, None, confirmed=confirmed), {}), rules, counted_in)
     first_paid_at = None
     if any(rule.asks_about_the_past for rule in rules.values()):
         await session.take_turn(f"recipient/{payment.phone}")
@@ -62,7 +62,7 @@ async def judge(session: OrganizationSession, principal: Principal, tool: str, p
         recipients=[payment.phone],
         at=payment.created_at,
     )
-    return Judgement(decide(rules, _asked(payment, first_paid_at), used), rules, counted_in)
+    return Judgement(decide(rules, _asked(payment, first_paid_at, confirmed=confirmed), used), rules, counted_in)
 
 
 def begin(payment: Payment, judgement: Judgement) -> None:
@@ -74,7 +74,7 @@ def begin(payment: Payment, judgement: Judgement) -> None:
         case Outcome.ALLOW:
             payment.queued_at = payment.next_action_at = now
         case Outcome.NEEDS_APPROVAL:
-            payment.next_action_at = now + APPROVAL_LIFE
+            pass  # due when its approval expires: `held.hold_for_approval`
         case Outcome.DECLINED:
             payment.settled_at = now
             payment.result_code = decision.reasons[0].code
@@ -110,12 +110,13 @@ def follow(session: OrganizationSession, payment: Payment, before: PaymentStatus
     )
 
 
-def _asked(payment: Payment, first_paid_at: datetime | None) -> Asked:
+def _asked(payment: Payment, first_paid_at: datetime | None, *, confirmed: bool) -> Asked:
     return Asked(
         amount=Kes(payment.amount_cents),
         recipient=payment.phone,
         at=payment.created_at,
         first_paid_at=first_paid_at,
+        confirmed=confirmed,
     )
 
 

@@ -80,6 +80,7 @@ class PaymentEvent(StrEnum):
     APPROVED = "approved"
     DECLINED = "declined"
     APPROVAL_EXPIRED = "approval_expired"
+    APPROVAL_VOID = "approval_void"
     ATTEMPT_COMMITTED = "attempt_committed"
     WITHDRAWN = "withdrawn"
     TOO_OLD = "too_old"
@@ -103,6 +104,8 @@ _NEXT: dict[tuple[PaymentStatus, PaymentEvent], PaymentStatus] = {
     (_S.AWAITING_APPROVAL, _E.APPROVED): _S.QUEUED,
     (_S.AWAITING_APPROVAL, _E.DECLINED): _S.DECLINED,
     (_S.AWAITING_APPROVAL, _E.APPROVAL_EXPIRED): _S.EXPIRED,
+    # What would be sent is not what people were asked about, or have approved.
+    **{(status, _E.APPROVAL_VOID): _S.EXPIRED for status in (_S.AWAITING_APPROVAL, _S.QUEUED)},
     (_S.QUEUED, _E.ATTEMPT_COMMITTED): _S.SENDING,
     (_S.QUEUED, _E.WITHDRAWN): _S.EXPIRED,
     (_S.QUEUED, _E.TOO_OLD): _S.EXPIRED,

@@ -98,12 +98,16 @@ class Bounds(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A payment as rules see it. `first_paid_at` is when the recipient's first payment was asked for, if any was."""
+    """A payment as rules see it. `first_paid_at` is when the recipient's first payment was asked for, if any was.
+
+    `confirmed`: the user has said yes to it in the chat.
+    """
 
     amount: Kes
     recipient: str
     at: datetime
     first_paid_at: datetime | None = None
+    confirmed: bool = False
 
 
 class Outcome(StrEnum):
@@ -134,7 +138,6 @@ class Decision:
     outcome: Outcome
     reasons: tuple[Reason, ...] = ()
     approvers: int = 0
-    confirm_in_chat: bool = False
 
     @property
     def said(self) -> str | None:
@@ -157,17 +160,20 @@ def decide(rules: Mapping[str, Rule], asked: Asked, used: Mapping[Place, Used]) 
     )
     if refused:
         return Decision(outcome=Outcome.DECLINED, reasons=refused)
-    confirm = any(_is_above(asked.amount, rule.confirm_in_chat_above) for rule in rules.values())
-    held = tuple(reason for scope, rule in rules.items() if (reason := _approval(scope, rule, asked)))
+    held = tuple(reason for scope, rule in rules.items() for reason in _held(scope, rule, asked))
     if not held:
-        return Decision(outcome=Outcome.ALLOW, confirm_in_chat=confirm)
+        return Decision(outcome=Outcome.ALLOW)
     two = any(reason.code == "second_approval_above" for reason in held)
     return Decision(
         outcome=Outcome.NEEDS_APPROVAL,
         reasons=tuple(sorted(held, key=lambda reason: reason.code != "second_approval_above")),
         approvers=2 if two else 1,
-        confirm_in_chat=confirm,
     )
+
+
+def wants_confirmation(rules: Mapping[str, Rule], amount: Kes) -> bool:
+    """Whether the user is to be asked in the chat before such a payment is stored."""
+    return any(_is_above(amount, rule.confirm_in_chat_above) for rule in rules.values())
 
 
 def bounds(rule: Rule, window: Window, *, of_recipient: bool) -> Bounds:
@@ -252,14 +258,16 @@ def _exceeded(scope: str, rule: Rule, asked: Asked, used: Mapping[Place, Used]) 
             yield _reason(scope, f"payments_{name}", sentence, payments_left=0, resets_at=resets_at)
 
 
-def _approval(scope: str, rule: Rule, asked: Asked) -> Reason | None:
-    """Whether a person must approve it, or two."""
-    two, one = rule.second_approval_above, rule.approval_above
+def _held(scope: str, rule: Rule, asked: Asked) -> Iterator[Reason]:
+    """Whether a person must approve it, or two; and whether one must because nobody has confirmed it in the chat."""
+    two, one, in_chat = rule.second_approval_above, rule.approval_above, rule.confirm_in_chat_above
     if two is not None and asked.amount > two:
-        return _reason(scope, "second_approval_above", f"asks two people to approve what is above {money(two)}.")
-    if one is not None and asked.amount > one:
-        return _reason(scope, "approval_above", f"asks a person to approve what is above {money(one)}.")
-    return None
+        yield _reason(scope, "second_approval_above", f"asks two people to approve what is above {money(two)}.")
+    elif one is not None and asked.amount > one:
+        yield _reason(scope, "approval_above", f"asks a person to approve what is above {money(one)}.")
+    if in_chat is not None and asked.amount > in_chat and not asked.confirmed:
+        sentence = f"has the user confirm in the chat what is above {money(in_chat)}, or a person approve it."
+        yield _reason(scope, "confirm_in_chat_above", sentence)
 
 
 def _reason(

@@ -2,7 +2,7 @@
 
 The master key comes from the environment or a file only its owner can read; in development the file is made once.
 It seals other keys and nothing else, so that rotating it re-wraps a few rows. Platform keys (API-key hashing,
-Daraja tokens) are random, kept wrapped in the store, the same in every process.
+Daraja tokens, request states of MCP) are random, kept wrapped in the store, the same in every process.
 
 A process may hold two master keys, the newest and the previous one: it opens with either. What it wraps anew it wraps
 with the one that also opens MARKER, a row that only a rotation changes: as long as nobody has rotated, processes that
@@ -30,6 +30,7 @@ from mpesa_mcp.values.sealing import KEY_BYTES, SealBroken, SealingKey
 
 API_KEY_HASHING = "api_key_hashing"
 DARAJA_TOKENS = "daraja_tokens"
+MCP_REQUEST_STATES = "mcp_request_states"
 MARKER: Final = "master_key"
 _ID_CHARACTERS: Final = 16
 

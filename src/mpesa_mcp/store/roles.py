@@ -35,6 +35,7 @@ LOSES_ROWS = frozenset(
 )
 CHANGES_ROWS = LOSES_ROWS | {
     "api_keys",
+    "approvals",
     "attempts",
     "daraja_apps",
     "daraja_tokens",

@@ -119,6 +119,10 @@ StatusFilter = Annotated[
     ],
     Field(description="Optional: payments in this one status only, for example succeeded, failed or unknown."),
 ]
+ApprovalStatusFilter = Annotated[
+    Literal["", "pending", "approved", "declined", "expired", "void"],
+    Field(description="Approvals in this one status, for example pending; empty for all of them."),
+]
 ReferenceFilter = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9 -]{0,12}$"),

@@ -1,5 +1,6 @@
 """Which tools there are, in the order they are listed, with the least role of each."""
 
+from mpesa_mcp.tools.approvals import list_approvals
 from mpesa_mcp.tools.limits import get_limits
 from mpesa_mcp.tools.money import b2c_payment, reverse, stk_push
 from mpesa_mcp.tools.questions import check_balance, transaction_status
@@ -19,4 +20,5 @@ def all_tools() -> list[OfferedTool]:
         offer(list_payments, title="List payments", least_role=Role.USER, read_only=True, open_world=False),
         offer(transaction_report, title="Report totals", least_role=Role.USER, read_only=True, open_world=False),
         offer(get_limits, title="Read limits", least_role=Role.USER, read_only=True, open_world=False),
+        offer(list_approvals, title="List approvals", least_role=Role.USER, read_only=True, open_world=False),
     ]

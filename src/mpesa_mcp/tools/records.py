@@ -90,7 +90,7 @@ async def get_payment(
     payment = await wait_until_settled(
         me.core, payment, seconds=wait_seconds, progress=progress_to(ctx, wait_seconds, "the result")
     )
-    return payment_answer(payment)
+    return payment_answer(payment, me.core.settings)
 
 
 async def list_payments(
@@ -118,7 +118,8 @@ async def list_payments(
         narrowed=_narrowed(kind, status, reference, phone),
         page=Page(limit=limit, cursor=given(cursor)),
     )
-    structure = PaymentList(payments=[payment_result(each) for each in page.payments], next_cursor=page.next_cursor)
+    listed = [payment_result(each, me.core.settings) for each in page.payments]
+    structure = PaymentList(payments=listed, next_cursor=page.next_cursor)
     lines = [_listed(each) for each in page.payments]
     more = [f"More with cursor {page.next_cursor}."] if page.next_cursor else []
     return answer(structure, "\n".join([*lines, *more]) or "No payments match.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mcp.server import MCPServer
 from mcp.server.auth.provider import TokenVerifier
 from mcp.server.auth.settings import AuthSettings
-from mcp.server.mcpserver import Context
+from mcp.server.mcpserver import Context, RequestStateSecurity
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp.shared.exceptions import MCPError
@@ -97,7 +97,10 @@ class ToolServer(MCPServer[Any]):
         *,
         token_verifier: TokenVerifier | None = None,
         auth: AuthSettings | None = None,
+        request_states: RequestStateSecurity | None = None,
     ) -> None:
+        """`request_states` seals what a client carries from a question to its answer; by default with a key of this
+        process."""
         super().__init__(
             "mpesa-mcp",
             title="M-PESA",
@@ -106,6 +109,7 @@ class ToolServer(MCPServer[Any]):
             tools=[each.tool for each in offered],
             token_verifier=token_verifier,
             auth=auth,
+            request_state_security=request_states,
             log_level="WARNING",
         )
         self._callers = callers

@@ -1,0 +1,121 @@
+"""Reading approvals: the queue of what waits for people, and one with all that whoever decides should know."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlmodel import col, select
+
+from mpesa_mcp.errors import InputError, NotFoundError
+from mpesa_mcp.identity.models import ApiKey, User
+from mpesa_mcp.payments.core import Core
+from mpesa_mcp.payments.held import sending_of
+from mpesa_mcp.payments.models import Payment
+from mpesa_mcp.payments.reading import payment_record
+from mpesa_mcp.payments.records import PaymentRecord
+from mpesa_mcp.payments.states import PaymentKind
+from mpesa_mcp.policy.approvals import Approval, ApprovalRecord, ApprovalStatus, approval_records
+from mpesa_mcp.policy.digests import Sending
+from mpesa_mcp.store.paging import Page, page_by_id
+from mpesa_mcp.store.tenancy import OrganizationSession
+from mpesa_mcp.values import Environment
+
+MOST_EARLIER = 10
+_EARLIER = timedelta(days=366)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedFor:
+    """One approval with the payment it is about, if it is about one; `asker` is the name of the key or the person."""
+
+    approval: ApprovalRecord
+    payment: PaymentRecord | None
+    asker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToDecide(AskedFor):
+    """`sending` is exactly what the digest stands for; `earlier` what went to the same number within a year before."""
+
+    sending: Sending | None
+    earlier: Sequence[PaymentRecord]
+
+
+def read_status(text: str) -> ApprovalStatus:
+    """Raises InputError."""
+    if text not in set(ApprovalStatus):
+        raise InputError(f"status must be one of: {', '.join(ApprovalStatus)}.", field="status")
+    return ApprovalStatus(text)
+
+
+async def list_approvals(
+    core: Core,
+    organization_id: str,
+    *,
+    environment: Environment | None = None,
+    status: ApprovalStatus | None = None,
+    limit: int,
+    cursor: str | None = None,
+) -> Page[AskedFor]:
+    """Newest first; of all environments when none is named. Raises InputError."""
+    conditions = []
+    if environment is not None:
+        conditions.append(col(Approval.environment) == environment)
+    if status is not None:
+        conditions.append(col(Approval.status) == status)
+    async with core.store.reading(organization_id) as session:
+        page = await page_by_id(session, Approval, *conditions, limit=limit, cursor=cursor)
+        approvals = await approval_records(session, page.items)
+        wanted = [each.payment_id for each in approvals if each.payment_id is not None]
+        rows = await session.all(select(Payment).where(col(Payment.id).in_(wanted)))
+        names = await _names(session, {each.asked_by for each in approvals})
+    payments = {row.id: payment_record(row) for row in rows}
+    items = [
+        AskedFor(approval=each, payment=payments.get(each.payment_id or ""), asker=names[each.asked_by])
+        for each in approvals
+    ]
+    return Page(items, page.next_cursor)
+
+
+async def approval_to_decide(
+    core: Core, organization_id: str, approval_id: str, *, environment: Environment | None = None
+) -> ToDecide:
+    """One approval. Raises NotFoundError, also for one of another environment than the one that is named."""
+    async with core.store.reading(organization_id) as session:
+        row = await session.get(Approval, approval_id.strip().lower())
+        if row is None or (environment is not None and row.environment != environment):
+            raise NotFoundError("approval")
+        [approval] = await approval_records(session, [row])
+        names = await _names(session, {row.asked_by})
+        payment = await session.get(Payment, row.payment_id) if row.payment_id is not None else None
+        return ToDecide(
+            approval=approval,
+            payment=payment_record(payment) if payment is not None else None,
+            asker=names[row.asked_by],
+            sending=sending_of(payment) if payment is not None else None,
+            earlier=await _earlier(session, payment) if payment is not None else [],
+        )
+
+
+async def _earlier(session: OrganizationSession, payment: Payment) -> Sequence[PaymentRecord]:
+    """The last payments to the same number, in the same environment."""
+    to_the_same = select(Payment).where(
+        Payment.phone == payment.phone,
+        Payment.environment == payment.environment,
+        Payment.kind != PaymentKind.STK_PUSH,
+        Payment.id != payment.id,
+        col(Payment.created_at) <= payment.created_at,
+        col(Payment.created_at) > payment.created_at - _EARLIER,
+    )
+    newest_first = to_the_same.order_by(col(Payment.created_at).desc(), col(Payment.id).desc())
+    return [payment_record(row) for row in await session.all(newest_first.limit(MOST_EARLIER))]
+
+
+async def _names(session: OrganizationSession, actors: Iterable[str]) -> Mapping[str, str]:
+    """What people call these actors: a key by its name, a person by the address; anything else as it is."""
+    names = {actor: actor for actor in actors}
+    keys = select(ApiKey).where(col(ApiKey.id).in_([actor.removeprefix("key:") for actor in names]))
+    people = select(User).where(col(User.id).in_([actor.removeprefix("user:") for actor in names]))
+    names |= {f"key:{key.id}": key.name for key in await session.all(keys)}
+    names |= {f"user:{user.id}": user.email for user in await session.all(people)}
+    return names

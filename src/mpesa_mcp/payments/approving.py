@@ -1,0 +1,214 @@
+"""Approving: what people decide about payments that wait for them.
+
+A decision is about a digest of exactly what will be sent, compared when it is made (and by dispatch once more: `held`).
+Whatever is decided, the approval, the payment, its history and the audit change in one transaction; who may decide is
+in `policy.approvers`.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from mpesa_mcp.errors import Advice, ConflictError, InputError, NotFoundError
+from mpesa_mcp.identity.principal import Actor
+from mpesa_mcp.payments.core import Core
+from mpesa_mcp.payments.held import sent_digest, void
+from mpesa_mcp.payments.models import Payment
+from mpesa_mcp.payments.outcomes import lock_payment, move
+from mpesa_mcp.payments.standing import require_may_open
+from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus
+from mpesa_mcp.policy.approvals import (
+    Approval,
+    ApprovalRecord,
+    ApprovalStatus,
+    Verdict,
+    add_decision,
+    approval_records,
+    close,
+)
+from mpesa_mcp.policy.approvers import AnotherMustApprove, approvals_given, require_approver, require_decider
+from mpesa_mcp.store.crossings import Claim, DueTable, claim_due
+from mpesa_mcp.store.tenancy import OrganizationSession
+
+_REASON_CHARACTERS = (2, 200)
+_LEASE = timedelta(seconds=30)
+_UNDECIDED = "Nobody approved it within 24 hours; nothing was sent."
+
+
+class ApprovalClosed(ConflictError):
+    """It has been decided, or its time is over."""
+
+    code = "approval_closed"
+
+    def __init__(self, status: ApprovalStatus) -> None:
+        super().__init__(f"Nothing was changed: this approval is {status} already.")
+        self.status = status
+
+
+class ApprovalVoid(ConflictError):
+    """What would be sent is not what was asked for."""
+
+    code = "approval_void"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "What would be sent is not what was asked for any more. The approval is void and nothing will be sent; "
+            "whoever wants the payment asks for it anew."
+        )
+
+
+class SawSomethingElse(ConflictError):
+    """The digest that the approver names is not the one of this approval."""
+
+    code = "digest_differs"
+    advice = Advice.FIX_INPUT
+
+    def __init__(self) -> None:
+        super().__init__(
+            "What you saw is not what would be sent. Read the approval again, and approve it with the digest it "
+            "shows. Nothing was changed."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """An approval and its payment, both locked."""
+
+    approval: Approval
+    payment: Payment
+
+    @property
+    def is_as_asked(self) -> bool:
+        return sent_digest(self.payment) == self.approval.digest
+
+
+async def approve(
+    core: Core, organization_id: str, approval_id: str, *, actor: Actor, digest: str | None = None
+) -> ApprovalRecord:
+    """Approves, as one of the people who are needed; with the last of them the payment is queued.
+
+    `digest` is the one the person saw. Who approves again what they have approved changes nothing.
+
+    Raises NotFoundError, what `require_approver` and `require_may_open` raise, SawSomethingElse, AnotherMustApprove,
+    ApprovalClosed, ApprovalVoid.
+    """
+    async with core.store.session(organization_id) as session:
+        held = await _held(session, approval_id)
+        approval = held.approval
+        user = await require_approver(session, actor, approval)
+        if digest is not None and digest != approval.digest:
+            raise SawSomethingElse
+        given = await approvals_given(session, approval)
+        if user.id in given and approval.status == ApprovalStatus.APPROVED:
+            return await _record(session, approval)
+        _require_open(held, core.clock.now())
+        if user.id in given:
+            raise AnotherMustApprove
+        await require_may_open(session, PaymentKind(held.payment.kind))
+        if held.is_as_asked:
+            add_decision(session, core.clock, approval, user, Verdict.APPROVED)
+            if len(given) + 1 >= approval.approvers_needed:
+                close(session, core.clock, approval, ApprovalStatus.APPROVED)
+                await move(
+                    core,
+                    session,
+                    held.payment,
+                    PaymentEvent.APPROVED,
+                    source="person",
+                    next_action_at=core.clock.now(),
+                    actor=actor.name,
+                )
+        else:
+            await void(core, session, held.payment)
+        record = await _record(session, approval)
+    if record.status is ApprovalStatus.VOID:
+        raise ApprovalVoid
+    return record
+
+
+async def decline(core: Core, organization_id: str, approval_id: str, *, actor: Actor, reason: str) -> ApprovalRecord:
+    """Declines for good: one person is enough. `reason` is shown to whoever asked, an assistant too.
+
+    Raises InputError, NotFoundError, NotAnApprover, ApprovalClosed.
+    """
+    said = _checked_reason(reason)
+    async with core.store.session(organization_id) as session:
+        held = await _held(session, approval_id)
+        approval = held.approval
+        user = await require_decider(session, actor)
+        _require_open(held, core.clock.now())
+        add_decision(session, core.clock, approval, user, Verdict.DECLINED, reason=said)
+        close(session, core.clock, approval, ApprovalStatus.DECLINED)
+        await move(
+            core,
+            session,
+            held.payment,
+            PaymentEvent.DECLINED,
+            source="person",
+            reason=f"A person declined it: {said}",
+            actor=actor.name,
+            note=said,
+        )
+        return await _record(session, approval)
+
+
+async def claim_unapproved(core: Core, limit: int, passing_over: Collection[str] = ()) -> Sequence[Claim]:
+    """Takes payments whose time to be approved is over, for `expire_unapproved`."""
+    return await claim_due(
+        core.store,
+        DueTable.PAYMENTS,
+        statuses=[PaymentStatus.AWAITING_APPROVAL],
+        now=core.clock.now(),
+        lease=_LEASE,
+        limit=limit,
+        passing_over=passing_over,
+    )
+
+
+async def expire_unapproved(core: Core, claim: Claim) -> None:
+    """Ends one that nobody decided about in time."""
+    async with core.store.session(claim.organization_id) as session:
+        payment = await lock_payment(session, claim.id)
+        if payment.fence != claim.fence or PaymentStatus(payment.status) is not PaymentStatus.AWAITING_APPROVAL:
+            return
+        if payment.approval_id is not None:
+            approval = await session.lock(Approval, payment.approval_id)
+            assert approval is not None  # rows of approvals are never deleted
+            close(session, core.clock, approval, ApprovalStatus.EXPIRED)
+        await move(core, session, payment, PaymentEvent.APPROVAL_EXPIRED, source="clock", reason=_UNDECIDED)
+
+
+async def _held(session: OrganizationSession, approval_id: str) -> _Held:
+    """Payment first, then approval: the order in which everybody takes them. Raises NotFoundError."""
+    wanted = approval_id.strip().lower()
+    found = await session.get(Approval, wanted)
+    if found is None or found.payment_id is None:
+        raise NotFoundError("approval")
+    await session.hold_organization()
+    payment = await lock_payment(session, found.payment_id)
+    approval = await session.lock(Approval, wanted)
+    assert approval is not None
+    return _Held(approval, payment)
+
+
+def _require_open(held: _Held, now: datetime) -> None:
+    """Raises ApprovalClosed."""
+    status = ApprovalStatus(held.approval.status)
+    if status is ApprovalStatus.PENDING and now >= held.approval.expires_at:
+        status = ApprovalStatus.EXPIRED  # the sweep is about to write it down
+    if status is not ApprovalStatus.PENDING:
+        raise ApprovalClosed(status)
+
+
+async def _record(session: OrganizationSession, approval: Approval) -> ApprovalRecord:
+    await session.flush()
+    [record] = await approval_records(session, [approval])
+    return record
+
+
+def _checked_reason(reason: str) -> str:
+    least, most = _REASON_CHARACTERS
+    text = reason.strip()
+    if not least <= len(text) <= most or not text.isprintable():
+        raise InputError(f"reason must be {least} to {most} printable characters on one line.", field="reason")
+    return text

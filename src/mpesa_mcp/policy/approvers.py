@@ -1,0 +1,100 @@
+"""Who may decide about an approval.
+
+Whoever decides is a person (a login session that no assistant has used) and an org_admin. An approver was that before
+it was asked for, too: whoever can make users must not make an approver for the purpose. Nobody approves what they asked
+for themselves, and where two approvals are needed they come from two people. The operator of the machine decides
+nothing.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlmodel import select
+
+from mpesa_mcp.errors import Advice, ConflictError
+from mpesa_mcp.identity.models import User
+from mpesa_mcp.identity.principal import Actor, NotAllowed
+from mpesa_mcp.policy.approvals import Approval, ApprovalDecision, Verdict
+from mpesa_mcp.store.tenancy import OrganizationSession
+from mpesa_mcp.values import Role
+
+
+class NotAnApprover(NotAllowed):
+    """No person, or one who may not decide."""
+
+    code = "not_an_approver"
+
+    def __init__(self) -> None:
+        super().__init__("Only an org_admin decides about this, signed in as a person.")
+
+
+class OwnRequest(NotAllowed):
+    """Who asked for it decides about it."""
+
+    code = "own_request"
+
+    def __init__(self) -> None:
+        super().__init__("You asked for this yourself, so another org_admin must decide about it.")
+
+
+class NewerThanRequest(NotAllowed):
+    """A person who could have been made an approver for the purpose."""
+
+    code = "newer_than_request"
+
+    def __init__(self) -> None:
+        super().__init__("You became org_admin after this was asked for; somebody who was one before must decide.")
+
+
+class AnotherMustApprove(ConflictError):
+    """Who has approved it approves it again, and two people are needed."""
+
+    code = "another_person_needed"
+    advice = Advice.ASK_A_PERSON
+
+    def __init__(self) -> None:
+        super().__init__("You have approved this already, and it needs two people: another org_admin must approve too.")
+
+
+async def require_decider(session: OrganizationSession, actor: Actor) -> User:
+    """The person who decides, who may at least decline. Raises NotAnApprover."""
+    if actor.role is not Role.ORG_ADMIN or not actor.is_person or actor.user_id is None:
+        raise NotAnApprover
+    # Locked: whoever deactivates this person meanwhile comes before or after, never beside.
+    user = await session.lock(User, actor.user_id)
+    if user is None or not _is_admin(user):
+        raise NotAnApprover
+    return user
+
+
+async def require_approver(session: OrganizationSession, actor: Actor, approval: Approval) -> User:
+    """The person who approves, if they may. Raises NotAnApprover, OwnRequest, NewerThanRequest."""
+    user = await require_decider(session, actor)
+    if approval.asked_by == actor.name:
+        raise OwnRequest
+    if not _was_admin_before(user, approval.asked_at):
+        raise NewerThanRequest
+    return user
+
+
+async def approvals_given(session: OrganizationSession, approval: Approval) -> Sequence[str]:
+    """The ids of the people whose approval counts: who is no org_admin any more is not among them."""
+    given = select(ApprovalDecision).where(
+        ApprovalDecision.approval_id == approval.id,
+        ApprovalDecision.verdict == Verdict.APPROVED,
+        ApprovalDecision.digest == approval.digest,
+    )
+    people = [await session.get(User, decision.user_id) for decision in await session.all(given)]
+    return [
+        user.id
+        for user in people
+        if user is not None and _is_admin(user) and _was_admin_before(user, approval.asked_at)
+    ]
+
+
+def _is_admin(user: User) -> bool:
+    return user.role == Role.ORG_ADMIN and user.deactivated_at is None
+
+
+def _was_admin_before(user: User, at: datetime) -> bool:
+    return (user.role_changed_at or user.created_at) < at

@@ -1,7 +1,7 @@
 """What things are called on a page: events, statuses, callers, in a person's words."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus
 from mpesa_mcp.values import Kes, Msisdn, Role
@@ -58,6 +58,7 @@ _EVENTS: Final = {
 }
 _PAGES: Final = (
     ("/console/payments", "Payments", Role.USER),
+    ("/console/rules", "Rules", Role.USER),
     ("/console/keys", "Keys", Role.ORG_ADMIN),
 )
 _SOURCES: Final = {
@@ -73,30 +74,34 @@ _SOURCES: Final = {
 }
 
 
-# The fields of a rule, in the order and under the headings of the form.
+# The fields of a rule, in the order and under the headings of the form: label, unit, and what a value says.
 RULES: Final = {
     "Approval by a person": {
-        "approval_above": ("Payouts above this need one approval", "KES"),
-        "second_approval_above": ("Payouts above this need two", "KES"),
-        "confirm_in_chat_above": ("Above this the chat asks first, too", "KES"),
+        "approval_above": ("Payouts above this need one approval", "KES", "Payouts above {} need one approval."),
+        "second_approval_above": ("Payouts above this need two", "KES", "Payouts above {} need two approvals."),
+        "confirm_in_chat_above": ("Above this the chat asks first, too", "KES", "Above {} the chat asks first, too."),
     },
     "The most that may leave": {
-        "per_payment": ("With one payment", "KES"),
-        "per_hour": ("In an hour", "KES"),
-        "per_day": ("In a day", "KES"),
-        "per_month": ("In a month", "KES"),
+        "per_payment": ("With one payment", "KES", "At most {} with one payment."),
+        "per_hour": ("In an hour", "KES", "At most {} in an hour."),
+        "per_day": ("In a day", "KES", "At most {} in a day."),
+        "per_month": ("In a month", "KES", "At most {} in a month."),
     },
     "How many payments": {
-        "payments_per_hour": ("In an hour", ""),
-        "payments_per_day": ("In a day", ""),
-        "payments_per_month": ("In a month", ""),
-        "largest_batch": ("In one batch", ""),
+        "payments_per_hour": ("In an hour", "", "At most {} payments in an hour."),
+        "payments_per_day": ("In a day", "", "At most {} payments in a day."),
+        "payments_per_month": ("In a month", "", "At most {} payments in a month."),
+        "largest_batch": ("In one batch", "", "At most {} payments in one batch."),
     },
     "To one recipient": {
-        "per_recipient_per_day": ("The most in a day", "KES"),
-        "payments_per_recipient_per_day": ("Payments in a day", ""),
-        "first_payment": ("The most with the first payment", "KES"),
-        "cool_off_hours": ("Then nothing more for", "hours"),
+        "per_recipient_per_day": ("The most in a day", "KES", "At most {} in a day to one recipient."),
+        "payments_per_recipient_per_day": ("Payments in a day", "", "At most {} payments in a day to one recipient."),
+        "first_payment": (
+            "The most with the first payment",
+            "KES",
+            "At most {} with a first payment to a recipient.",
+        ),
+        "cool_off_hours": ("Then nothing more for", "hours", "Nothing more to a new recipient for {} after that."),
     },
 }
 RULES_TOO: Final = {
@@ -115,6 +120,20 @@ _SCOPES: Final = {
     "tool:reverse": "reversals",
     "tool:stk_push": "collections",
 }
+
+
+def limits(rule: Mapping[str, Any]) -> Sequence[str]:
+    """What a rule says, a sentence for each field."""
+    said = [
+        sentence.format(f"{unit} {rule[name]:,}" if unit == "KES" else f"{rule[name]:,} {unit}".strip())
+        for fields in RULES.values()
+        for name, (_, unit, sentence) in fields.items()
+        if name in rule
+    ]
+    for name, label in RULES_TOO.items():
+        if name in rule:
+            said.append(f"{label} {rule[name] if name == 'hours' else ', '.join(rule[name])}.")
+    return said or ["No limit."]
 
 
 def scope(text: str, names: Mapping[str, str] | None = None) -> str:

@@ -1,0 +1,193 @@
+"""Rules about money: which there are and what is left of them, changing one, and the second person of a change.
+
+A change that allows more than before becomes a proposal, where the organization has a second org_admin to confirm it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from starlette.responses import Response
+from starlette.routing import Route
+
+from mpesa_mcp.console import words
+from mpesa_mcp.console.rendering import going_to, rendered
+from mpesa_mcp.console.visits import Visit, page
+from mpesa_mcp.errors import ConflictError, InputError, MpesaMcpError, NotFoundError
+from mpesa_mcp.identity.api_keys import list_keys
+from mpesa_mcp.identity.named import names_of
+from mpesa_mcp.identity.principal import NotAllowed
+from mpesa_mcp.policy.changes import ProposalRecord, ProposalStatus, confirm, decline, list_proposals, set_rule
+from mpesa_mcp.policy.rule_book import list_rules
+from mpesa_mcp.policy.rules import ORGANIZATION
+from mpesa_mcp.policy.scopes import checked_scope
+from mpesa_mcp.policy.words import AMOUNTS, COUNTS, DAYS, Words, rule_from, words_of
+from mpesa_mcp.values import Role, sha256_hex
+
+_LISTS: Final = ("allowed_recipients", "denied_recipients")
+_SCOPES: Final = ("role:org_admin", "role:manager", "role:user", "tool:b2c_payment", "tool:reverse", "tool:stk_push")
+
+
+class RuleChanged(ConflictError):
+    """Somebody else changed the rule while the form was filled in."""
+
+    code = "rule_changed"
+
+    def __init__(self) -> None:
+        super().__init__("The rule was changed while you wrote. Nothing was done; look at it again first.")
+
+
+@page(Role.USER)
+async def rules(visit: Visit) -> Response:
+    """All of them, the organization's own first, and the changes that wait for a second person."""
+    return await _shown(visit)
+
+
+@page(Role.ORG_ADMIN)
+async def rule(visit: Visit) -> Response:
+    """The form of one rule."""
+    scope, name = await _scope(visit)
+    now = await _in_force(visit, scope)
+    return _form(visit, scope, name, now, shown=now)
+
+
+@page(Role.ORG_ADMIN)
+async def change(visit: Visit) -> Response:
+    """Gives a scope the rule of the form, or proposes it."""
+    scope, name = await _scope(visit)
+    now, wanted = await _in_force(visit, scope), _sent(visit.form)
+    try:
+        if visit.form.get("seen") != _version(now):
+            raise RuleChanged
+        # The organization always has a rule: without one of its own, the default. Any other may have none.
+        is_none = "remove" in visit.form or (not wanted and scope != ORGANIZATION)
+        await set_rule(
+            visit.core.store,
+            visit.core.clock,
+            organization_id=visit.organization_id,
+            scope=scope,
+            rule=None if is_none else rule_from(wanted),
+            actor=visit.actor,
+        )
+    except (InputError, ConflictError, NotAllowed) as refused:
+        return _form(visit, scope, name, now, shown=wanted, refused=refused)
+    return going_to("/console/rules")
+
+
+@page(Role.ORG_ADMIN)
+async def confirm_it(visit: Visit) -> Response:
+    """Makes a change that somebody else has proposed."""
+    return await _decided(visit, confirm)
+
+
+@page(Role.ORG_ADMIN)
+async def decline_it(visit: Visit) -> Response:
+    """Drops a proposed change."""
+    return await _decided(visit, decline)
+
+
+ROUTES: Final = (
+    Route("/rules", rules),
+    Route("/rules/{scope}", rule, methods=["GET"]),
+    Route("/rules/{scope}", change, methods=["POST"]),
+    Route("/rules/proposals/{proposal_id}/confirm", confirm_it, methods=["POST"]),
+    Route("/rules/proposals/{proposal_id}/decline", decline_it, methods=["POST"]),
+)
+
+
+async def _decided(visit: Visit, decide: Any) -> Response:
+    try:
+        await decide(
+            visit.core.store,
+            visit.core.clock,
+            organization_id=visit.organization_id,
+            proposal_id=visit.request.path_params["proposal_id"],
+            actor=visit.actor,
+        )
+    except (ConflictError, NotAllowed) as refused:
+        return await _shown(visit, refused)
+    return going_to("/console/rules")
+
+
+async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response:
+    core, organization_id = visit.core, visit.organization_id
+    found = await list_rules(core.store, organization_id)
+    scopes = [each.scope for each in found]
+    proposals = await _waiting(visit)
+    keys = [key for key in await list_keys(core.store, organization_id) if key.is_usable(core.clock.now())]
+    people = {each.proposed_by for each in proposals} | {each.changed_by for each in found if each.changed_by}
+    return rendered(
+        "rules.html",
+        visit=visit,
+        status=refused.http_status if refused else 200,
+        rules=[(each, words_of(each.rule)) for each in found],
+        proposals=proposals,
+        names=await names_of(core.store, organization_id, {*scopes, *people}),
+        without=[scope for scope in (*_SCOPES, *(f"key:{key.key_id}" for key in keys)) if scope not in scopes],
+        key_names={f"key:{key.key_id}": key.name for key in keys},
+        refused=refused,
+    )
+
+
+async def _waiting(visit: Visit) -> Sequence[ProposalRecord]:
+    """The changes that wait for a second person, for those who can be that person."""
+    if not visit.may(Role.ORG_ADMIN):
+        return []
+    newest = await list_proposals(visit.core.store, visit.core.clock, visit.organization_id)
+    return [each for each in newest if each.status is ProposalStatus.PENDING]
+
+
+def _form(
+    visit: Visit, scope: str, name: str, now: Words, *, shown: Words, refused: MpesaMcpError | None = None
+) -> Response:
+    return rendered(
+        "rule.html",
+        visit=visit,
+        status=refused.http_status if refused else 200,
+        scope=scope,
+        name=name,
+        version=_version(now),
+        shown=shown,
+        days=DAYS,
+        refused=refused,
+    )
+
+
+async def _scope(visit: Visit) -> tuple[str, str]:
+    """Whom the rule of this address is for, and what people call that. Raises NotFoundError."""
+    try:
+        scope = checked_scope(visit.request.path_params["scope"])
+    except InputError as unknown:
+        raise NotFoundError("rule") from unknown
+    names = await names_of(visit.core.store, visit.organization_id, [scope])
+    if scope.startswith("key:") and names[scope] == scope:
+        raise NotFoundError("rule")
+    return scope, words.scope(scope, names)
+
+
+async def _in_force(visit: Visit, scope: str) -> Words:
+    """The scope's rule as it is written; empty where there is none."""
+    found = await list_rules(visit.core.store, visit.organization_id)
+    return next((words_of(each.rule) for each in found if each.scope == scope), {})
+
+
+def _version(words: Words) -> str:
+    return sha256_hex(json.dumps(words, sort_keys=True))
+
+
+def _sent(form: Mapping[str, str]) -> Words:
+    """The rule that a form says, unread: what is no number stays a text, which the rules refuse by name."""
+    said: Words = {}
+    for name in (*AMOUNTS, *COUNTS):
+        text = form.get(name, "").replace(",", "").strip()
+        if text:
+            said[name] = int(text) if text.isascii() and text.isdigit() else text
+    if form.get("hours", "").strip():
+        said["hours"] = form["hours"].strip()
+    for name in _LISTS:
+        numbers = [line.strip() for line in form.get(name, "").splitlines() if line.strip()]
+        if numbers:
+            said[name] = numbers
+    if days := [day for day in DAYS if f"day_{day}" in form]:
+        said["days"] = days
+    return said

@@ -1,0 +1,61 @@
+"""Rules in the console: one form for one scope; a change that allows more takes a second person."""
+
+import html
+
+import httpx2
+import pytest
+
+from .office import Office, field, signed_in
+
+pytestmark = pytest.mark.anyio
+
+
+async def fill_in(client: httpx2.AsyncClient, scope: str, **fields: str) -> httpx2.Response:
+    shown = await client.get(f"/rules/{scope}")
+    form = {"form_token": field(shown), "seen": field(shown, "seen"), **fields}
+    return await client.post(f"/rules/{scope}", data=form)
+
+
+async def test_a_stricter_rule_holds_at_once_and_a_looser_one_when_a_second_person_agrees(office: Office) -> None:
+    async with signed_in(office, "org_admin") as jane, signed_in(office, "org_admin_on_mcp") as joe:
+        tightened = await fill_in(jane, "role:manager", per_payment="5,000", hours="08:00-18:00", day_mon="on")
+        assert (tightened.status_code, tightened.headers["location"]) == (303, "/console/rules")
+        for_managers = (await jane.get("/rules")).text.partition("For managers")[2].partition("</li>\n  <li>")[0]
+        assert all(said in for_managers for said in ("KES 5,000", "08:00-18:00", "mon", office.email("org_admin")))
+        await fill_in(jane, "role:manager", per_payment="9000", hours="08:00-18:00", day_mon="on")
+        rules = await jane.get("/rules")
+        assert "KES 9,000" in rules.text
+        assert "You proposed it: another org_admin confirms it." in rules.text
+        path = rules.text.partition(f"Proposed by {office.email('org_admin')}")[2].partition('action="/console')[2]
+        path = path.partition('"')[0].rpartition("/")[0]
+        alone = await jane.post(f"{path}/confirm", data={"form_token": field(rules)})
+        assert (alone.status_code, "needs two people" in alone.text) == (409, True)
+        agreed = await joe.post(f"{path}/confirm", data={"form_token": field(await joe.get("/rules"))})
+        assert agreed.status_code == 303
+        assert "KES 9,000" in (await jane.get("/rules")).text.partition("In force")[2]
+        removed = await fill_in(joe, "role:manager", remove="1")
+        assert removed.status_code == 303
+
+
+async def test_a_form_that_cannot_be_read_says_which_field_and_keeps_what_was_written(office: Office) -> None:
+    async with signed_in(office, "org_admin") as client:
+        for written, said in (
+            ({"per_day": "a lot"}, "per_day must be a whole number"),
+            ({"hours": "all day"}, "hours must be two times"),
+            ({"denied_recipients": "0700000001\n12"}, "Kenyan mobile number"),
+        ):
+            answer = await fill_in(client, "tool:b2c_payment", **written)
+            assert answer.status_code == 422
+            assert said in html.unescape(answer.text)
+            assert next(iter(written.values())) in answer.text
+        assert "single payouts" not in (await client.get("/rules")).text.partition("Make a rule for")[0]
+
+
+async def test_a_form_that_was_left_open_does_not_undo_what_somebody_else_changed(office: Office) -> None:
+    async with signed_in(office, "org_admin") as client:
+        shown = await client.get("/rules/tool:reverse")
+        await fill_in(client, "tool:reverse", per_day="1000")
+        late = {"form_token": field(shown), "seen": field(shown, "seen"), "per_day": "900"}
+        answer = await client.post("/rules/tool:reverse", data=late)
+        assert answer.status_code == 409
+        assert "The rule was changed while you wrote." in answer.text

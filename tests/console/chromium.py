@@ -32,7 +32,10 @@ async def looking(browser: Browser, url: str, *, width: int = PHONE, dark: bool 
     )
     page = await context.new_page()
     wrong: list[str] = []
-    page.on("console", lambda said: wrong.append(said.text) if said.type in {"error", "warning"} else None)
+    # A form that is refused is an answer, whatever the browser makes of its status.
+    page.on(
+        "console", lambda said: wrong.append(said.text) if said.type == "error" and "422" not in said.text else None
+    )
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("request", lambda asked: None if asked.url.startswith(url) else wrong.append(asked.url))
     yield page

@@ -3,11 +3,13 @@
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
+from hashlib import sha256
 
 import httpx2
 import pytest
 
 from mpesa_mcp.console.app import ROUTES
+from mpesa_mcp.console.rendering import FILES
 
 from .office import HOSTILE, Office, browser, signed_in
 from .permissions import EVERYBODY, PAGES
@@ -33,6 +35,11 @@ def path_of(path: str, ids: Mapping[str, str] | None = None) -> str:
 def test_every_page_is_in_the_table_and_the_table_has_no_other() -> None:
     there = {(method, route.path) for route in ROUTES for method in route.methods or () if method != "HEAD"}
     assert there == set(PAGES)
+
+
+def test_htmx_is_the_one_its_authors_publish() -> None:
+    published = "71ea67185bfa8c98c39d31717c6fce5d852370fcdfd129db4543774d3145c0de"
+    assert sha256((FILES / "htmx.min.js").read_bytes()).hexdigest() == published
 
 
 async def test_a_page_is_shown_to_whom_the_table_says_and_to_nobody_else(

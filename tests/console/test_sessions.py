@@ -141,9 +141,17 @@ async def test_a_sign_in_that_was_not_asked_for_on_our_page_is_refused(office: O
     form = {"email": office.email("user"), "password": "correct horse battery", "next": ""}
     async with browser(office.url) as client, browser(office.url) as other:
         token = field(await other.get("/sign-in"))
-        for sent in (form, form | {"form_token": token}):
-            assert (await client.post("/sign-in", data=sent)).status_code == 403
-            assert COOKIE not in client.cookies
+        without = await client.post("/sign-in", data=form | {"form_token": token})
+        assert (without.status_code, "sign in at http://127.0.0.1" in without.text) == (403, True)
+        own = field(await client.get("/sign-in"))
+        assert own != token
+        for sent, headers in (
+            (form, {}),
+            (form | {"form_token": token}, {}),
+            (form | {"form_token": own}, {"Sec-Fetch-Site": "cross-site"}),
+        ):
+            assert (await client.post("/sign-in", data=sent, headers=headers)).status_code == 403
+        assert COOKIE not in client.cookies
 
 
 async def test_a_cookie_lasts_a_working_day(keyring: Keyring, clock: FrozenClock) -> None:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from mpesa_mcp.console import files, keys, organizations, payments, rules, sign_in
+from mpesa_mcp.console import approvals, files, keys, organizations, payments, rules, sign_in
 from mpesa_mcp.console.rendering import going_to, rendered
 from mpesa_mcp.console.visits import CONSOLE_PATH, SIGN_IN_PATH, Visit, asked_for, page
 from mpesa_mcp.errors import InternalFault, MpesaMcpError, NotFoundError
@@ -27,12 +27,13 @@ async def home(visit: Visit) -> Response:
     """Where somebody begins."""
     if visit.principal.role is Role.SUPER_ADMIN:
         return going_to("/console/organizations")
-    return going_to("/console/payments")
+    return going_to("/console/approvals")
 
 
 ROUTES: Final[Sequence[Route]] = (
     Route("/", home),
     *sign_in.ROUTES,
+    *approvals.ROUTES,
     *payments.ROUTES,
     *rules.ROUTES,
     *keys.ROUTES,

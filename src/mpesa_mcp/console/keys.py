@@ -7,10 +7,10 @@ from typing import Final
 from starlette.responses import Response
 from starlette.routing import Route
 
+from mpesa_mcp.console.callers import callers
 from mpesa_mcp.console.rendering import going_to, rendered
 from mpesa_mcp.console.visits import Visit, page
 from mpesa_mcp.identity.api_keys import page_keys, revoke_key
-from mpesa_mcp.identity.named import names_of
 from mpesa_mcp.values import Role
 
 _ON_A_PAGE: Final = 50
@@ -21,7 +21,7 @@ async def keys(visit: Visit) -> Response:
     """All of them, newest first."""
     core = visit.core
     read = await page_keys(core.store, visit.organization_id, limit=_ON_A_PAGE, cursor=visit.query.get("cursor"))
-    makers = await names_of(core.store, visit.organization_id, {key.created_by for key in read.items})
+    makers = await callers(visit, {key.created_by for key in read.items})
     return rendered(
         "keys.html", visit=visit, keys=read.items, older=read.next_cursor, makers=makers, now=core.clock.now()
     )

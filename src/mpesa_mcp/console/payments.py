@@ -1,7 +1,7 @@
 """Payments: the list with its filters, and one payment with everything that happened to it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from enum import StrEnum
 from typing import Final, TypeVar
@@ -10,13 +10,13 @@ from urllib.parse import urlencode
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mpesa_mcp.audit.reading import EntryFilter, list_entries
+from mpesa_mcp.console.callers import who_asked
 from mpesa_mcp.console.rendering import going_to, rendered, unchanged
 from mpesa_mcp.console.visits import Visit, page
 from mpesa_mcp.credentials.records import shortcodes_of
 from mpesa_mcp.errors import InputError
-from mpesa_mcp.identity.named import names_of
 from mpesa_mcp.identity.principal import Principal
+from mpesa_mcp.payments.approval_reading import approval_about
 from mpesa_mcp.payments.desk import resolve_payment, withdraw_payment
 from mpesa_mcp.payments.reading import history_of, list_payments, payment_of
 from mpesa_mcp.payments.records import PaymentRecord
@@ -118,21 +118,6 @@ ROUTES: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """Who asked for something: the caller's name, and what its program said it is."""
-
-    name: str
-    client: str | None
-
-
-async def who_asked(visit: Visit, actor: str, subject: str) -> Asking:
-    """For a person who must judge: by whom, and through which program, `subject` was asked for."""
-    names = await names_of(visit.core.store, visit.organization_id, [actor])
-    told = await list_entries(visit.core.store, visit.organization_id, EntryFilter(actor, subject=subject), limit=200)
-    return Asking(names[actor], next((entry.client for entry in reversed(told.entries) if entry.client), None))
-
-
 async def _shown(visit: Visit, refused: InputError | None = None) -> Response:
     found = await _found(visit)
     history = await history_of(visit.core, visit.organization_id, found.payment_id)
@@ -147,6 +132,7 @@ async def _shown(visit: Visit, refused: InputError | None = None) -> Response:
         history=history,
         version=version,
         asked=await who_asked(visit, found.created_by, found.payment_id),
+        approval=await approval_about(visit.core, visit.organization_id, found.payment_id),
         refused=refused,
     )
 

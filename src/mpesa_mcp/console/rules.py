@@ -11,11 +11,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mpesa_mcp.console import words
+from mpesa_mcp.console.callers import callers
 from mpesa_mcp.console.rendering import going_to, rendered
 from mpesa_mcp.console.visits import Visit, page
 from mpesa_mcp.errors import ConflictError, InputError, MpesaMcpError, NotFoundError
 from mpesa_mcp.identity.api_keys import list_keys
-from mpesa_mcp.identity.named import names_of
 from mpesa_mcp.identity.principal import NotAllowed
 from mpesa_mcp.policy.changes import ProposalRecord, ProposalStatus, confirm, decline, list_proposals, set_rule
 from mpesa_mcp.policy.rule_book import list_rules
@@ -122,7 +122,7 @@ async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response
         status=refused.http_status if refused else 200,
         rules=[(each, words_of(each.rule)) for each in found],
         proposals=proposals,
-        names=await names_of(core.store, organization_id, {*scopes, *people}),
+        names=await callers(visit, {*scopes, *people}),
         without=[scope for scope in (*_SCOPES, *(f"key:{key.key_id}" for key in keys)) if scope not in scopes],
         key_names={f"key:{key.key_id}": key.name for key in keys},
         refused=refused,
@@ -159,8 +159,8 @@ async def _scope(visit: Visit) -> tuple[str, str]:
         scope = checked_scope(visit.request.path_params["scope"])
     except InputError as unknown:
         raise NotFoundError("rule") from unknown
-    names = await names_of(visit.core.store, visit.organization_id, [scope])
-    if scope.startswith("key:") and names[scope] == scope:
+    names = await callers(visit, [scope])
+    if scope.startswith("key:") and names[scope] == words.caller(scope, scope):
         raise NotFoundError("rule")
     return scope, words.scope(scope, names)
 

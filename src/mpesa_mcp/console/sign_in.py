@@ -10,14 +10,14 @@ from mpesa_mcp.console.rendering import going_to, rendered
 from mpesa_mcp.console.visits import (
     SIGN_IN_PATH,
     Visit,
+    cookie_name,
     core_of,
     is_secure,
     page,
     path_of_ours,
     sent_form,
-    session_cookie,
 )
-from mpesa_mcp.errors import DeniedError
+from mpesa_mcp.errors import Advice, DeniedError
 from mpesa_mcp.identity.console_cookies import LIFE, form_token
 from mpesa_mcp.identity.passwords import TooManyPasswords
 from mpesa_mcp.identity.sessions import Sessions, WrongSignIn
@@ -30,6 +30,19 @@ _FORM_COOKIE: Final = "mpesa_mcp_form"
 _LONGEST_EMAIL, _LONGEST_PASSWORD = 254, 512
 
 
+class NoCookies(DeniedError):
+    """The browser keeps no cookie of this page: they are switched off, or the address is not the one people use."""
+
+    code = "no_cookies"
+    advice = Advice.FIX_INPUT
+
+    def __init__(self, reached_at: str) -> None:
+        super().__init__(
+            "The browser did not send back the cookie of this page. Allow cookies, and sign in at "
+            f"{reached_at}/console."
+        )
+
+
 async def ask(request: Request) -> Response:
     """The form."""
     return await _form(request, after=path_of_ours(request.query_params.get("next", "")))
@@ -38,7 +51,10 @@ async def ask(request: Request) -> Response:
 async def sign_in(request: Request) -> Response:
     """Begins a session and goes where the person was going."""
     core = core_of(request)
-    form = await sent_form(request, await _token(core, request.cookies.get(_FORM_COOKIE, "")))
+    word = request.cookies.get(cookie_name(request, _FORM_COOKIE))
+    if not word:
+        raise NoCookies(core.settings.reached_at)
+    form = await sent_form(request, await _token(core, word))
     email, after = form.get("email", "")[:_LONGEST_EMAIL], path_of_ours(form.get("next", ""))
     password = Secret(form.get("password", "")[:_LONGEST_PASSWORD])
     try:
@@ -46,7 +62,7 @@ async def sign_in(request: Request) -> Response:
     except (WrongSignIn, TooManyFailures, TooManyPasswords) as refused:
         return await _form(request, after=after, email=email, refused=refused)
     answer = going_to(after)
-    _set_cookie(answer, request, session_cookie(request), cookie.reveal(), seconds=int(LIFE.total_seconds()))
+    _set_cookie(answer, request, cookie_name(request), cookie.reveal(), seconds=int(LIFE.total_seconds()))
     return answer
 
 
@@ -56,7 +72,7 @@ async def sign_out(visit: Visit) -> Response:
     assert visit.principal.session_id is not None  # a visitor has one
     await _sessions(visit.core).end(visit.organization_id, visit.principal.session_id)
     answer = going_to(SIGN_IN_PATH)
-    _set_cookie(answer, visit.request, session_cookie(visit.request), "", seconds=0)
+    _set_cookie(answer, visit.request, cookie_name(visit.request), "", seconds=0)
     return answer
 
 
@@ -68,7 +84,8 @@ ROUTES: Final = (
 
 
 async def _form(request: Request, *, after: str, email: str = "", refused: DeniedError | None = None) -> Response:
-    word = request.cookies.get(_FORM_COOKIE) or random_hex(128)
+    name = cookie_name(request, _FORM_COOKIE)
+    word = request.cookies.get(name) or random_hex(128)
     answer = rendered(
         "sign_in.html",
         status=refused.http_status if refused else 200,
@@ -79,7 +96,7 @@ async def _form(request: Request, *, after: str, email: str = "", refused: Denie
     )
     if isinstance(refused, TooManyFailures):
         answer.headers["Retry-After"] = str(refused.retry_after_seconds)
-    _set_cookie(answer, request, _FORM_COOKIE, word, seconds=None)
+    _set_cookie(answer, request, name, word, seconds=None)
     return answer
 
 

@@ -136,9 +136,9 @@ def is_secure(request: Request) -> bool:
     return reached_at.startswith("https://") or not is_loopback(reached_at)
 
 
-def session_cookie(request: Request) -> str:
-    """The cookie's name: with this prefix a browser takes it from this host alone, and only over TLS."""
-    return "__Host-mpesa_mcp" if is_secure(request) else "mpesa_mcp"
+def cookie_name(request: Request, name: str = "mpesa_mcp") -> str:
+    """What a cookie of ours is called: with this prefix a browser takes it from this host alone, and only over TLS."""
+    return f"__Host-{name}" if is_secure(request) else name
 
 
 def asked_for(request: Request) -> str:
@@ -158,7 +158,7 @@ def path_of_ours(text: str) -> str:
 async def _visit(request: Request, admission: Admission) -> Visit:
     """Raises Unauthenticated, NotAllowed, RateLimited, FormUnreadable, NotOurForm."""
     core = core_of(request)
-    principal = await core.authentication.principal_of_cookie(request.cookies.get(session_cookie(request), ""))
+    principal = await core.authentication.principal_of_cookie(request.cookies.get(cookie_name(request), ""))
     if principal.session_id is None or not principal.is_person:
         raise Unauthenticated
     visit = Visit(request, core, principal, await form_token(core.keyring, principal.session_id))

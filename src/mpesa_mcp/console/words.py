@@ -32,6 +32,7 @@ _EVENTS: Final = {
     PaymentEvent.APPROVED: "Approved by a person",
     PaymentEvent.DECLINED: "Declined by a person",
     PaymentEvent.APPROVAL_EXPIRED: "Nobody decided in time",
+    PaymentEvent.APPROVAL_VOID: "It was not what people were asked about any more",
     PaymentEvent.ATTEMPT_COMMITTED: "Sent to Safaricom",
     PaymentEvent.WITHDRAWN: "Withdrawn by a person",
     PaymentEvent.TOO_OLD: "Waited too long to be sent",
@@ -57,6 +58,7 @@ _EVENTS: Final = {
     "status_mismatch": "Safaricom's answer did not fit this payment",
 }
 _PAGES: Final = (
+    ("/console/approvals", "Approvals", Role.USER),
     ("/console/payments", "Payments", Role.USER),
     ("/console/rules", "Rules", Role.USER),
     ("/console/keys", "Keys", Role.ORG_ADMIN),
@@ -69,6 +71,8 @@ _SOURCES: Final = {
     "clock": "the clock",
     "dispatch": "this server",
     "intake": "this server",
+    "approval": "this server",
+    "batch": "this server",
     "reversal": "the reversal",
     "person": "a person",
 }
@@ -146,6 +150,14 @@ def pages(role: Role) -> Sequence[tuple[str, str]]:
     if role is Role.SUPER_ADMIN:
         return [("/console/organizations", "Organizations")]
     return [(path, name) for path, name, least in _PAGES if role.at_least(least)]
+
+
+def caller(actor: str, name: str) -> str:
+    """Who did something: a program by its key, a person by the address."""
+    kind, _, rest = actor.partition(":")
+    if name == actor and rest:
+        return f"{kind} {rest}"
+    return f"key “{name}”" if kind == "key" else name
 
 
 def event(name: str) -> str:

@@ -1,13 +1,13 @@
 """Reading approvals: the queue of what waits for people, and one with all that whoever decides should know."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlmodel import col, select
 
 from mpesa_mcp.errors import InputError, NotFoundError
-from mpesa_mcp.identity.models import ApiKey, User
+from mpesa_mcp.identity.named import names_of
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.held import sending_of
 from mpesa_mcp.payments.models import Payment
@@ -68,7 +68,7 @@ async def list_approvals(
         approvals = await approval_records(session, page.items)
         wanted = [each.payment_id for each in approvals if each.payment_id is not None]
         rows = await session.all(select(Payment).where(col(Payment.id).in_(wanted)))
-        names = await _names(session, {each.asked_by for each in approvals})
+        names = await names_of(session, {each.asked_by for each in approvals})
     payments = {row.id: payment_record(row) for row in rows}
     items = [
         AskedFor(approval=each, payment=payments.get(each.payment_id or ""), asker=names[each.asked_by])
@@ -86,7 +86,7 @@ async def approval_to_decide(
         if row is None or (environment is not None and row.environment != environment):
             raise NotFoundError("approval")
         [approval] = await approval_records(session, [row])
-        names = await _names(session, {row.asked_by})
+        names = await names_of(session, {row.asked_by})
         payment = await session.get(Payment, row.payment_id) if row.payment_id is not None else None
         return ToDecide(
             approval=approval,
@@ -95,6 +95,13 @@ async def approval_to_decide(
             sending=sending_of(payment) if payment is not None else None,
             earlier=await _earlier(session, payment) if payment is not None else [],
         )
+
+
+async def approval_about(core: Core, organization_id: str, payment_id: str) -> ApprovalRecord | None:
+    """What people were asked about a payment, if they were."""
+    async with core.store.reading(organization_id) as session:
+        rows = await session.all(select(Approval).where(col(Approval.payment_id) == payment_id))
+        return next(iter(await approval_records(session, rows)), None)
 
 
 async def _earlier(session: OrganizationSession, payment: Payment) -> Sequence[PaymentRecord]:
@@ -109,13 +116,3 @@ async def _earlier(session: OrganizationSession, payment: Payment) -> Sequence[P
     )
     newest_first = to_the_same.order_by(col(Payment.created_at).desc(), col(Payment.id).desc())
     return [payment_record(row) for row in await session.all(newest_first.limit(MOST_EARLIER))]
-
-
-async def _names(session: OrganizationSession, actors: Iterable[str]) -> Mapping[str, str]:
-    """What people call these actors: a key by its name, a person by the address; anything else as it is."""
-    names = {actor: actor for actor in actors}
-    keys = select(ApiKey).where(col(ApiKey.id).in_([actor.removeprefix("key:") for actor in names]))
-    people = select(User).where(col(User.id).in_([actor.removeprefix("user:") for actor in names]))
-    names |= {f"key:{key.id}": key.name for key in await session.all(keys)}
-    names |= {f"user:{user.id}": user.email for user in await session.all(people)}
-    return names

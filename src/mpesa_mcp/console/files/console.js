@@ -2,11 +2,19 @@
 "use strict";
 
 const said = document.getElementById("said");
+const SHOWN_FOR_MS = 6000;
+let clearing;
+
+function say(text) {
+  said.textContent = text;
+  clearTimeout(clearing);
+  clearing = setTimeout(() => { said.textContent = ""; }, SHOWN_FOR_MS);
+}
 
 document.addEventListener("htmx:afterSettle", (event) => {
   const shown = document.getElementById(event.detail.target.id) || event.detail.target;
   if (shown.dataset.said) {
-    said.textContent = shown.dataset.said;
+    say(shown.dataset.said);
   }
   if (document.activeElement === document.body && shown.hasAttribute("tabindex")) {
     shown.focus({ preventScroll: true });
@@ -15,7 +23,7 @@ document.addEventListener("htmx:afterSettle", (event) => {
 
 for (const trouble of ["htmx:responseError", "htmx:sendError", "htmx:timeout"]) {
   document.addEventListener(trouble, () => {
-    said.textContent = "The server did not answer as expected. Load the page again.";
+    say("The server did not answer as expected. Load the page again.");
   });
 }
 

@@ -1,0 +1,104 @@
+"""Approvals: the queue of what waits for a person, and one with everything that a person needs to judge it.
+
+What is approved is the digest that the page showed: who approves a page that is out of date approves nothing.
+"""
+
+from typing import Final
+
+from starlette.responses import Response
+from starlette.routing import Route
+
+from mpesa_mcp.console import words
+from mpesa_mcp.console.rendering import going_to, rendered, unchanged
+from mpesa_mcp.console.visits import Visit, page
+from mpesa_mcp.errors import ConflictError, InputError, MpesaMcpError
+from mpesa_mcp.identity.principal import NotAllowed
+from mpesa_mcp.payments.approval_reading import approval_to_decide, list_approvals
+from mpesa_mcp.payments.approving import approve, decline
+from mpesa_mcp.policy.approvals import ApprovalStatus
+from mpesa_mcp.values import Msisdn, Role
+
+_ON_A_PAGE: Final = 25
+
+
+@page(Role.USER)
+async def approvals(visit: Visit) -> Response:
+    """The queue; with `all`, what was decided too. The page looks for what is new by itself."""
+    shows_all = "all" in visit.query
+    read = await list_approvals(
+        visit.core,
+        visit.organization_id,
+        status=None if shows_all else ApprovalStatus.PENDING,
+        limit=_ON_A_PAGE,
+        cursor=visit.query.get("cursor"),
+    )
+    version = "-".join(f"{each.approval.approval_id[-10:]}{len(each.approval.decisions)}" for each in read.items)
+    if visit.query.get("seen") == version:
+        return unchanged()
+    return rendered(
+        "approvals.html",
+        visit=visit,
+        approvals=read.items,
+        older=read.next_cursor,
+        shows_all=shows_all,
+        version=version,
+    )
+
+
+@page(Role.USER)
+async def approval(visit: Visit) -> Response:
+    """One of them."""
+    return await _shown(visit)
+
+
+@page(Role.ORG_ADMIN)
+async def approve_it(visit: Visit) -> Response:
+    """Approves what the page showed."""
+    digest = visit.form.get("digest", "")
+    try:
+        await approve(visit.core, visit.organization_id, _id(visit), actor=visit.actor, digest=digest)
+    except (InputError, ConflictError, NotAllowed) as refused:
+        return await _shown(visit, refused)
+    return going_to(f"/console/approvals/{_id(visit)}")
+
+
+@page(Role.ORG_ADMIN)
+async def decline_it(visit: Visit) -> Response:
+    """Declines it for good, with a reason that whoever asked is told."""
+    reason = visit.form.get("reason", "")
+    try:
+        await decline(visit.core, visit.organization_id, _id(visit), actor=visit.actor, reason=reason)
+    except (InputError, ConflictError, NotAllowed) as refused:
+        return await _shown(visit, refused)
+    return going_to(f"/console/approvals/{_id(visit)}")
+
+
+ROUTES: Final = (
+    Route("/approvals", approvals),
+    Route("/approvals/{approval_id}", approval),
+    Route("/approvals/{approval_id}/approve", approve_it, methods=["POST"]),
+    Route("/approvals/{approval_id}/decline", decline_it, methods=["POST"]),
+)
+
+
+def _id(visit: Visit) -> str:
+    approval_id: str = visit.request.path_params["approval_id"]
+    return approval_id
+
+
+async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response:
+    found = await approval_to_decide(visit.core, visit.organization_id, _id(visit))
+    return rendered(
+        "approval.html",
+        visit=visit,
+        status=refused.http_status if refused else 200,
+        approval=found.approval,
+        payment=found.payment,
+        asker=words.caller(found.approval.asked_by, found.asker),
+        sending=found.sending,
+        to=Msisdn(found.sending.phone) if found.sending else None,
+        earlier=found.earlier,
+        is_asker=found.approval.asked_by == visit.principal.actor,
+        has_approved=visit.principal.user_id in {each.user_id for each in found.approval.decisions},
+        refused=refused,
+    )

@@ -59,3 +59,4 @@ async def test_a_form_that_was_left_open_does_not_undo_what_somebody_else_change
         answer = await client.post("/rules/tool:reverse", data=late)
         assert answer.status_code == 409
         assert "The rule was changed while you wrote." in answer.text
+        assert 'name="per_day" inputmode="numeric" maxlength="15" value="1000"' in answer.text

@@ -14,7 +14,7 @@ from mpesa_mcp.console.callers import who_asked
 from mpesa_mcp.console.rendering import going_to, rendered, unchanged
 from mpesa_mcp.console.visits import Visit, page
 from mpesa_mcp.credentials.records import shortcodes_of
-from mpesa_mcp.errors import InputError
+from mpesa_mcp.errors import ConflictError, InputError, MpesaMcpError
 from mpesa_mcp.identity.principal import Principal
 from mpesa_mcp.payments.approval_reading import approval_about
 from mpesa_mcp.payments.desk import resolve_payment, withdraw_payment
@@ -83,7 +83,7 @@ async def withdraw(visit: Visit) -> Response:
             reason=visit.form.get("reason", ""),
             actor=visit.principal.actor,
         )
-    except InputError as refused:
+    except (InputError, ConflictError) as refused:
         return await _shown(visit, refused)
     return going_to(f"/console/payments/{found.payment_id}")
 
@@ -105,7 +105,7 @@ async def resolve(visit: Visit) -> Response:
             receipt=visit.form.get("receipt", "").strip().upper() or None,
             actor=visit.principal.actor,
         )
-    except InputError as refused:
+    except (InputError, ConflictError) as refused:
         return await _shown(visit, refused)
     return going_to(f"/console/payments/{found.payment_id}")
 
@@ -118,7 +118,7 @@ ROUTES: Final = (
 )
 
 
-async def _shown(visit: Visit, refused: InputError | None = None) -> Response:
+async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response:
     found = await _found(visit)
     history = await history_of(visit.core, visit.organization_id, found.payment_id)
     version = f"{found.updated_at.timestamp():.6f}-{len(history)}"

@@ -70,7 +70,9 @@ async def change(visit: Visit) -> Response:
             actor=visit.actor,
         )
     except (InputError, ConflictError, NotAllowed) as refused:
-        return _form(visit, scope, name, now, shown=wanted, refused=refused)
+        # Who would undo somebody else's change sees that first, and not what they wrote themselves.
+        shown = now if isinstance(refused, RuleChanged) else wanted
+        return _form(visit, scope, name, now, shown=shown, refused=refused)
     return going_to("/console/rules")
 
 

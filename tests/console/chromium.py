@@ -22,7 +22,7 @@ _TROUBLE: Final = """() => {
         all("main").length !== 1 && "not one main part",
         ids.length !== new Set(ids).size && "an id twice",
         unnamed.length && "a field without a label",
-        all("a, button").some((each) => !(each.ariaLabel || each.innerText).trim()) && "a button without a name",
+        all("a, button").some((each) => !(each.ariaLabel || each.textContent).trim()) && "a button without a name",
         all("button").some((each) => each.offsetHeight && each.offsetHeight < 32) && "a button too small for a finger",
     ].filter(Boolean);
 }"""

@@ -27,6 +27,13 @@ for (const trouble of ["htmx:responseError", "htmx:sendError", "htmx:timeout"]) 
   });
 }
 
+// A choice out of a list or a calendar is complete; what is typed waits for the button or the Enter key.
+document.addEventListener("change", (event) => {
+  if (event.target.matches(".filters select, .filters input[type=date]")) {
+    event.target.form.requestSubmit();
+  }
+});
+
 const refused = document.getElementById("refused");
 if (refused) {
   refused.focus();

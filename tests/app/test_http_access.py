@@ -27,7 +27,14 @@ INITIALIZE = {
     "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
 }
 ACCEPT = {"Accept": "application/json, text/event-stream"}
-FOR_USERS = ["stk_push", "get_payment", "list_payments", "transaction_report"]
+FOR_USERS = [
+    "stk_push",
+    "get_payment",
+    "list_payments",
+    "transaction_report",
+    "get_limits",
+    "list_approvals",
+]
 FOR_MANAGERS = ["b2c_payment", "check_balance", "reverse", "transaction_status"]
 MANAGER_CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("b2c_payment", {"phone": "0700000001", "amount": 100, "idempotency_key": "k-1", "remarks": "Tomatoes"}),

@@ -30,7 +30,15 @@ from .redis_server import RedisServer, redis_server
 pytestmark = pytest.mark.anyio
 MANY, LIMIT = 50, 10
 PAYOUT = {"phone": "0700000002", "amount": 100, "remarks": "Tomatoes", "wait_seconds": 0}
-READING = {"get_payment", "list_payments", "transaction_report", "check_balance", "transaction_status"}
+READING = {
+    "check_balance",
+    "get_limits",
+    "get_payment",
+    "list_approvals",
+    "list_payments",
+    "transaction_report",
+    "transaction_status",
+}
 
 
 @pytest.fixture(scope="module")

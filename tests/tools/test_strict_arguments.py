@@ -128,7 +128,7 @@ async def _is_refused(client: Client, case: Refused) -> None:
         assert len(sent.strip()) < 5 or sent not in said, case
 
 
-@pytest.mark.parametrize("tool", ACCEPTED)
+@pytest.mark.parametrize("tool", [tool for tool, arguments in ACCEPTED.items() if arguments])
 async def test_several_bad_arguments_are_all_named_at_once(client: Client, tool: str) -> None:
     wrong = {name: ["a", "list"] for name in ACCEPTED[tool]}
     error = refusal(await client.call_tool(tool, wrong))

@@ -36,6 +36,9 @@ storm: .venv/installed ## 1,000 payments on each database while a worker is kill
 bench-neighbours: .venv/installed ## What one organization at ten times its limit costs another
 	@$(BIN)/python -m bench.neighbours
 
+bench-batches: .venv/installed ## How fast ten thousand rows are checked and paid, and in how much memory
+	@$(BIN)/python -m bench.batches
+
 bench: .venv/installed ## Stored callbacks per second, beside an endpoint that stores nothing
 	@$(BIN)/python -m bench.callbacks
 
@@ -52,4 +55,4 @@ lock: .venv/installed ## Renew requirements.lock: names, versions and hashes, no
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-.PHONY: demo run test test-fast lint types check crash storm model bench bench-neighbours lock
+.PHONY: demo run test test-fast lint types check crash storm model bench bench-batches bench-neighbours lock

@@ -175,7 +175,7 @@ async def test_a_caller_reads_what_binds_it_with_the_numbers_of_phones_masked(sh
     key = await a_key(shop.core, shop.id, Role.MANAGER)
     await shop.ask("PUT", "/role:manager", shop.admin, {"denied_recipients": ["0712345678"], "payments_per_day": 3})
     limits = (await shop.ask("GET", "/limits", key)).json()
-    assert limits["tools"] == ["stk_push", "b2c_payment", "reverse"]
+    assert limits["tools"] == ["stk_push", "b2c_payment", "reverse", "bulk_payment"]
     own, role = limits["rules"]
     assert (own["scope"], own["limits"][0]["limit"], own["limits"][0]["left"]) == (
         "organization",

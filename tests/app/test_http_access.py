@@ -31,11 +31,12 @@ FOR_USERS = [
     "stk_push",
     "get_payment",
     "list_payments",
+    "get_batch",
     "transaction_report",
     "get_limits",
     "list_approvals",
 ]
-FOR_MANAGERS = ["b2c_payment", "check_balance", "reverse", "transaction_status"]
+FOR_MANAGERS = ["b2c_payment", "bulk_payment", "check_balance", "reverse", "transaction_status"]
 MANAGER_CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("b2c_payment", {"phone": "0700000001", "amount": 100, "idempotency_key": "k-1", "remarks": "Tomatoes"}),
     ("check_balance", {}),

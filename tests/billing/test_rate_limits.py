@@ -31,12 +31,13 @@ pytestmark = pytest.mark.anyio
 MANY, LIMIT = 50, 10
 PAYOUT = {"phone": "0700000002", "amount": 100, "remarks": "Tomatoes", "wait_seconds": 0}
 READING = {
-    "check_balance",
+    "get_batch",
     "get_limits",
     "get_payment",
     "list_approvals",
     "list_payments",
     "transaction_report",
+    "check_balance",
     "transaction_status",
 }
 
@@ -155,7 +156,7 @@ async def test_what_a_subscription_does_not_allow_is_not_listed_and_says_why(
         await subscribe(core.store, core.clock, organization_id, plan=f"little-{mode}")
         assert {tool.name for tool in (await client.list_tools()).tools} == {"list_payments", "b2c_payment"}
         assert refusal(await client.call_tool("get_payment", {"id": "x"}))["code"] == "not_in_plan"
-        assert everything == READING | {"stk_push", "b2c_payment", "reverse"}
+        assert everything == READING | {"stk_push", "b2c_payment", "bulk_payment", "reverse"}
 
 
 @pytest.fixture

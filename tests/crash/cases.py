@@ -90,6 +90,13 @@ STORIES_AT: Mapping[str, Sequence[str]] = {
     "desk.resolve_payment:commit": ("resolve",),
     "desk.withdraw_payment:commit": ("withdraw",),
     "adoption._adopt:commit": ("adopt",),
+    "submission.submit_batch:commit": ("batch",),
+    "feeder.claim_batches:claim_due": ("batch",),
+    "feeder.feed_batch:commit": ("batch", "batch that is tried again"),
+    "control.pause_batch:commit": ("batch that is paused for a while",),
+    "control.resume_batch:commit": ("batch that is paused for a while",),
+    "control.cancel_batch:commit": ("batch that is cancelled",),
+    "retrying.retry_batch:commit": ("batch that is tried again",),
 }
 
 _SENT = Death("dispatch._commit_attempt:commit", Side.AFTER)
@@ -118,6 +125,7 @@ TWICE_IN_FULL = [
 _ON_BOTH_SIDES = (
     "approving.approve:",
     "intake.",
+    "feeder.feed_batch:",
     "dispatch._call:",
     "dispatch._commit_attempt:",
     "dispatch.claim_queued:",

@@ -41,6 +41,8 @@ async def standing(scene: Scene) -> Standing:
     return {
         payment.id: {
             "kind": payment.kind,
+            "key": payment.idempotency_key,
+            "of_batch": payment.batch_id is not None,
             "status": payment.status,
             "receipt": payment.receipt,
             "reverses": payment.reverses_payment_id,

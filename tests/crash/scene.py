@@ -21,6 +21,7 @@ from mpesa_mcp.callbacks.sidecar import create_sidecar
 from mpesa_mcp.errors import MpesaMcpError
 from mpesa_mcp.identity.organizations import create_organization
 from mpesa_mcp.identity.principal import Principal
+from mpesa_mcp.payments.batches.models import Batch
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.intake import open_payment
 from mpesa_mcp.payments.models import Inquiry, Payment
@@ -36,7 +37,7 @@ from tests.shortcodes import give_shortcode
 QUIET_SECONDS = 0.06
 _LOOK_SECONDS = 0.02
 _LONGEST_SECONDS = 90
-_QUEUES = (Payment, Inquiry, Callback)
+_QUEUES = (Payment, Inquiry, Callback, Batch)
 Answer = dict[str, Any]
 Until = Callable[[Payment], bool]
 
@@ -126,7 +127,9 @@ class Scene:
             self.core.store.wakeups.notify(DueTable)
 
 
-def _is_done(payments: Sequence[Payment], inquiries: Sequence[Inquiry], callbacks: Sequence[Callback]) -> bool:
+def _is_done(
+    payments: Sequence[Payment], inquiries: Sequence[Inquiry], callbacks: Sequence[Callback], batches: Sequence[Batch]
+) -> bool:
     return (
         all(
             PaymentStatus(payment.status).is_settled
@@ -135,6 +138,7 @@ def _is_done(payments: Sequence[Payment], inquiries: Sequence[Inquiry], callback
         )
         and all(InquiryStatus(inquiry.status).is_final for inquiry in inquiries)
         and all(callback.status not in UNAPPLIED for callback in callbacks)
+        and all(batch.next_action_at is None for batch in batches)
     )
 
 

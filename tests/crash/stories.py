@@ -9,6 +9,10 @@ from mpesa_mcp.identity.principal import Actor
 from mpesa_mcp.identity.users import add_user
 from mpesa_mcp.payments.adoption import adopt_receipts
 from mpesa_mcp.payments.approving import approve, decline
+from mpesa_mcp.payments.batches.control import cancel_batch, pause_batch, resume_batch
+from mpesa_mcp.payments.batches.retrying import retry_batch
+from mpesa_mcp.payments.batches.rows import GivenRow
+from mpesa_mcp.payments.batches.submission import BatchRequest, submit_batch
 from mpesa_mcp.payments.desk import resolve_payment, withdraw_payment
 from mpesa_mcp.payments.inquiries import ask_balance, ask_status
 from mpesa_mcp.payments.models import Payment
@@ -20,6 +24,7 @@ from mpesa_mcp.values import Environment, Kes, Msisdn, Role
 from .scene import Scene, Until
 
 Act = Callable[[Scene], Awaitable[None]]
+Decision = Callable[..., Awaitable[object]]
 
 
 async def _nothing(_: Scene) -> None:
@@ -113,6 +118,20 @@ async def approved(scene: Scene) -> None:
 
 async def declined(scene: Scene) -> None:
     await _decide(scene, decline, reason="not wanted")
+
+
+def batch(last_two: int, *decisions: Decision) -> Act:
+    """A batch of one row, and what is decided about it at once."""
+
+    async def act(scene: Scene) -> None:
+        row = GivenRow(1, f"2547000000{last_two:02}", 100, "SAL-1", "Salary")
+        request = BatchRequest(name="Salaries", rows=[row], idempotency_key="batch-1")
+        opened = await submit_batch(scene.core, scene.principal, request)
+        scene.answers.append({"batch_id": opened.batch.batch_id})
+        for decide in decisions:
+            await scene.decide(decide, opened.batch.batch_id, actor="operator:tester")
+
+    return act
 
 
 async def adopt(scene: Scene) -> None:
@@ -212,5 +231,9 @@ STORIES: Mapping[str, Story] = {
         prepare=_after_a_fault("stk_push", _in_order(push(0), _worked(_is(PaymentStatus.UNKNOWN))), drop=True),
     ),
     "withdraw": Story(withdraw),
+    "batch": Story(batch(0)),
+    "batch that is paused for a while": Story(batch(0, pause_batch, resume_batch)),
+    "batch that is cancelled": Story(batch(0, cancel_batch)),
+    "batch that is tried again": Story(batch(81, retry_batch), prepare=_in_order(batch(81), _worked())),
     "adopt": Story(adopt, prepare=_in_order(push(84), _worked())),
 }

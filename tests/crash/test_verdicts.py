@@ -9,6 +9,8 @@ from .verdicts import check
 
 PAID = {
     "kind": "b2c",
+    "key": "payout-1",
+    "of_batch": False,
     "status": "succeeded",
     "receipt": "SKE0000AA1",
     "reverses": None,

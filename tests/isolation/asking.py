@@ -23,8 +23,9 @@ from .factories import PHONE, Theirs, manager_of, marks_in, own_payment, scrubbe
 Calling = Callable[[str, dict[str, Any]], Awaitable[CallToolResult]]
 _numbers = itertools.count(10_000_000)
 
-# What each tool accepts; FRESH is another value at each call, OWN_RECEIPT that of a new collection of the asker.
-FRESH, OWN_RECEIPT = "fresh", "own receipt"
+# What each tool accepts; FRESH is another value at each call, FRESH_ROWS a payout that nobody got before, OWN_RECEIPT
+# that of a new collection of the asker.
+FRESH, FRESH_ROWS, OWN_RECEIPT = "fresh", "fresh rows", "own receipt"
 ACCEPTED: dict[str, dict[str, Any]] = {
     "stk_push": {
         "phone": PHONE,
@@ -46,6 +47,15 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "check_balance": {"max_age_seconds": 86_400, "wait_seconds": 0},
     "reverse": {"receipt": OWN_RECEIPT, "reason": "Ordered twice", "idempotency_key": FRESH, "wait_seconds": 0},
     "transaction_status": {"receipt": "UKN7Z8CJ88", "wait_seconds": 0},
+    "bulk_payment": {
+        "name": "Suppliers",
+        "payments": FRESH_ROWS,
+        "purpose": "business",
+        "idempotency_key": FRESH,
+        "expected_total": 4321,
+        "expected_count": 1,
+    },
+    "get_batch": {"batch_id": "bat_00000000000000000000000000"},
     "get_payment": {"id": "nobodys-key", "wait_seconds": 0},
     "list_payments": {
         "from_date": "",
@@ -143,6 +153,9 @@ async def accepted(platform: LocalPlatform, tool: str) -> dict[str, Any]:
     for name, value in arguments.items():
         if value == FRESH:
             arguments[name] = f"own-key-{next(_numbers)}"
+        if value == FRESH_ROWS:
+            phone = f"07{next(_numbers)}"
+            arguments[name] = [{"phone": phone, "amount": 4321, "reference": "SUP-1", "remarks": "Tomatoes"}]
         if value == OWN_RECEIPT:
             receipt = f"OW{next(_numbers)}"
             await own_payment(platform, PaymentStatus.SUCCEEDED, receipt=receipt)

@@ -41,6 +41,7 @@ from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
 from mpesa_mcp.values import Environment, FrozenClock, Kes, Msisdn, Role, new_id, sha256_hex
 from tests.shortcodes import OPERATOR, give_shortcode
 
+from .batches import store_batch
 from .held import store_held
 from .people import store_people
 from .terms import store_rules, store_terms
@@ -80,7 +81,7 @@ def scrubbed(said: object, *given: str) -> str:
     """What was said, without what the asker gave and without what is new each time: our ids and the time."""
     text = said if isinstance(said, str) else json.dumps(said, sort_keys=True)
     text = _without(text, given)
-    text = re.sub(r"\b(pay|inq|org|key|sc|apr)_[0-9a-z]{26}\b", "<id>", text)
+    text = re.sub(r"\b(pay|inq|org|key|sc|apr|bat)_[0-9a-z]{26}\b", "<id>", text)
     return re.sub(r"\d{4}-\d\d-\d\d[T ][\d:.]+( EAT|Z|\+00:00)", "<time>", text)
 
 
@@ -300,6 +301,7 @@ async def _store_rows(core: Core, organization_id: str) -> dict[str, str]:
             ),
         )
         audit.record(session, core.clock, actor=ACTOR, action="payment.opened", subject=succeeded.id)
+    batch = await store_batch(core, organization_id, payout.id, THEIR_SHORTCODE)
     people = await store_people(core, organization_id, ACTOR)
     held = await store_held(core, organization_id, payments[PaymentStatus.AWAITING_APPROVAL].id, people["a user"])
     await store_terms(core, organization_id, plan=THEIR_REFERENCE.lower())
@@ -310,6 +312,8 @@ async def _store_rows(core: Core, organization_id: str) -> dict[str, str]:
         | {f"a payment that is {status}": payment.id for status, payment in payments.items()}
         | {
             "a payout": payout.id,
+            "a batch": batch.id,
+            "a batch's key": batch.idempotency_key,
             "a reversal": reversal.id,
             "a receipt": "ZBR7Z8CJ88",
             "a receipt of a payout": "ZBR7Z8CJ99",

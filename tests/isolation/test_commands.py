@@ -38,6 +38,9 @@ NAMES_NOTHING = {
     "payment resolve": {"reason"},
     "payment withdraw": {"reason"},
     "reconcile": {"from_date", "to_date", "statement"},
+    # A key is an organization's own word.
+    "batch create": {"file", "name", "key", "expected_total"},
+    "batch result": {"output"},
     "audit list": {"actor", "action", "from_date", "to_date"},
     "audit export": {"from_date", "to_date"},
     "subscription set": {"plan"},
@@ -121,6 +124,12 @@ PROBES: dict[str, list[Probe]] = {
     ],
     "payment withdraw": [Probe("payment_id", PAYMENTS, plainly("VALUE", "--reason", "Not wanted any more"))],
     "approval list": [],
+    "batch create": [],
+    "batch list": [],
+    **{
+        f"batch {act}": [Probe("batch_id", ("a batch",), plainly("VALUE"))]
+        for act in ("show", "result", "pause", "resume", "cancel", "retry")
+    },
     "audit list": [
         Probe("subject", (*PAYMENTS, "a key's id", "the organization"), plainly("--subject", "VALUE")),
         Probe("cursor", ("an audit entry",), plainly("--cursor", "VALUE")),
@@ -149,6 +158,7 @@ LISTS = (
     ("payment", "review"),
     ("approval", "list"),
     ("user", "list"),
+    ("batch", "list"),
     ("audit", "list"),
     ("audit", "verify"),
     ("audit", "export"),

@@ -20,7 +20,7 @@ async def test_the_matrix_knows_every_tool_and_argument(platform: LocalPlatform)
     assert known == {each.tool.name: set(each.tool.parameters["properties"]) for each in all_tools()}
     for tool in ACCEPTED:
         result = await as_asker(platform)(tool, await accepted(platform, tool))
-        assert not result.is_error or tool == "get_payment", result
+        assert not result.is_error or tool in {"get_payment", "get_batch"}, result
 
 
 async def test_what_names_theirs_has_a_counterpart_that_names_nothing(theirs: Theirs) -> None:

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from mcp.client import Client
 from mcp.types import CallToolResult
@@ -26,7 +27,7 @@ NAMES = [offered.tool.name for offered in all_tools()]
 BESIDES = ("held", "refusal")
 # What is another one at every run.
 VOLATILE = (
-    (re.compile(r"\b(pay|inq|apr)_[0-9a-z]{26}\b"), r"\1_00000000000000000000000000"),
+    (re.compile(r"\b(pay|inq|apr|bat)_[0-9a-z]{26}\b"), r"\1_00000000000000000000000000"),
     (re.compile(r"\d{4}-\d{2}-\d{2}T[\d:.]+(Z|[+-]\d{2}:\d{2})"), "2026-11-16T08:30:00Z"),
     (re.compile(r"\d{4}-\d{2}-\d{2} \d{2}:\d{2} EAT"), "2026-11-16 11:30 EAT"),
     (re.compile(r"\b\d{4}-\d{2}-\d{2}\b(?![T ]\d)"), "2026-11-16"),
@@ -66,6 +67,25 @@ async def results(client: Client) -> dict[str, CallToolResult]:
     await use("transaction_status", receipt=paid["receipt"], wait_seconds=20)
     await use("reverse", receipt=paid["receipt"], reason="Twice", idempotency_key="refund-1042", wait_seconds=20)
     await use("get_payment", id=paid["payment_id"])
+    paid_many = await use(
+        "bulk_payment",
+        name="Suppliers",
+        payments=[
+            {"phone": "0700000003", "amount": 1000, "reference": "SUP-1", "remarks": "Tomatoes"},
+            {"phone": "0700000081", "amount": 500, "reference": "SUP-2", "remarks": "Onions"},
+        ],
+        purpose="business",
+        idempotency_key="suppliers-77",
+        expected_total=1500,
+        expected_count=2,
+    )
+    # Both are settled before the batch is read, so that it reads the same every time.
+    with anyio.fail_after(20):
+        for line in (1, 2):
+            row = {"id": f"{paid_many['batch_id']}-{line}", "wait_seconds": 20}
+            while (await client.call_tool("get_payment", row)).is_error:
+                pass  # it is no payment yet
+    await use("get_batch", batch_id=paid_many["batch_id"])
     await use("list_payments", limit=2)
     await use("b2c_payment", phone="0700000002", amount=25_000, idempotency_key="supplier-78", remarks="A cow")
     made["held"] = made.pop("b2c_payment")

@@ -12,6 +12,7 @@ from sqlalchemy import update
 
 import mpesa_mcp
 from mpesa_mcp.callbacks.models import Callback
+from mpesa_mcp.payments.batches.models import Batch
 from mpesa_mcp.payments.models import Inquiry, Payment
 from mpesa_mcp.settings import Settings
 from mpesa_mcp.store import callback_log, crossings
@@ -220,7 +221,7 @@ async def test_two_claimers_never_get_the_same_row(store: Store, clock: FrozenCl
     assert {one.fence for one in taken} == {1}
 
 
-@pytest.mark.parametrize(("due", "model"), list(zip(DueTable, (Payment, Inquiry, Callback), strict=True)))
+@pytest.mark.parametrize(("due", "model"), list(zip(DueTable, (Payment, Inquiry, Callback, Batch), strict=True)))
 async def test_every_queue_is_a_table_with_the_columns_of_one(
     store: Store, due: DueTable, model: type, clock: FrozenClock
 ) -> None:

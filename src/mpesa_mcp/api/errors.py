@@ -3,7 +3,7 @@
 The texts are ours; what was sent is never repeated.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Final
 
@@ -23,6 +23,15 @@ log = structlog.get_logger(__name__)
 MAX_BODY_BYTES: Final = 256 * 1024
 
 
+class RowError(BaseModel):
+    """What is wrong with one row of a batch; `line` null is about all rows."""
+
+    line: int | None
+    field: str
+    code: str
+    message: str
+
+
 class ErrorDetail(BaseModel):
     """What went wrong, in our words."""
 
@@ -30,6 +39,7 @@ class ErrorDetail(BaseModel):
     message: str
     advice: Advice = Field(description="What may sensibly be done next.")
     request_id: str | None = Field(description="Name it when you report a problem; also in X-Request-ID.")
+    errors: list[RowError] | None = Field(default=None, description="Of a batch alone: what is wrong, row by row.")
 
 
 class ErrorAnswer(BaseModel):
@@ -56,8 +66,8 @@ class BodyTooLarge(InputError):
     code = "body_too_large"
     http_status = 413
 
-    def __init__(self) -> None:
-        super().__init__(f"The body is larger than {MAX_BODY_BYTES // 1024} KiB.")
+    def __init__(self, most: int = MAX_BODY_BYTES) -> None:
+        super().__init__(f"The body is larger than {most // 1024:,} KiB.")
 
 
 def answer_of(error: MpesaMcpError) -> Response:
@@ -69,7 +79,8 @@ def answer_of(error: MpesaMcpError) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if seconds := getattr(error, "retry_after_seconds", None):
         headers["Retry-After"] = str(seconds)
-    return _shaped(error.http_status, error.code, error.message, error.advice, headers)
+    errors = getattr(error, "errors", None)
+    return _shaped(error.http_status, error.code, error.message, error.advice, headers, errors)
 
 
 async def on_error(_request: Request, error: Exception) -> Response:
@@ -108,6 +119,20 @@ async def on_invalid(request: Request, error: Exception) -> Response:
     return answer_of(InputError(f"{said} See /api/v1/docs."))
 
 
-def _shaped(status: int, code: str, message: str, advice: Advice, headers: Mapping[str, str]) -> Response:
-    detail = {"code": code, "message": message, "advice": advice, "request_id": circumstances().request_id}
+def _shaped(
+    status: int,
+    code: str,
+    message: str,
+    advice: Advice,
+    headers: Mapping[str, str],
+    errors: Sequence[Mapping[str, object]] | None = None,
+) -> Response:
+    detail: dict[str, object] = {
+        "code": code,
+        "message": message,
+        "advice": advice,
+        "request_id": circumstances().request_id,
+    }
+    if errors is not None:
+        detail["errors"] = errors
     return JSONResponse({"error": detail}, status, headers)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends
 from fastapi.routing import APIRoute
@@ -23,6 +23,8 @@ from mpesa_mcp.values import Role
 
 _ORGANIZATION = "organization_id"
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+_BODY_BYTES = "__body_bytes__"
+Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +56,22 @@ TheCore = Annotated[Core, Depends(core_of)]
 Call = Annotated[Calling, Depends(_calling)]
 
 
+def with_body_up_to(most: int) -> Callable[[Endpoint], Endpoint]:
+    """Declares that the route below takes a larger body than others, up to so many bytes."""
+
+    def mark(endpoint: Endpoint) -> Endpoint:
+        setattr(endpoint, _BODY_BYTES, most)
+        return endpoint
+
+    return mark
+
+
 class PermittedRoute(APIRoute):
     """A route that asks for permission before FastAPI looks at the body, and documents what it may refuse."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **more: Any) -> None:
         self.permission = permission_of(endpoint)
+        self.body_bytes: int = getattr(endpoint, _BODY_BYTES, MAX_BODY_BYTES)
         methods = set(more.get("methods") or {"GET"})
         refusals = _refusals(path, methods, self.permission)
         more["responses"] = {**{status: {"model": ErrorAnswer} for status in refusals}, **(more.get("responses") or {})}
@@ -71,13 +84,13 @@ class PermittedRoute(APIRoute):
         super().__init__(path, endpoint, **more)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        answer, permission = super().get_route_handler(), self.permission
+        answer, permission, body_bytes = super().get_route_handler(), self.permission, self.body_bytes
 
         async def handle(request: Request) -> Response:
             if not permission.public:
                 request.state.calling = await _permitted(request, permission)
             _refuse_nul(request)
-            return await answer(_bounded(request))
+            return await answer(_bounded(request, body_bytes))
 
         return handle
 
@@ -105,19 +118,19 @@ def _refuse_nul(request: Request) -> None:
         raise InputError(f"What is asked for {NO_NUL}.")
 
 
-def _bounded(request: Request) -> Request:
-    """The request, whose body cannot be read past the bound. Raises BodyTooLarge."""
+def _bounded(request: Request, most: int) -> Request:
+    """The request, whose body cannot be read past `most` bytes. Raises BodyTooLarge."""
     told = request.headers.get("content-length", "0")
-    if told.isascii() and told.isdigit() and int(told) > MAX_BODY_BYTES:
-        raise BodyTooLarge
+    if told.isascii() and told.isdigit() and int(told) > most:
+        raise BodyTooLarge(most)
     read = 0
 
     async def receive() -> Message:
         nonlocal read
         message = await request.receive()
         read += len(message.get("body", b""))
-        if read > MAX_BODY_BYTES:
-            raise BodyTooLarge
+        if read > most:
+            raise BodyTooLarge(most)
         return message
 
     return Request(request.scope, receive)

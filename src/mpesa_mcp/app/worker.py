@@ -1,4 +1,4 @@
-"""The worker: dispatch, inbox and reconciliation over rows that are due, and the sealer of the audit.
+"""The worker: dispatch, inbox, reconciliation and feeder over rows that are due, and the sealer of the audit.
 
 Any number of processes may run one.
 """
@@ -17,6 +17,7 @@ from mpesa_mcp.app.sealer import keep_sealing
 from mpesa_mcp.audit.models import TOPIC as AUDIT
 from mpesa_mcp.callbacks.inbox import apply_callback, claim_stored
 from mpesa_mcp.payments.approving import claim_unapproved, expire_unapproved
+from mpesa_mcp.payments.batches.feeder import claim_batches, feed_batch
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.dispatch import claim_queued, send_payment
 from mpesa_mcp.payments.inquiry_dispatch import (
@@ -64,6 +65,7 @@ _WORK = (
     _Work(DueTable.PAYMENTS, claim_queued, send_payment, at_once=128, share=16),
     _Work(DueTable.PAYMENTS, claim_unapproved, expire_unapproved, at_once=8, share=4, wakes=_TIME_ALONE),
     _Work(DueTable.PAYMENTS, claim_silent, ask_about, at_once=32, share=8),
+    _Work(DueTable.BATCHES, claim_batches, feed_batch, at_once=4, share=2),
     _Work(DueTable.INQUIRIES, claim_queued_inquiries, send_inquiry, at_once=32, share=8),
     _Work(DueTable.INQUIRIES, claim_stale_inquiries, expire_inquiry, at_once=8, share=4),
 )

@@ -10,6 +10,7 @@ from mpesa_mcp import __version__
 from mpesa_mcp.cli import (
     approvals,
     audit,
+    batches,
     billing,
     credentials,
     database,
@@ -57,6 +58,7 @@ app.add_typer(keys.commands, name="key")
 app.add_typer(credentials.commands, name="credentials")
 app.add_typer(payments.commands, name="payment")
 app.add_typer(approvals.commands, name="approval")
+app.add_typer(batches.commands, name="batch")
 app.command("reconcile")(reconcile.reconcile)
 app.add_typer(audit.commands, name="audit")
 app.add_typer(billing.plans, name="plan")

@@ -11,6 +11,9 @@ from datetime import datetime, timedelta
 
 from mpesa_mcp.errors import Advice, ConflictError, InputError, NotFoundError
 from mpesa_mcp.identity.principal import Actor
+from mpesa_mcp.payments.batches import held as held_batches
+from mpesa_mcp.payments.batches.lines import digest_of
+from mpesa_mcp.payments.batches.models import Batch
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.held import sent_digest, void
 from mpesa_mcp.payments.models import Payment
@@ -72,14 +75,18 @@ class SawSomethingElse(ConflictError):
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """An approval and its payment, both locked."""
+    """An approval and what it is about, both locked."""
 
     approval: Approval
-    payment: Payment
+    what: Payment | Batch
 
     @property
-    def is_as_asked(self) -> bool:
-        return sent_digest(self.payment) == self.approval.digest
+    def kind(self) -> PaymentKind:
+        return PaymentKind(self.what.kind) if isinstance(self.what, Payment) else PaymentKind.B2C
+
+    async def is_as_asked(self, session: OrganizationSession) -> bool:
+        digest = sent_digest(self.what) if isinstance(self.what, Payment) else await digest_of(session, self.what)
+        return digest == self.approval.digest
 
 
 async def approve(
@@ -104,22 +111,16 @@ async def approve(
         _require_open(held, core.clock.now())
         if user.id in given:
             raise AnotherMustApprove
-        await require_may_open(session, PaymentKind(held.payment.kind))
-        if held.is_as_asked:
+        await require_may_open(session, held.kind)
+        if await held.is_as_asked(session):
             add_decision(session, core.clock, approval, user, Verdict.APPROVED)
             if len(given) + 1 >= approval.approvers_needed:
                 close(session, core.clock, approval, ApprovalStatus.APPROVED)
-                await move(
-                    core,
-                    session,
-                    held.payment,
-                    PaymentEvent.APPROVED,
-                    source="person",
-                    next_action_at=core.clock.now(),
-                    actor=actor.name,
-                )
+                await _let_go(core, session, held.what, actor.name)
+        elif isinstance(held.what, Payment):
+            await void(core, session, held.what)
         else:
-            await void(core, session, held.payment)
+            await held_batches.void(session, core.clock, held.what)
         record = await _record(session, approval)
     if record.status is ApprovalStatus.VOID:
         raise ApprovalVoid
@@ -139,16 +140,19 @@ async def decline(core: Core, organization_id: str, approval_id: str, *, actor: 
         _require_open(held, core.clock.now())
         add_decision(session, core.clock, approval, user, Verdict.DECLINED, reason=said)
         close(session, core.clock, approval, ApprovalStatus.DECLINED)
-        await move(
-            core,
-            session,
-            held.payment,
-            PaymentEvent.DECLINED,
-            source="person",
-            reason=f"A person declined it: {said}",
-            actor=actor.name,
-            note=said,
-        )
+        if isinstance(held.what, Batch):
+            await held_batches.decline(session, core.clock, held.what, reason=said, actor=actor.name)
+        else:
+            await move(
+                core,
+                session,
+                held.what,
+                PaymentEvent.DECLINED,
+                source="person",
+                reason=f"A person declined it: {said}",
+                actor=actor.name,
+                note=said,
+            )
         return await _record(session, approval)
 
 
@@ -178,17 +182,32 @@ async def expire_unapproved(core: Core, claim: Claim) -> None:
         await move(core, session, payment, PaymentEvent.APPROVAL_EXPIRED, source="clock", reason=_UNDECIDED)
 
 
+async def _let_go(core: Core, session: OrganizationSession, what: Payment | Batch, actor: str) -> None:
+    """The last person who was needed has approved it."""
+    if isinstance(what, Batch):
+        held_batches.let_go(session, core.clock, what, actor=actor)
+        return
+    now = core.clock.now()
+    await move(core, session, what, PaymentEvent.APPROVED, source="person", next_action_at=now, actor=actor)
+
+
 async def _held(session: OrganizationSession, approval_id: str) -> _Held:
-    """Payment first, then approval: the order in which everybody takes them. Raises NotFoundError."""
+    """What it is about first, then the approval: the order in which everybody takes them. Raises NotFoundError."""
     wanted = approval_id.strip().lower()
     found = await session.get(Approval, wanted)
-    if found is None or found.payment_id is None:
+    if found is None:
         raise NotFoundError("approval")
     await session.hold_organization()
-    payment = await lock_payment(session, found.payment_id)
+    what: Payment | Batch | None
+    if found.payment_id is not None:
+        what = await lock_payment(session, found.payment_id)
+    else:
+        assert found.batch_id is not None  # an approval is about one of the two
+        what = await session.lock(Batch, found.batch_id)
     approval = await session.lock(Approval, wanted)
     assert approval is not None
-    return _Held(approval, payment)
+    assert what is not None  # rows of neither are ever deleted
+    return _Held(approval, what)
 
 
 def _require_open(held: _Held, now: datetime) -> None:

@@ -11,6 +11,8 @@ from mpesa_mcp.identity.models import OrganizationStatus
 from mpesa_mcp.identity.organizations import OrganizationRecord, record_of
 from mpesa_mcp.identity.principal import Actor, NotAllowed
 from mpesa_mcp.identity.standing import changeable_alone
+from mpesa_mcp.payments.batches.models import BatchLine
+from mpesa_mcp.payments.batches.states import RowState
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.payments.states import PaymentStatus
@@ -28,8 +30,8 @@ class PaymentsUnsettled(ConflictError):
     def __init__(self, count: int) -> None:
         what = "1 payment is" if count == 1 else f"{count} payments are"
         super().__init__(
-            f"Nothing was changed: {what} not settled yet. Suspend the organization, withdraw what is queued, wait for "
-            "the rest, and resolve what nobody can tell (mpesa-mcp payment review); then close it."
+            f"Nothing was changed: {what} not settled yet. Suspend the organization, cancel its batches, withdraw what "
+            "is queued, wait for the rest, and resolve what nobody can tell (mpesa-mcp payment review); then close it."
         )
         self.count = count
 
@@ -45,7 +47,8 @@ async def close_organization(core: Core, *, organization_id: str, actor: Actor) 
     async with core.store.session(organization_id) as session:
         row = await changeable_alone(session)
         unsettled = select(func.count(col(Payment.id))).where(col(Payment.status).in_(_UNSETTLED))
-        if count := await session.first(unsettled):
+        waiting = select(func.count(col(BatchLine.line))).where(BatchLine.state == RowState.WAITING)
+        if count := (await session.first(unsettled) or 0) + (await session.first(waiting) or 0):
             raise PaymentsUnsettled(count)
         before = row.standing
         ended = await end_access(session, core.clock)

@@ -30,6 +30,7 @@ from mpesa_mcp.payments.attempts import (
     within_deadline,
     written_down,
 )
+from mpesa_mcp.payments.batches.brakes import is_let_go, is_stopped
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.held import may_be_sent, void
 from mpesa_mcp.payments.history import record_history
@@ -138,7 +139,7 @@ def _waits(now: datetime, until: datetime, *more: ColumnElement[bool]) -> Column
     return col(Payment.id).in_(waiting.with_for_update(skip_locked=True))
 
 
-async def _wait(session: OrganizationSession, until: datetime, which: ColumnElement[bool]) -> None:
+async def _wait(session: OrganizationSession, until: datetime | None, which: ColumnElement[bool]) -> None:
     await session.change(
         update(Payment)
         .where(col(Payment.status) == PaymentStatus.QUEUED, which)
@@ -186,13 +187,16 @@ async def _commit_attempt(core: Core, claim: Claim, payment: Payment) -> NewAtte
                 col(Payment.status) == PaymentStatus.QUEUED,
                 _is_held(claim),
                 ~is_called_back(claim.id),
+                is_let_go(payment),
             )
             # Due again when the lease ends: that is how a crash is noticed.
             .values(status=sending, updated_at=now, next_action_at=now + SEND_LEASE)
         )
         if not taken:
-            # Still ours: then a callback must be read first. No attempt, and no try used up.
-            await _wait(session, now + _LOOK_AFTER_CALLBACK, _is_held(claim))
+            # Still ours: then its batch was stopped, which makes it due again when it goes on; or a callback must be
+            # read first. No attempt, and no try used up.
+            stopped = await is_stopped(session, payment)
+            await _wait(session, None if stopped else now + _LOOK_AFTER_CALLBACK, _is_held(claim))
             return None
         record_history(
             session,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mpesa_mcp.identity.principal import Principal
+from mpesa_mcp.payments.batches.submission import BatchRequest
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.requests import B2cRequest, ReversalRequest, StkPushRequest
 from mpesa_mcp.policy.counters import used_so_far
@@ -13,7 +14,7 @@ from mpesa_mcp.policy.rules import Rule
 from mpesa_mcp.policy.scopes import scopes_of
 from mpesa_mcp.values import Environment, Role
 
-_MOVING = (StkPushRequest, B2cRequest, ReversalRequest)
+_MOVING = (StkPushRequest, B2cRequest, ReversalRequest, BatchRequest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,7 @@ class Payment(OrganizationTable, Due, table=True):
             sqlite_where=text("kind <> 'stk_push'"),
             postgresql_where=text("kind <> 'stk_push'"),
         ),
+        Index("ix_payments_batch", "organization_id", "batch_id", "settled_at"),
         # One reversal under way, or done, for each payment. Those that moved nothing do not count; neither does a
         # disputed one here, since a failed reversal may become that after another was begun. Intake refuses that case.
         Index(
@@ -56,6 +57,7 @@ class Payment(OrganizationTable, Due, table=True):
     occasion: str = Field(default="", max_length=100)
     idempotency_key: str | None = Field(default=None, max_length=64)
     originator_conversation_id: str | None = Field(default=None, max_length=64, index=True)
+    batch_id: str | None = Field(default=None, max_length=40)
     reverses_payment_id: str | None = Field(default=None, max_length=40)
     reverses_receipt: str | None = Field(default=None, max_length=20)
     receipt: str | None = Field(default=None, max_length=20)

@@ -16,6 +16,7 @@ from mpesa_mcp.daraja.codes import Verdict
 from mpesa_mcp.daraja.conclusions import Accepted, Conclusion, NotSent, Refused, Unknown
 from mpesa_mcp.daraja.results import SUCCESS
 from mpesa_mcp.payments.attempts import has_unread_callback
+from mpesa_mcp.payments.batches.brakes import stop_if_refused_in_a_row
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.history import record_history, record_no_change
 from mpesa_mcp.payments.models import Attempt, Hint, Payment
@@ -253,6 +254,8 @@ async def move(
             audit.record(session, core.clock, actor=actor, action=f"payment.{after}", subject=payment.id, reasons=note)
             count_change(session, payment, before, after)
             follow(session, payment, before, after)
+            if after is PaymentStatus.FAILED and code is not None:
+                await stop_if_refused_in_a_row(session, core.clock, payment, code)
             if after is PaymentStatus.SUCCEEDED and payment.reverses_payment_id:
                 await _mark_reversed(core, session, payment)
             is_disputed = await dispute_if_contradicted(core, session, payment.id)

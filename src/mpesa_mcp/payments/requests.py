@@ -40,10 +40,10 @@ class StkPushRequest:
     idempotency_key: str | None = None
 
     def __post_init__(self) -> None:
-        _check_amount(self.amount, STK_SHILLINGS)
-        _check_reference(self.reference)
-        _check_text("description", self.description, 0, 13)
-        _check_key(self.idempotency_key)
+        check_amount(self.amount, STK_SHILLINGS)
+        check_reference(self.reference)
+        check_text("description", self.description, 0, 13)
+        check_key(self.idempotency_key)
 
     def columns(self) -> Columns:
         return {
@@ -70,10 +70,10 @@ class B2cRequest:
     occasion: str = ""
 
     def __post_init__(self) -> None:
-        _check_amount(self.amount, B2C_SHILLINGS)
-        _check_text("remarks", self.remarks, 2, 100)
-        _check_text("occasion", self.occasion, 0, 100)
-        _check_key(self.idempotency_key)
+        check_amount(self.amount, B2C_SHILLINGS)
+        check_text("remarks", self.remarks, 2, 100)
+        check_text("occasion", self.occasion, 0, 100)
+        check_key(self.idempotency_key)
 
     def columns(self) -> Columns:
         return {
@@ -99,8 +99,8 @@ class ReversalRequest:
 
     def __post_init__(self) -> None:
         check_receipt(self.receipt)
-        _check_text("reason", self.reason, 2, 100)
-        _check_key(self.idempotency_key)
+        check_text("reason", self.reason, 2, 100)
+        check_key(self.idempotency_key)
 
     def columns(self) -> Columns:
         return {"reverses_receipt": self.receipt, "remarks": self.reason}
@@ -138,27 +138,31 @@ def check_receipt(receipt: str) -> None:
         raise InputError("receipt must be an M-PESA receipt: 10 capital letters and digits.", field="receipt")
 
 
-def _check_amount(amount: Kes, bounds: tuple[int, int]) -> None:
+def check_amount(amount: Kes, bounds: tuple[int, int]) -> None:
+    """Raises InputError unless it is whole shillings within `bounds`, both included."""
     least, most = bounds
     if not amount.is_whole_shillings or not least <= amount.shillings <= most:
         raise InputError(f"amount must be a whole number of shillings from {least:,} to {most:,}.", field="amount")
 
 
-def _check_reference(reference: str) -> None:
+def check_reference(reference: str) -> None:
+    """Raises InputError unless it is what Daraja takes for a reference."""
     if not REFERENCE.fullmatch(reference) or not reference.strip():
         raise InputError(
             "reference must be 1 to 12 characters: letters, digits, spaces and dashes only.", field="reference"
         )
 
 
-def _check_text(name: str, text: str, least: int, most: int) -> None:
+def check_text(name: str, text: str, least: int, most: int) -> None:
+    """Raises InputError unless it is so many printable characters on one line."""
     visible = text.strip()
     if (least and len(visible) < least) or len(text) > most or any(not ch.isprintable() for ch in text):
         span = f"{least} to {most}" if least else f"at most {most}"
         raise InputError(f"{name} must be {span} printable characters on one line.", field=name)
 
 
-def _check_key(key: str | None) -> None:
+def check_key(key: str | None) -> None:
+    """Raises InputError unless it is fit for an idempotency key, or None."""
     if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
         raise InputError(
             "idempotency_key must be 1 to 64 characters without spaces, for example invoice-1042-payment.",

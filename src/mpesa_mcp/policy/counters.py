@@ -6,8 +6,9 @@ within, so that two who read the same sum cannot both spend it.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import or_
+from sqlalchemy import Select, or_
 from sqlmodel import col, select
 
 from mpesa_mcp.policy.models import Spending
@@ -64,6 +65,44 @@ async def reserve(
             )
         )
     return await session.count_within(Spending, wanted)
+
+
+async def reserve_many(
+    session: OrganizationSession,
+    *,
+    environment: Environment,
+    scopes: Sequence[str],
+    rules: Mapping[str, Rule],
+    rows: Select[*tuple[Any, ...]],
+    recipients: int,
+    total: Used,
+    at: datetime,
+) -> bool:
+    """As `reserve`, of so many `recipients` that a query gives: columns recipient, amount_cents and payments.
+
+    With the numbers of a `total` that is negative, and without rules, it gives back.
+    """
+
+    def bounded(scope: str, window: Window) -> Bounded:
+        most = bounds(rules[scope], window, of_recipient=False) if scope in rules else Bounds(None, None)
+        return Bounded(
+            place=_key(environment, Place(scope, window, ""), at),
+            numbers={"amount_cents": total.cents, "payments": total.payments},
+            most={"amount_cents": most.cents, "payments": most.payments},
+        )
+
+    # In the order in which everybody counts: what is of an hour comes after a day's recipients.
+    long = [bounded(scope, window) for scope in scopes for window in (Window.MONTH, Window.DAY)]
+    if not await session.count_within(Spending, long):
+        return False
+    for scope in sorted(scopes):
+        place = _key(environment, Place(scope, Window.DAY, ""), at)
+        del place["recipient"]
+        most = bounds(rules[scope], Window.DAY, of_recipient=True) if scope in rules else Bounds(None, None)
+        limits = {"amount_cents": most.cents, "payments": most.payments}
+        if await session.count_rows(Spending, place, rows, limits) != recipients:
+            return False
+    return await session.count_within(Spending, [bounded(scope, Window.HOUR) for scope in scopes])
 
 
 def count_again(

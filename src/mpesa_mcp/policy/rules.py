@@ -246,14 +246,18 @@ def _exceeded(scope: str, rule: Rule, asked: Asked, used: Mapping[Place, Used]) 
     ):
         most = bounds(rule, window, of_recipient=recipient != "")
         so_far = used.get(Place(scope, window, recipient), Used(0, 0))
+        is_too_much = most.cents is not None and so_far.cents + asked.amount.cents > most.cents
+        are_too_many = most.payments is not None and so_far.payments + 1 > most.payments
+        if not (is_too_much or are_too_many):
+            continue
         resets_at = window.end(asked.at)
         one = "one recipient " if recipient else ""
         until = f"until {_written(resets_at)}"
-        if most.cents is not None and so_far.cents + asked.amount.cents > most.cents:
+        if most.cents is not None and is_too_much:
             left = Kes(max(most.cents - so_far.cents, 0))
             sentence = f"allows {one}{money(Kes(most.cents))} a {window}; {money(left)} of it is left {until}."
             yield _reason(scope, name, sentence, left=left, resets_at=resets_at)
-        if most.payments is not None and so_far.payments + 1 > most.payments:
+        if are_too_many:
             sentence = f"allows {one}{most.payments} payments a {window}; none is left {until}."
             yield _reason(scope, f"payments_{name}", sentence, payments_left=0, resets_at=resets_at)
 

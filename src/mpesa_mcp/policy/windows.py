@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
+from functools import lru_cache
 
 from mpesa_mcp.values import EAT
 
@@ -11,6 +12,7 @@ class Window(StrEnum):
     DAY = "day"
     MONTH = "month"
 
+    @lru_cache(maxsize=16)  # the rows of a batch all ask about one moment
     def period(self, at: datetime) -> str:
         """The one that `at` lies in, as text: 2026-11-26T14, 2026-11-26, 2026-11."""
         local = at.astimezone(EAT)

@@ -55,6 +55,7 @@ class DueTable(StrEnum):
     PAYMENTS = "payments"
     INQUIRIES = "inquiries"
     CALLBACKS = "callbacks"
+    BATCHES = "batches"
 
 
 @dataclass(frozen=True, slots=True)

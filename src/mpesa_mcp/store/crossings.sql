@@ -42,7 +42,7 @@ CREATE FUNCTION claim_due(queue text, wanted text[], at timestamptz, lease inter
 RETURNS TABLE (organization_id text, id text, fence integer)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
 BEGIN
-    IF queue NOT IN ('payments', 'inquiries', 'callbacks') THEN
+    IF queue NOT IN ('payments', 'inquiries', 'callbacks', 'batches') THEN
         RAISE EXCEPTION 'not a queue' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     -- Found once, before anything is taken: a join could look for what is due anew for each row, and take it all.
@@ -68,7 +68,7 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS 
 DECLARE
     found timestamptz;
 BEGIN
-    IF queue NOT IN ('payments', 'inquiries', 'callbacks') THEN
+    IF queue NOT IN ('payments', 'inquiries', 'callbacks', 'batches') THEN
         RAISE EXCEPTION 'not a queue' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     EXECUTE format('SELECT min(next_action_at) FROM %I WHERE next_action_at > $1', queue) INTO found USING later_than;

@@ -37,6 +37,8 @@ CHANGES_ROWS = LOSES_ROWS | {
     "api_keys",
     "approvals",
     "attempts",
+    "batch_lines",
+    "batches",
     "daraja_apps",
     "daraja_tokens",
     "inquiries",

@@ -8,57 +8,37 @@ because the organization is part of every primary key. On PostgreSQL row-level s
 lock.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import (
-    CTE,
-    CompoundSelect,
     Connection,
     CursorResult,
     Delete,
-    FromClause,
     Insert,
-    Join,
     Select,
-    Subquery,
-    Table,
     Update,
     event,
     func,
+    insert,
     inspect,
     select,
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
-from sqlalchemy.sql import visitors
-from sqlalchemy.sql.elements import ColumnClause, ColumnElement, TextClause
-from sqlalchemy.sql.operators import custom_op
-from sqlalchemy.sql.selectable import TextualSelect
 
-from mpesa_mcp.errors import InternalFault
-from mpesa_mcp.store.counters import Bounded, Counts, in_order, upsert, upsert_within
+from mpesa_mcp.store.counters import Bounded, Counts, in_order, upsert, upsert_of_rows, upsert_within
+from mpesa_mcp.store.statements import ORGANIZATION, OrganizationBreach, mapped_class, named_tables
 from mpesa_mcp.store.tables import OrganizationTable, PlatformTable, insert_if_absent
 from mpesa_mcp.store.wakeups import CHANNEL
 
 Row = TypeVar("Row", bound=OrganizationTable)
 Value = TypeVar("Value")
-_ORGANIZATION = "organization_id"
 # The first half of the names of PostgreSQL's locks that are about organizations, and about something inside one.
 _ORGANIZATIONS, _TURNS = 1, 2
 
 
-class OrganizationBreach(InternalFault):
-    """Our own code tried to reach past its organization. Nothing was read or written."""
-
-    code = "organization_breach"
-
-    def __init__(self, why: str) -> None:
-        super().__init__("An internal check stopped this request. Nothing was changed.")
-        self.why = why
-
-    def __str__(self) -> str:
-        return f"organization breach: {self.why}"
+__all__ = ["BoundSession", "OrganizationBreach", "OrganizationSession", "PlatformSession"]
 
 
 class BoundSession(Session):
@@ -117,9 +97,30 @@ class OrganizationSession:
                 return False
         return True
 
+    async def count_rows(
+        self,
+        table: type[OrganizationTable],
+        place: Mapping[str, str],
+        rows: Select[*tuple[Any, ...]],
+        most: Mapping[str, int | None],
+    ) -> int:
+        """Adds to counters at once what a query of one table gives, row by row; how many it added to.
+
+        Fewer than the query gives when a limit is in the way.
+        """
+        await self._session.flush()
+        [counted] = named_tables(rows)
+        if not issubclass(counted, OrganizationTable):
+            raise OrganizationBreach("a table that belongs to no organization")
+        # Past the ORM, as above: the query is bound to the organization here.
+        own = rows.where(inspect(counted).local_table.c[ORGANIZATION] == self.organization_id)
+        place = {ORGANIZATION: self.organization_id, **place}
+        statement = upsert_of_rows(self.dialect, table, place, own, most)
+        return (await (await self._session.connection()).execute(statement)).rowcount
+
     def _own(self, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         # Past the ORM: the statements are ours, and name the organization themselves.
-        return [{_ORGANIZATION: self.organization_id} | row for row in rows]
+        return [{ORGANIZATION: self.organization_id} | row for row in rows]
 
     async def tell_other_processes(self) -> None:
         """Says the topics to other processes, with the commit and only then. On SQLite they notice by themselves."""
@@ -188,7 +189,7 @@ class OrganizationSession:
 
     async def insert_if_absent(self, table: type[OrganizationTable], **values: Any) -> bool:
         """Inserts a row of this organization unless one with the same key is there; says whether it did."""
-        if values.setdefault(_ORGANIZATION, self.organization_id) != self.organization_id:
+        if values.setdefault(ORGANIZATION, self.organization_id) != self.organization_id:
             raise OrganizationBreach("an insert for another organization")
         statement = insert_if_absent(self.dialect, table, **values)
         result = await self._session.execute(
@@ -197,13 +198,24 @@ class OrganizationSession:
         assert isinstance(result, CursorResult)
         return result.rowcount == 1
 
+    async def insert_many(self, table: type[OrganizationTable], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Inserts rows of this organization, thousands at once: every column of theirs is named, by each of them."""
+        if not rows:
+            return
+        if any(ORGANIZATION in row for row in rows):
+            raise OrganizationBreach("an insert that names its organization")
+        await self._session.flush()
+        # Past the ORM, which would make an object of each: the statement is ours, and names the organization itself.
+        own = [{**row, ORGANIZATION: self.organization_id} for row in rows]
+        await (await self._session.connection()).execute(insert(inspect(table).local_table), own)
+
     async def _read(self, statement: Select[*tuple[Any, ...]]) -> Any:
         return await self._session.execute(statement, execution_options={"populate_existing": True})
 
 
 def _by_id(table: type[Row], row_id: str) -> Select[Row]:
     # An organization's own row has no other id.
-    name = "id" if "id" in inspect(table).attrs else _ORGANIZATION
+    name = "id" if "id" in inspect(table).attrs else ORGANIZATION
     return select(table).where(inspect(table).attrs[name].class_attribute == row_id)
 
 
@@ -214,17 +226,17 @@ _CHECKED = "organization_checked"
 def _name_organization(session: Session, _transaction: object, connection: Connection) -> None:
     """Tells row-level security whose rows this transaction may see; forgotten again when it ends."""
     if connection.dialect.name == "postgresql":
-        named = func.set_config("app.organization", session.info[_ORGANIZATION], True)
+        named = func.set_config("app.organization", session.info[ORGANIZATION], True)
         connection.execute(select(named))
 
 
 @event.listens_for(BoundSession, "before_attach")
 def _attach_own_rows_only(session: Session, row: object) -> None:
-    organization_id = session.info[_ORGANIZATION]
+    organization_id = session.info[ORGANIZATION]
     if not isinstance(row, OrganizationTable):
         raise OrganizationBreach("a row that belongs to no organization")
     # A row without an organization yet takes the session's; there is no other way to give it one.
-    if row.__dict__.get(_ORGANIZATION) is None:
+    if row.__dict__.get(ORGANIZATION) is None:
         row.organization_id = organization_id
     if row.organization_id != organization_id:
         raise OrganizationBreach("a row of another organization")
@@ -238,7 +250,7 @@ def _write_own_rows_only(session: Session, _context: object, _instances: object)
 
 @event.listens_for(BoundSession, "do_orm_execute")
 def _bind_statement(state: ORMExecuteState) -> None:
-    organization_id = state.session.info[_ORGANIZATION]
+    organization_id = state.session.info[ORGANIZATION]
     statement = state.statement
     if isinstance(statement, Insert):
         if not state.execution_options.get(_CHECKED):
@@ -248,7 +260,7 @@ def _bind_statement(state: ORMExecuteState) -> None:
         raise OrganizationBreach(f"a {type(statement).__name__} cannot be bound to an organization")
     if state.parameters and not isinstance(statement, Select):
         raise OrganizationBreach("a change whose values are not in the statement")
-    tables = _named_tables(statement)
+    tables = named_tables(statement)
     if not all(issubclass(table, OrganizationTable) for table in tables):
         raise OrganizationBreach("a table that belongs to no organization")
     state.statement = statement.options(
@@ -269,82 +281,6 @@ def _attach_platform_rows_only(_session: Session, row: object) -> None:
 @event.listens_for(PlatformSession, "do_orm_execute")
 def _platform_tables_only(state: ORMExecuteState) -> None:
     statement = state.statement
-    tables = {_mapped_class(statement.table)} if isinstance(statement, Insert) else _named_tables(statement)
+    tables = {mapped_class(statement.table)} if isinstance(statement, Insert) else named_tables(statement)
     if not all(issubclass(table, PlatformTable) for table in tables):
         raise OrganizationBreach("an organization's table in a platform session")
-
-
-def _named_tables(statement: Any) -> set[type]:
-    """The mapped classes a statement names anywhere; raises OrganizationBreach for what no criterion reaches.
-
-    A criterion reaches a mapped class, its aliases and its columns. It does not reach text, nor a Core table or
-    column: those are told apart by the ORM's annotation.
-    """
-    found: set[type] = set()
-    for element in visitors.iterate(statement):
-        _refuse_text(element)
-        # A column of a table, be it the ORM's, Core's or one made up by name; not of a subquery, visited itself.
-        if isinstance(element, ColumnClause) and not isinstance(element.table, Subquery | CTE | None):
-            found.add(_mapped_class(element))
-        if isinstance(element, Select):
-            joined = (join[0] for join in element._setup_joins)
-            for source in (*element._raw_columns, *element._from_obj, *joined):
-                found.update(_mapped_class(part) for part in _parts(source))
-            # Some expressions (a window, a filtered aggregate) hide their entity, and Core would run the statement.
-            if not _is_orm(element) and element.get_final_froms():
-                raise OrganizationBreach("a Core select cannot be bound to an organization")
-        if isinstance(element, Update | Delete):
-            found.add(_mapped_class(element.table))
-            if not _is_of_one_table(element):
-                raise OrganizationBreach("a change of an alias, or by means of a second table")
-        if isinstance(element, Update) and _sets_organization(element):
-            raise OrganizationBreach("an update of the organization itself")
-        if isinstance(element, Insert):
-            raise OrganizationBreach("a raw insert")
-    return found
-
-
-def _refuse_text(element: Any) -> None:
-    """Raises OrganizationBreach for SQL text in any of its disguises, and for set operations."""
-    if isinstance(element, TextClause | TextualSelect | CompoundSelect):
-        raise OrganizationBreach("SQL text or a set operation cannot be bound to an organization")
-    if isinstance(element, ColumnClause) and element.is_literal and element.name != "*":
-        raise OrganizationBreach("SQL text cannot be bound to an organization")
-    if isinstance(getattr(element, "operator", None), custom_op):
-        raise OrganizationBreach("an operator of SQL text cannot be bound to an organization")
-    if any(getattr(element, place, None) for place in ("_prefixes", "_suffixes", "_hints", "_statement_hints")):
-        raise OrganizationBreach("a prefix, suffix or hint of SQL text cannot be bound to an organization")
-
-
-def _is_orm(statement: Select[Any]) -> bool:
-    return statement._propagate_attrs.get("compile_state_plugin") == "orm"
-
-
-def _parts(source: Any) -> Iterator[Any]:
-    """A source and, if it is a join, what it joins; subqueries left out, since they are visited themselves."""
-    if isinstance(source, FromClause) and not isinstance(source, Subquery | CTE | ColumnElement):
-        yield source
-    if isinstance(source, Join):
-        yield from _parts(source.left)
-        yield from _parts(source.right)
-
-
-def _mapped_class(element: Any) -> type:
-    entity = element._annotations.get("parententity")
-    if entity is None:
-        raise OrganizationBreach("a Core table or column cannot be bound to an organization")
-    mapped: type = entity.mapper.class_
-    return mapped
-
-
-def _is_of_one_table(statement: Update | Delete) -> bool:
-    # The criterion of a change reaches its own table only. A subquery has no sources here: it is a select.
-    written = getattr(statement, "_values", None) or {}
-    clauses = (*statement._where_criteria, *written.values())
-    sources = (source for clause in clauses for source in clause._from_objects)
-    return isinstance(statement.table, Table) and all(source == statement.table for source in sources)
-
-
-def _sets_organization(statement: Update) -> bool:
-    named = list(statement._values or {})
-    return any(getattr(column, "name", getattr(column, "key", column)) == _ORGANIZATION for column in named)

@@ -39,7 +39,7 @@ def refusal_of(problem: ToolError, tool: Tool | None) -> CallToolResult:
 
 def refused(error: MpesaMcpError) -> CallToolResult:
     described: dict[str, object] = {"code": error.code, "advice": error.advice.value, "message": error.message}
-    for name in ("field", "fields", "payment_id", "retry_after_seconds"):
+    for name in ("field", "fields", "payment_id", "retry_after_seconds", "errors"):
         if value := getattr(error, name, None):
             described[name] = value
     if isinstance(error, InternalFault):

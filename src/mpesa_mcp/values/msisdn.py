@@ -9,6 +9,8 @@ from mpesa_mcp.errors import InputError
 # 07xx, 010x and 011x, and the 014x and 018x ranges opened in August 2026 (daraja/api.md §0). Numbers move between
 # networks, so a prefix does not tell whether a line is Safaricom's: Daraja answers that.
 _NATIONAL = re.compile(r"7\d{8}|1[0148]\d{7}")
+# The usual forms, read without the tables of `phonenumbers`.
+_USUAL = re.compile(r"(?:\+?254|0)?(7[0-9]{8}|1[0148][0-9]{7})")
 # Digits, and what people and address books put between them: spaces, dashes, dots, brackets, invisible marks of
 # writing direction. Anything else (letters, another script's digits, an extension) could mean another number.
 _TYPED = re.compile("[0-9+(). \\-\u00a0\u202f\u2009\u2010-\u2015\u200e\u200f\u202a-\u202e]+")
@@ -37,6 +39,8 @@ class Msisdn:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Reads 07.., 7.., +254.., 00254.., 2540.., with spaces, dashes, dots or brackets. Raises InvalidMsisdn."""
+        if usual := _USUAL.fullmatch(text):
+            return cls("254" + usual.group(1))
         # Imported here: its tables take longer to load than a desktop client takes to shake hands.
         import phonenumbers
 

@@ -1,0 +1,264 @@
+"""`mpesa-mcp batch`: pay the rows of a file, see what became of them, and decide about what has not left."""
+
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mpesa_mcp.cli.output import Document, JsonOption, OrgOption, emit, operator, run, say
+from mpesa_mcp.daraja.operations import Purpose
+from mpesa_mcp.errors import InputError
+from mpesa_mcp.values import Environment, Kes, Role, sha256_hex
+
+if TYPE_CHECKING:
+    from mpesa_mcp.payments.batches.reading import BatchRecord
+    from mpesa_mcp.payments.batches.submission import BatchInvalid, BatchRequest, OpenedBatch
+    from mpesa_mcp.payments.core import Core
+
+commands = typer.Typer(help="Pay many people by a file, and read what became of each row.", no_args_is_help=True)
+
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="A batch id.")]
+_COLUMNS = ("created_at", "batch_id", "name", "status", "count", "amount", "environment", "created_by")
+_LOOK_SECONDS = 0.5
+
+
+@commands.command("create")
+def create(
+    org: OrgOption,
+    file: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="CSV with a header, or JSON.")],
+    name: Annotated[str | None, typer.Option(help="What people call it; by default the file's name.")] = None,
+    purpose: Annotated[Purpose, typer.Option(help="Why the payouts are made; receivers see it.")] = Purpose.BUSINESS,
+    key: Annotated[
+        str | None, typer.Option(help="Idempotency key; by default of the file's content, so that it is paid once.")
+    ] = None,
+    expected_total: Annotated[str | None, typer.Option(help="KES. Refused if the rows amount to another sum.")] = None,
+    expected_count: Annotated[int | None, typer.Option(help="Refused if there are more or fewer rows.")] = None,
+    skip_invalid: Annotated[
+        bool, typer.Option("--skip-invalid", help="Pay the good rows, leave the others out.")
+    ] = False,
+    environment: Annotated[Environment | None, typer.Option(help="Where; by default the organization's.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until nothing more happens by itself.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check every row of a file, then pay all of them; or list what is wrong and pay none."""
+
+    async def act(core: "Core") -> "tuple[OpenedBatch, BatchRecord] | BatchInvalid":
+        from mpesa_mcp.identity.organizations import organization_by_slug
+        from mpesa_mcp.identity.principal import Principal
+        from mpesa_mcp.payments.batches.submission import BatchInvalid, submit_batch
+
+        organization = await organization_by_slug(core.store, org)
+        place = environment or organization.default_environment
+        principal = Principal(organization.organization_id, operator(), Role.ORG_ADMIN, place, None, operator())
+        request = _request(
+            file,
+            name=name or file.stem[:80],
+            purpose=purpose,
+            key=key,
+            expected_total=expected_total,
+            expected_count=expected_count,
+            skip_invalid=skip_invalid,
+        )
+        try:
+            opened = await submit_batch(core, principal, request)
+        except BatchInvalid as refused:
+            return refused
+        if opened.replayed:
+            say("This was submitted before, and is that batch: nothing is paid again. Give --key to pay it anew.")
+        return opened, await _until_at_rest(core, opened.batch) if wait else opened.batch
+
+    done = run(act)
+    if not isinstance(done, tuple):
+        _tell_problems(done, as_json=as_json)
+        raise typer.Exit(1)
+    opened, batch = done
+    emit(_document(batch) | {"replayed": opened.replayed}, as_json=as_json)
+
+
+@commands.command("list")
+def list_(
+    org: OrgOption,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most, newest first.")] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List batches, newest first, of every environment."""
+
+    async def act(core: "Core") -> list[dict[str, object]]:
+        from mpesa_mcp.identity.organizations import organization_by_slug
+        from mpesa_mcp.payments.batches.reading import list_batches
+
+        organization = await organization_by_slug(core.store, org)
+        page = await list_batches(core, organization.organization_id, environment=None, limit=limit)
+        return [_document(batch) for batch in page.items]
+
+    emit(run(act), as_json=as_json, columns=_COLUMNS)
+
+
+@commands.command("show")
+def show(org: OrgOption, batch_id: IdArgument, as_json: JsonOption = False) -> None:
+    """Show one batch: what its rows have come to."""
+
+    async def act(core: "Core") -> dict[str, object]:
+        return _document(await _found(core, org, batch_id))
+
+    emit(run(act), as_json=as_json)
+
+
+@commands.command("result")
+def result(
+    org: OrgOption,
+    batch_id: IdArgument,
+    output: Annotated[Path | None, typer.Option(help="A file; by default standard output.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write what became of each row as a CSV that is safe to open in a spreadsheet."""
+
+    async def act(core: "Core") -> list[dict[str, object]]:
+        from mpesa_mcp.payments.batches.reading import lines_of
+        from mpesa_mcp.payments.batches.results import COLUMNS, result_csv
+
+        batch = await _found(core, org, batch_id)
+        if as_json:
+            return [
+                {name: _plain(getattr(line, name)) for name in COLUMNS}
+                async for lines in lines_of(core, batch)
+                for line in lines
+            ]
+        content = [part async for part in result_csv(core, batch)]
+        if output is not None:
+            output.write_bytes(b"".join(content))
+        else:
+            sys.stdout.buffer.write(b"".join(content))
+            sys.stdout.flush()
+        return []
+
+    lines = run(act)
+    if as_json:
+        emit(lines, as_json=True)
+
+
+@commands.command("pause")
+def pause(org: OrgOption, batch_id: IdArgument, as_json: JsonOption = False) -> None:
+    """Keep what has not left from leaving."""
+    _decide(org, batch_id, "pause_batch", as_json=as_json)
+
+
+@commands.command("resume")
+def resume(org: OrgOption, batch_id: IdArgument, as_json: JsonOption = False) -> None:
+    """Let a paused batch go on."""
+    _decide(org, batch_id, "resume_batch", as_json=as_json)
+
+
+@commands.command("cancel")
+def cancel(org: OrgOption, batch_id: IdArgument, as_json: JsonOption = False) -> None:
+    """Cancel what has not left; what was sent is settled as ever."""
+    _decide(org, batch_id, "cancel_batch", as_json=as_json)
+
+
+@commands.command("retry")
+def retry(org: OrgOption, batch_id: IdArgument, as_json: JsonOption = False) -> None:
+    """Make new payments for the rows that are proven failed, and for no other."""
+    _decide(org, batch_id, "retry_batch", as_json=as_json)
+
+
+def _decide(org: str, batch_id: str, what: str, *, as_json: bool) -> None:
+    async def act(core: "Core") -> dict[str, object]:
+        from mpesa_mcp.identity.organizations import organization_by_slug
+        from mpesa_mcp.payments.batches import control, retrying
+
+        decide: Callable[..., Awaitable[BatchRecord]] = getattr(retrying if what == "retry_batch" else control, what)
+        organization = await organization_by_slug(core.store, org)
+        return _document(await decide(core, organization.organization_id, batch_id, actor=operator()))
+
+    emit(run(act), as_json=as_json)
+
+
+async def _found(core: "Core", org: str, batch_id: str) -> "BatchRecord":
+    from mpesa_mcp.identity.organizations import organization_by_slug
+    from mpesa_mcp.payments.batches.reading import batch_of
+
+    organization = await organization_by_slug(core.store, org)
+    return await batch_of(core, organization.organization_id, batch_id)
+
+
+def _request(file: Path, *, key: str | None, expected_total: str | None, **values: Any) -> "BatchRequest":
+    from mpesa_mcp.payments.batches.files import MAX_FILE_BYTES, rows_of_csv, rows_of_json
+    from mpesa_mcp.payments.batches.submission import BatchRequest
+
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(MAX_FILE_BYTES + 1)
+    except OSError:
+        raise InputError("The file cannot be read.", field="file") from None
+    rows = rows_of_json(content) if file.suffix.lower() == ".json" else rows_of_csv(content)
+    return BatchRequest(
+        rows=rows,
+        idempotency_key=key or f"file-{sha256_hex(content.hex())[:40]}",
+        expected_total=None if expected_total is None else Kes.from_decimal(expected_total),
+        **values,
+    )
+
+
+async def _until_at_rest(core: "Core", batch: "BatchRecord") -> "BatchRecord":
+    """Looks again and again, with a bar for whoever sits at a terminal."""
+    import anyio
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from mpesa_mcp.payments.batches.reading import batch_of
+    from mpesa_mcp.payments.batches.states import Outcome
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        bar = progress.add_task("Paying", total=batch.count)
+        while True:
+            failed, unknown = (batch.totals[outcome].count for outcome in (Outcome.FAILED, Outcome.UNKNOWN))
+            progress.update(
+                bar,
+                completed=batch.count - batch.totals.under_way,
+                description=f"{batch.status}: {failed} failed, {unknown} unknown",
+            )
+            if batch.status.is_at_rest:
+                return batch
+            await anyio.sleep(_LOOK_SECONDS)
+            batch = await batch_of(core, batch.organization_id, batch.batch_id)
+
+
+def _tell_problems(refused: "BatchInvalid", *, as_json: bool) -> None:
+    if as_json:
+        emit({"error": {"code": refused.code, "message": refused.message, "errors": refused.errors}}, as_json=True)
+    else:
+        emit(refused.errors, as_json=False, columns=("line", "field", "message"))
+        say("Nothing was stored and nothing was sent. Correct these rows, or leave them out with --skip-invalid.")
+
+
+def _document(batch: "BatchRecord") -> dict[str, object]:
+    totals: Document = {
+        outcome.value: {"count": each.count, "amount": str(Kes(each.cents))}
+        for outcome, each in sorted(batch.totals.by_outcome.items())
+    }
+    return {
+        "batch_id": batch.batch_id,
+        "name": batch.name,
+        "status": batch.status.value,
+        "final": batch.status.is_final,
+        "environment": batch.environment.value,
+        "shortcode": batch.shortcode,
+        "purpose": batch.purpose,
+        "count": batch.count,
+        "amount": str(batch.amount),
+        "currency": "KES",
+        "totals": totals,
+        "reason": batch.reason,
+        "approval_id": batch.approval.approval_id if batch.approval else None,
+        "created_by": batch.created_by,
+        "created_at": batch.created_at,
+        "updated_at": batch.updated_at,
+    }
+
+
+def _plain(value: object) -> object:
+    """What JSON shows of a cell; phones are masked, amounts written out."""
+    return value if value is None or isinstance(value, int) else str(value)

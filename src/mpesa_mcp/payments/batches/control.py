@@ -1,0 +1,138 @@
+"""What somebody decides about a batch that was let go: pause, resume, cancel what is unsent. Trying again: `retrying`.
+
+Each decision holds the batch; none waits for a payment that has left. Repeating one that is in force changes nothing.
+"""
+
+from datetime import datetime
+
+from sqlalchemy import func, update
+from sqlmodel import col, select
+
+from mpesa_mcp import audit
+from mpesa_mcp.errors import ConflictError, NotFoundError
+from mpesa_mcp.payments.batches.brakes import park, stop
+from mpesa_mcp.payments.batches.held import take_back
+from mpesa_mcp.payments.batches.lines import leave_out_waiting
+from mpesa_mcp.payments.batches.models import Batch
+from mpesa_mcp.payments.batches.reading import BatchRecord, batch_record, totals_of
+from mpesa_mcp.payments.batches.states import BatchStage, BatchStatus, batch_status
+from mpesa_mcp.payments.core import Core
+from mpesa_mcp.payments.models import Payment
+from mpesa_mcp.payments.states import PaymentStatus
+from mpesa_mcp.store.crossings import DueTable
+from mpesa_mcp.store.tenancy import OrganizationSession
+from mpesa_mcp.values import Environment
+
+_NOTHING_MOVED = [status for status in PaymentStatus if status.nothing_moved]
+_MAY_LEAVE = (PaymentStatus.QUEUED, PaymentStatus.SENDING)
+
+
+class NotPossibleNow(ConflictError):
+    """What was asked for does not fit what the batch has come to."""
+
+    code = "batch_not_changeable"
+
+    def __init__(self, status: BatchStatus, what: str) -> None:
+        super().__init__(f"Nothing was changed: this batch is {status}, and {what}.")
+
+
+async def pause_batch(
+    core: Core, organization_id: str, batch_id: str, *, actor: str, environment: Environment | None = None
+) -> BatchRecord:
+    """Keeps everything of it that has not left from leaving. Raises NotFoundError, NotPossibleNow."""
+    async with core.store.session(organization_id) as session:
+        batch = await locked_batch(session, batch_id, environment)
+        if batch.status != BatchStage.PAUSED:
+            status = await status_of(session, batch)
+            if status is not BatchStatus.RUNNING:
+                raise NotPossibleNow(status, "only one that is running can be paused")
+            await stop(session, core.clock, batch.id, reason="A person paused it; resume it to go on.", actor=actor)
+        return await record_of(session, batch.id)
+
+
+async def resume_batch(
+    core: Core, organization_id: str, batch_id: str, *, actor: str, environment: Environment | None = None
+) -> BatchRecord:
+    """Lets a paused batch go on. Raises NotFoundError, NotPossibleNow."""
+    now = core.clock.now()
+    async with core.store.session(organization_id) as session:
+        batch = await locked_batch(session, batch_id, environment)
+        if batch.status != BatchStage.RUNNING:
+            if batch.status != BatchStage.PAUSED:
+                raise NotPossibleNow(await status_of(session, batch), "only one that is paused can be resumed")
+            await change_batch(
+                session, batch, now, status=BatchStage.RUNNING, reason=None, counted_from=now, next_action_at=now
+            )
+            await session.change(
+                update(Payment)
+                .where(col(Payment.batch_id) == batch.id, col(Payment.status) == PaymentStatus.QUEUED)
+                .values(next_action_at=now)
+            )
+            session.wake(DueTable.PAYMENTS, DueTable.BATCHES, batch.id)
+            audit.record(session, core.clock, actor=actor, action="batch.resumed", subject=batch.id)
+        return await record_of(session, batch.id)
+
+
+async def cancel_batch(
+    core: Core, organization_id: str, batch_id: str, *, actor: str, environment: Environment | None = None
+) -> BatchRecord:
+    """Nothing of it that has not left will leave; what was sent is settled as ever.
+
+    The worker withdraws payments that are queued already. Raises NotFoundError, NotPossibleNow.
+    """
+    now = core.clock.now()
+    async with core.store.session(organization_id) as session:
+        batch = await locked_batch(session, batch_id, environment)
+        stage = BatchStage(batch.status)
+        if stage in {BatchStage.CANCELLING, BatchStage.CANCELLED}:
+            return await record_of(session, batch.id)
+        status = await status_of(session, batch)
+        if stage.is_over or status in {BatchStatus.COMPLETED, BatchStatus.UNRESOLVED}:
+            raise NotPossibleNow(status, "nothing of it is unsent")
+        await take_back(session, core.clock, batch)
+        await leave_out_waiting(session, batch)
+        may_leave = select(func.count(col(Payment.id))).where(
+            Payment.batch_id == batch.id, col(Payment.status).in_(_MAY_LEAVE)
+        )
+        has_payments = bool(await session.first(may_leave))
+        await change_batch(
+            session,
+            batch,
+            now,
+            status=BatchStage.CANCELLING if has_payments else BatchStage.CANCELLED,
+            reason="It was cancelled; what had not been sent is not sent.",
+            next_action_at=now if has_payments else None,
+        )
+        await park(session, batch.id)
+        session.wake(DueTable.BATCHES, batch.id)
+        audit.record(session, core.clock, actor=actor, action="batch.cancelled", subject=batch.id)
+        return await record_of(session, batch.id)
+
+
+async def locked_batch(session: OrganizationSession, batch_id: str, environment: Environment | None) -> Batch:
+    """Raises NotFoundError; a batch of another environment than this is not found either."""
+    batch = await session.lock(Batch, batch_id.strip().lower())
+    if batch is None or environment not in {None, batch.environment}:
+        raise NotFoundError("batch")
+    return batch
+
+
+async def status_of(session: OrganizationSession, batch: Batch) -> BatchStatus:
+    """What it has come to."""
+    return batch_status(BatchStage(batch.status), await totals_of(session, batch.id))
+
+
+async def change_batch(session: OrganizationSession, batch: Batch, now: datetime, **values: object) -> None:
+    """Changes a batch that is held, and takes it from whoever works on it: the fence is another one."""
+    await session.change(
+        update(Batch)
+        .where(col(Batch.id) == batch.id)
+        .values(fence=col(Batch.fence) + 1, lease_until=None, updated_at=now, **values)
+    )
+
+
+async def record_of(session: OrganizationSession, batch_id: str) -> BatchRecord:
+    """The batch as this transaction leaves it."""
+    batch = await session.get(Batch, batch_id)
+    assert batch is not None
+    return batch_record(batch, await totals_of(session, batch_id))

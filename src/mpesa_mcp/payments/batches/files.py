@@ -1,0 +1,100 @@
+"""Reading the rows of a batch from a file: CSV as spreadsheets write it, or JSON. Nothing is judged here.
+
+Lines are counted as a person sees them: the header of a CSV is line 1, the first row of a JSON list is 1.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator, Sequence
+
+from mpesa_mcp.errors import InputError
+from mpesa_mcp.payments.batches.rows import MOST_ROWS, GivenRow
+
+MAX_FILE_BYTES = 4 << 20
+COLUMNS = ("phone", "amount", "reference", "remarks")
+# Whole shillings; what a spreadsheet adds to them is no other amount.
+_WHOLE = re.compile(r"([0-9]{1,9})(?:\.0{1,2})?")
+_MAX_CELL = 1_000
+
+
+class UnreadableFile(InputError):
+    """It is no file of payments; the message says what is. Nothing was stored or sent."""
+
+    code = "unreadable_file"
+
+
+def rows_of_csv(content: bytes) -> Sequence[GivenRow]:
+    """The rows of a CSV with a header that names phone, amount, reference and remarks; other columns are ignored.
+
+    Commas or semicolons; UTF-8, with or without a mark. Raises UnreadableFile.
+    """
+    text = _text_of(content)
+    header = text.partition("\n")[0]
+    delimiter = ";" if header.count(";") > header.count(",") else ","
+    # Strictly: a quote that is never closed would swallow the rest of the file as one cell.
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        names = [name.strip().lower() for name in next(lines, [])]
+        if missing := [name for name in COLUMNS if names.count(name) != 1]:
+            raise UnreadableFile(
+                f"The first line must name the columns phone, amount, reference and remarks, each once; not found: "
+                f"{', '.join(missing)}."
+            )
+        places = [names.index(name) for name in COLUMNS]
+        return _bounded(_row(lines.line_num, cells, places) for cells in lines if any(cell.strip() for cell in cells))
+    except csv.Error:
+        raise UnreadableFile(f"The file is no CSV from line {lines.line_num} on; look for a quote there.") from None
+
+
+def rows_of_json(content: bytes) -> Sequence[GivenRow]:
+    """The rows of a JSON list of {phone, amount, reference, remarks}, or of an object with such a list as `payments`.
+
+    Raises UnreadableFile.
+    """
+    try:
+        read = json.loads(_text_of(content))
+    except (ValueError, RecursionError):
+        raise UnreadableFile("The file is no JSON.") from None
+    listed = read.get("payments") if isinstance(read, dict) else read
+    if not isinstance(listed, list):
+        raise UnreadableFile("The file must hold a list of payments, or an object with such a list as payments.")
+    return rows_of_list(listed)
+
+
+def rows_of_list(listed: Sequence[object]) -> Sequence[GivenRow]:
+    """The rows of a list, whose first is line 1. Raises UnreadableFile."""
+    return _bounded(_row_of(line, each) for line, each in enumerate(listed, start=1))
+
+
+def _row(line: int, cells: Sequence[str], places: Sequence[int]) -> GivenRow:
+    phone, amount, reference, remarks = (cells[place][:_MAX_CELL] if place < len(cells) else "" for place in places)
+    whole = _WHOLE.fullmatch(amount.strip())
+    return GivenRow(line, phone, int(whole[1]) if whole else amount, reference, remarks)
+
+
+def _row_of(line: int, given: object) -> GivenRow:
+    row = given if isinstance(given, dict) else {}
+    phone, amount, reference, remarks = (row.get(name) for name in COLUMNS)
+    return GivenRow(line, phone, amount, reference, remarks, has_more=not set(row) <= set(COLUMNS))
+
+
+def _text_of(content: bytes) -> str:
+    if len(content) > MAX_FILE_BYTES:
+        raise UnreadableFile(f"The file is larger than {MAX_FILE_BYTES >> 20} MiB.")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UnreadableFile("The file is not UTF-8. Save it as CSV UTF-8.") from None
+
+
+def _bounded(rows: Iterator[GivenRow]) -> Sequence[GivenRow]:
+    found: list[GivenRow] = []
+    for row in rows:
+        if len(found) == MOST_ROWS:
+            raise UnreadableFile(f"A batch has at most {MOST_ROWS:,} payments. Make several.")
+        found.append(row)
+    if not found:
+        raise UnreadableFile("There are no payments in it.")
+    return found

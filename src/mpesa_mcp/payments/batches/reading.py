@@ -1,0 +1,210 @@
+"""Reading batches: one, many, its rows in order. What a batch has come to is derived from its rows each time."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Select, and_, func, or_
+from sqlmodel import col, select
+
+from mpesa_mcp.errors import InputError, NotFoundError
+from mpesa_mcp.identity.principal import Principal
+from mpesa_mcp.payments.batches.models import Batch, BatchLine
+from mpesa_mcp.payments.batches.states import (
+    BatchStage,
+    BatchStatus,
+    Outcome,
+    RowState,
+    Totals,
+    batch_status,
+    outcome_of,
+)
+from mpesa_mcp.payments.core import Core
+from mpesa_mcp.payments.models import Payment
+from mpesa_mcp.payments.records import AskedApproval
+from mpesa_mcp.payments.states import PaymentStatus
+from mpesa_mcp.policy.approvals import APPROVAL_LIFE
+from mpesa_mcp.store.paging import Page
+from mpesa_mcp.store.tenancy import OrganizationSession
+from mpesa_mcp.values import Environment, Kes, Msisdn
+
+# Rows read at once, so that a result of ten thousand takes no more memory than one of a hundred.
+_AT_ONCE = 500
+_OF_LINE = and_(
+    col(Payment.organization_id) == col(BatchLine.organization_id), col(Payment.id) == col(BatchLine.payment_id)
+)
+_UNPAID = [
+    status
+    for status in PaymentStatus
+    if status.nothing_moved or status in {PaymentStatus.UNKNOWN, PaymentStatus.DISPUTED}
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchRecord:
+    """One batch as it stands. `count` and `amount` are of the rows that are paid; times in UTC."""
+
+    organization_id: str
+    batch_id: str
+    name: str
+    status: BatchStatus
+    environment: Environment
+    shortcode: str
+    purpose: str
+    count: int
+    amount: Kes
+    totals: Totals
+    reason: str | None
+    approval: AskedApproval | None
+    created_by: str
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineRecord:
+    """One row and what it has come to. `reason` is our own sentence."""
+
+    line: int
+    outcome: Outcome
+    phone: Msisdn | None
+    amount: Kes | None
+    reference: str
+    remarks: str
+    payment_id: str | None
+    receipt: str | None
+    result_code: str | None
+    reason: str | None
+    untrusted_text: str | None
+
+
+async def find_batch(core: Core, principal: Principal, batch_id: str) -> BatchRecord:
+    """Raises NotFoundError; another environment's is not found either."""
+    async with core.store.reading(principal.organization_id) as session:
+        row = await session.get(Batch, batch_id.strip().lower())
+        if row is None or row.environment != principal.environment:
+            raise NotFoundError("batch")
+        return batch_record(row, await totals_of(session, row.id))
+
+
+async def batch_of(core: Core, organization_id: str, batch_id: str) -> BatchRecord:
+    """One batch of an organization in any environment, for its operator. Raises NotFoundError."""
+    async with core.store.reading(organization_id) as session:
+        row = await session.get(Batch, batch_id.strip().lower())
+        if row is None:
+            raise NotFoundError("batch")
+        return batch_record(row, await totals_of(session, row.id))
+
+
+async def list_batches(
+    core: Core, organization_id: str, *, environment: Environment | None, limit: int, cursor: str | None = None
+) -> Page[BatchRecord]:
+    """Newest first; the cursor is the id of the last one of the page before. Raises InputError."""
+    statement = select(Batch).order_by(col(Batch.created_at).desc(), col(Batch.id).desc())
+    if environment is not None:
+        statement = statement.where(Batch.environment == environment)
+    async with core.store.reading(organization_id) as session:
+        if cursor is not None:
+            last = await session.get(Batch, cursor)
+            if last is None or environment not in {None, last.environment}:
+                raise InputError("cursor must be the next_cursor of an earlier page.", field="cursor")
+            earlier = and_(col(Batch.created_at) == last.created_at, col(Batch.id) < last.id)
+            statement = statement.where(or_(col(Batch.created_at) < last.created_at, earlier))
+        rows = await session.all(statement.limit(limit + 1))
+        shown = [batch_record(row, await totals_of(session, row.id)) for row in rows[:limit]]
+    return Page(shown, shown[-1].batch_id if len(rows) > limit else None)
+
+
+async def lines_of(core: Core, batch: BatchRecord) -> AsyncIterator[Sequence[LineRecord]]:
+    """All rows in the order of their lines, some hundreds at a time; each part is a view of its own moment."""
+    after = 0
+    while True:
+        statement = _with_payments(batch.batch_id).where(col(BatchLine.line) > after).limit(_AT_ONCE)
+        async with core.store.reading(batch.organization_id) as session:
+            rows = await session.rows(statement)
+        if not rows:
+            return
+        yield [_line_record(line, payment) for line, payment in rows]
+        after = rows[-1][0].line
+
+
+async def unpaid_lines(core: Core, batch: BatchRecord, *, limit: int) -> Sequence[LineRecord]:
+    """The first rows that were rejected, failed, or are unknown or disputed."""
+    unpaid = or_(
+        col(BatchLine.state) == RowState.REJECTED,
+        and_(col(BatchLine.state) == RowState.MADE, col(Payment.status).in_(_UNPAID)),
+    )
+    async with core.store.reading(batch.organization_id) as session:
+        rows = await session.rows(_with_payments(batch.batch_id).where(unpaid).limit(limit))
+    return [_line_record(line, payment) for line, payment in rows]
+
+
+def _with_payments(batch_id: str) -> Select[BatchLine, Payment]:
+    return (
+        select(BatchLine)
+        .add_columns(Payment)
+        .outerjoin(Payment, _OF_LINE)
+        .where(col(BatchLine.batch_id) == batch_id)
+        .order_by(col(BatchLine.line))
+    )
+
+
+async def totals_of(session: OrganizationSession, batch_id: str) -> Totals:
+    """The rows of a batch by outcome."""
+    statement = (
+        select(BatchLine.state)
+        .add_columns(col(Payment.status), func.count(), func.sum(BatchLine.amount_cents))
+        .outerjoin(Payment, _OF_LINE)
+        .where(col(BatchLine.batch_id) == batch_id)
+        .group_by(col(BatchLine.state), col(Payment.status))
+    )
+    return Totals.of(
+        (outcome_of(RowState(state), PaymentStatus(status) if status else None), count, int(cents))
+        for state, status, count, cents in await session.rows(statement)
+    )
+
+
+def batch_record(row: Batch, totals: Totals) -> BatchRecord:
+    return BatchRecord(
+        organization_id=row.organization_id,
+        batch_id=row.id,
+        name=row.name,
+        status=batch_status(BatchStage(row.status), totals),
+        environment=Environment(row.environment),
+        shortcode=row.shortcode,
+        purpose=row.purpose,
+        count=row.row_count,
+        amount=Kes(row.amount_cents),
+        totals=totals,
+        reason=row.reason,
+        approval=_asked_approval(row),
+        created_by=row.created_by,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def _asked_approval(row: Batch) -> AskedApproval | None:
+    if row.approval_id is None or row.status != BatchStage.AWAITING_APPROVAL:
+        return None
+    return AskedApproval(row.approval_id, row.created_at + APPROVAL_LIFE)
+
+
+def _line_record(line: BatchLine, payment: Payment | None) -> LineRecord:
+    state = RowState(line.state)
+    outcome = outcome_of(state, PaymentStatus(payment.status) if payment else None)
+    is_known = state is not RowState.REJECTED
+    paid = payment if state is RowState.MADE else None
+    return LineRecord(
+        line=line.line,
+        outcome=outcome,
+        phone=Msisdn(line.phone) if is_known else None,
+        amount=Kes(line.amount_cents) if is_known else None,
+        reference=line.reference,
+        remarks=line.remarks,
+        payment_id=line.payment_id,
+        receipt=paid.receipt if paid else None,
+        result_code=paid.result_code if paid else None,
+        reason=paid.reason if paid else line.problem,
+        untrusted_text=paid.untrusted_text if paid else None,
+    )

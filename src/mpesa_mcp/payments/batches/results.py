@@ -1,0 +1,51 @@
+"""The result of a batch as a CSV that can be opened in a spreadsheet: one line for each row, in the order of the file.
+
+Phone numbers are masked: who has the file finds a row by its line. A cell that a spreadsheet would take for a formula
+has an apostrophe in front; some of them come from whoever received the money.
+"""
+
+import csv
+import io
+from collections.abc import AsyncIterator, Iterable
+
+from mpesa_mcp.payments.batches.reading import BatchRecord, LineRecord, lines_of
+from mpesa_mcp.payments.core import Core
+
+COLUMNS = (
+    "line",
+    "outcome",
+    "phone",
+    "amount",
+    "reference",
+    "remarks",
+    "payment_id",
+    "receipt",
+    "result_code",
+    "reason",
+    "untrusted_text",
+)
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+
+
+async def result_csv(core: Core, batch: BatchRecord) -> AsyncIterator[bytes]:
+    """The file, some hundred lines at a time."""
+    yield _written([COLUMNS])
+    async for lines in lines_of(core, batch):
+        yield _written(_cells(line) for line in lines)
+
+
+def guarded(cell: object) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    text = "" if cell is None else str(cell)
+    return f"'{text}" if text.startswith(_FORMULAS) else text
+
+
+def _cells(line: LineRecord) -> Iterable[object]:
+    shown = {"outcome": line.outcome.value, "phone": line.phone.masked if line.phone else None}
+    return [shown.get(name, getattr(line, name)) for name in COLUMNS]
+
+
+def _written(rows: Iterable[Iterable[object]]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([guarded(cell) for cell in row] for row in rows)
+    return text.getvalue().encode()

@@ -1,0 +1,166 @@
+"""Trying the rows of a batch again that are proven failed: new payments, judged and reserved like the first.
+
+What may have been paid is never tried again. Proven is asked twice: when somebody decides it, and by the feeder in the
+commit that makes the payment.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Select, update
+from sqlmodel import col, select
+
+from mpesa_mcp import audit
+from mpesa_mcp.errors import Advice, ConflictError, InternalFault, NotFoundError
+from mpesa_mcp.payments.batches.control import NotPossibleNow, change_batch, locked_batch, record_of, status_of
+from mpesa_mcp.payments.batches.judging import Judgement, judge, take
+from mpesa_mcp.payments.batches.models import Batch, BatchLine
+from mpesa_mcp.payments.batches.reading import BatchRecord
+from mpesa_mcp.payments.batches.rows import Row
+from mpesa_mcp.payments.batches.states import BatchStage, RowState
+from mpesa_mcp.payments.batches.submission import BatchInvalid
+from mpesa_mcp.payments.core import Core
+from mpesa_mcp.payments.models import UNAPPLIED, Attempt, Callback, Payment, PaymentHistory
+from mpesa_mcp.payments.states import PaymentEvent, PaymentStatus
+from mpesa_mcp.policy.rules import Outcome
+from mpesa_mcp.store.crossings import DueTable
+from mpesa_mcp.store.tenancy import OrganizationSession
+from mpesa_mcp.values import Environment, Kes, Msisdn
+
+_NOTHING_MOVED = [status for status in PaymentStatus if status.nothing_moved]
+_TRIES = 5
+
+
+class NothingToRetry(ConflictError):
+    """No row is proven failed."""
+
+    code = "nothing_to_retry"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Nothing was changed: no row of this batch is proven failed. Rows that are unknown or disputed may have "
+            "been paid, and are never tried again; rows that a person withdrew are not either."
+        )
+
+
+class ApprovalNeededNow(ConflictError):
+    """The rules hold for a person what they let through when the batch was submitted."""
+
+    code = "approval_needed"
+    advice = Advice.ASK_A_PERSON
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Nothing was changed: the rules now want a person to approve what these rows amount to, and nobody was "
+            "asked about this batch. Submit them as a batch of their own."
+        )
+
+
+class _Raced(Exception):
+    """Something that was read has changed since; look again."""
+
+
+async def retry_batch(
+    core: Core, organization_id: str, batch_id: str, *, actor: str, environment: Environment | None = None
+) -> BatchRecord:
+    """Has new payments made for the rows that are proven failed, and for no other. A paused batch stays paused.
+
+    Raises NotFoundError, NotPossibleNow, NothingToRetry, ApprovalNeededNow, and BatchInvalid when the rules do not
+    allow a row now.
+    """
+    for _ in range(_TRIES):
+        now = core.clock.now()
+        async with core.store.reading(organization_id) as session:
+            batch = await session.get(Batch, batch_id.strip().lower())
+            if batch is None or environment not in {None, batch.environment}:
+                raise NotFoundError("batch")
+            rows = await _rows(session, batch.id)
+        judgement = await judge(
+            core,
+            organization_id,
+            rows,
+            environment=Environment(batch.environment),
+            scopes=batch.reserved_in,
+            at=now,
+        )
+        try:
+            async with core.store.session(organization_id) as session:
+                await session.hold_organization(alone=True)
+                batch = await locked_batch(session, batch.id, environment)
+                await _have_wait(core, session, batch, rows, judgement, actor, now)
+                record = await record_of(session, batch.id)
+                if not await take(session, judgement, batch, now):
+                    raise _Raced
+                return record
+        except _Raced:
+            continue
+    raise InternalFault("Too much was spent, or changed, meanwhile: nothing was changed. Try again.")
+
+
+async def _have_wait(
+    core: Core,
+    session: OrganizationSession,
+    batch: Batch,
+    rows: Sequence[Row],
+    judgement: Judgement,
+    actor: str,
+    now: datetime,
+) -> None:
+    """The rows wait to be made payments again."""
+    if batch.status not in {BatchStage.RUNNING, BatchStage.PAUSED}:
+        raise NotPossibleNow(await status_of(session, batch), "rows of such a batch are not tried again")
+    if await _rows(session, batch.id) != rows or not await judgement.still_holds(session):
+        raise _Raced
+    if not rows:
+        raise NothingToRetry
+    if judgement.problems:
+        raise BatchInvalid(judgement.problems, count=len(rows))
+    # What people have approved is these very rows, and the feeder asks whether it still is.
+    decision = judgement.approval(Kes(sum(row.amount.cents for row in rows)), now)
+    if decision.outcome is Outcome.NEEDS_APPROVAL and batch.approval_id is None:
+        raise ApprovalNeededNow
+    waiting = await session.change(
+        update(BatchLine)
+        .where(
+            col(BatchLine.batch_id) == batch.id,
+            col(BatchLine.state) == RowState.MADE,
+            col(BatchLine.payment_id).in_(_proven_failed(batch.id)),
+        )
+        .values(state=RowState.WAITING, tries=col(BatchLine.tries) + 1, asked_at=now)
+    )
+    if waiting != len(rows):
+        raise _Raced
+    if batch.status == BatchStage.RUNNING:
+        await change_batch(session, batch, now, counted_from=now, next_action_at=now)
+        session.wake(DueTable.BATCHES, batch.id)
+    audit.record(
+        session, core.clock, actor=actor, action="batch.retried", subject=batch.id, detail={"payments": waiting}
+    )
+
+
+async def _rows(session: OrganizationSession, batch_id: str) -> list[Row]:
+    """The rows that are proven failed."""
+    statement = select(BatchLine).where(
+        BatchLine.batch_id == batch_id,
+        BatchLine.state == RowState.MADE,
+        col(BatchLine.payment_id).in_(_proven_failed(batch_id)),
+    )
+    return [
+        Row(line.line, Msisdn(line.phone), Kes(line.amount_cents), line.reference, line.remarks)
+        for line in await session.all(statement.order_by(col(BatchLine.line)))
+    ]
+
+
+def _proven_failed(batch_id: str) -> Select[str]:
+    """Payments of which nothing moved, that nobody calls back about, and that no person took back."""
+    unread = select(Callback.attempt_id).where(col(Callback.status).in_(UNAPPLIED))
+    called_back = select(Attempt.payment_id).where(col(Attempt.payment_id).is_not(None), col(Attempt.id).in_(unread))
+    withdrawn = select(PaymentHistory.payment_id).where(
+        PaymentHistory.event == PaymentEvent.WITHDRAWN, PaymentHistory.source == "person"
+    )
+    return select(Payment.id).where(
+        Payment.batch_id == batch_id,
+        col(Payment.status).in_(_NOTHING_MOVED),
+        col(Payment.id).not_in(called_back),
+        col(Payment.id).not_in(withdrawn),
+    )

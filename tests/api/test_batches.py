@@ -1,0 +1,94 @@
+"""Batches over REST: submitted as JSON or CSV, refused row by row, read, and decided about."""
+
+import httpx2
+import pytest
+
+from mpesa_mcp.app.local import add_simulator_access
+from mpesa_mcp.payments.core import Core
+from mpesa_mcp.policy.models import SpendRule
+from mpesa_mcp.values import Role
+from tests.spending import WIDE
+
+from .people import People, make_people
+
+pytestmark = pytest.mark.anyio
+
+CSV = {"Content-Type": "text/csv; charset=utf-8"}
+
+
+@pytest.fixture(scope="module")
+async def people(core: Core) -> People:
+    made = await make_people(core)
+    await add_simulator_access(core, made.organization_id, role=Role.MANAGER)
+    # As if it had been so before there were two org_admins, who must agree to it.
+    rule = SpendRule(
+        organization_id=made.organization_id,
+        scope="organization",
+        rule=WIDE,
+        changed_at=core.clock.now(),
+        changed_by="operator:tester",
+    )
+    async with core.store.session(made.organization_id) as session:
+        session.add(rule)
+    return made
+
+
+def a_file(first: int, rows: int) -> bytes:
+    lines = [f"07{first + row:08d},{100 + row},SAL-{row % 100},November" for row in range(rows)]
+    return "\n".join(["phone,amount,reference,remarks", *lines]).encode()
+
+
+async def test_a_batch_is_submitted_once_read_and_decided_about(http: httpx2.AsyncClient, people: People) -> None:
+    headers = people.headers("manager")
+    payment = {"phone": "0712345678", "amount": 2500, "reference": "SAL-1", "remarks": "November"}
+    body = {
+        "name": "Salaries",
+        "purpose": "salary",
+        "idempotency_key": "json",
+        "expected_total": 2500,
+        "expected_count": 1,
+        "payments": [payment],
+    }
+    first = await http.post("/batches", json=body, headers=headers)
+    assert (first.status_code, first.json()["status"], first.json()["replayed"]) == (200, "running", False)
+    again = await http.post("/batches", json=body, headers=headers)
+    assert (again.json()["batch_id"], again.json()["replayed"]) == (first.json()["batch_id"], True)
+    path = f"/batches/{first.json()['batch_id']}"
+    for act, status in (("pause", "paused"), ("resume", "running"), ("cancel", "cancelled")):
+        decided = await http.post(f"{path}/{act}", headers=headers)
+        assert (decided.status_code, decided.json()["status"]) == (200, status)
+    refused = await http.post(f"{path}/retry", headers=headers)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "batch_not_changeable")
+    result = await http.get(f"{path}/result", headers=headers)
+    assert result.headers["content-type"].startswith("text/csv")
+    assert result.text.splitlines()[1].startswith("1,cancelled,2547*****678,2500.00,SAL-1,November")
+    listed = (await http.get("/batches", headers=headers)).json()["items"]
+    assert [each["batch_id"] for each in listed] == [first.json()["batch_id"]]
+    assert (await http.get(path, headers=people.headers("stranger"))).status_code == 404
+
+
+async def test_a_csv_with_bad_rows_is_refused_with_every_line_and_paid_without_them_when_asked(
+    http: httpx2.AsyncClient, people: People
+) -> None:
+    content = a_file(1_000_000, 3) + b"\n0712,20,A,x\n"
+    asked = {"name": "Salaries", "idempotency_key": "csv", "expected_count": "4"}
+    headers = people.headers("org_admin_key") | CSV
+    refused = await http.post("/batches", params=asked, content=content, headers=headers)
+    assert refused.status_code == 422
+    error = refused.json()["error"]
+    assert error["code"] == "batch_invalid"
+    assert [(each["line"], each["field"]) for each in error["errors"]] == [(5, "phone"), (5, "remarks")]
+    paid = await http.post("/batches", params=asked | {"skip_invalid": "true"}, content=content, headers=headers)
+    assert (paid.status_code, paid.json()["count"], paid.json()["amount"]) == (200, 3, "303.00")
+
+
+async def test_ten_thousand_rows_are_taken_and_more_than_four_mebibytes_are_not(
+    http: httpx2.AsyncClient, people: People
+) -> None:
+    headers = people.headers("manager") | CSV
+    asked = {"name": "Payroll", "idempotency_key": "large"}
+    large = await http.post("/batches", params=asked, content=a_file(2_000_000, 10_000), headers=headers)
+    assert (large.status_code, large.json()["count"]) == (200, 10_000), large.text
+    for content, status in ((a_file(1, 10_001), 422), (b"x" * (4 << 20) + b"y", 413)):
+        refused = await http.post("/batches", params=asked | {"idempotency_key": "k"}, content=content, headers=headers)
+        assert refused.status_code == status

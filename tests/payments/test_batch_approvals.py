@@ -1,0 +1,104 @@
+"""Batches that wait for people: approved once for exactly their rows, declined, expired, void."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import update
+from sqlmodel import col
+
+from mpesa_mcp.identity.principal import Actor
+from mpesa_mcp.payments.approving import ApprovalVoid, approve, decline
+from mpesa_mcp.payments.batches.control import cancel_batch
+from mpesa_mcp.payments.batches.models import BatchLine
+from mpesa_mcp.payments.batches.reading import BatchRecord, find_batch
+from mpesa_mcp.payments.batches.states import BatchStatus, Outcome
+from mpesa_mcp.policy.approvals import ApprovalStatus
+from mpesa_mcp.values import FrozenClock
+
+from .approvals import a_person, approval_of
+from .factories import Shop, send_due
+from .test_batches import a_batch, control, feed, payments, rows, spent, submitted
+
+pytestmark = pytest.mark.anyio
+
+
+async def held(shop: Shop, clock: FrozenClock) -> tuple[BatchRecord, str, Actor]:
+    """A batch of eleven rows that waits, its approval, and somebody who may decide."""
+    person = await a_person(shop.core, shop.principal.organization_id, "jane")
+    clock.advance(timedelta(minutes=1))
+    batch = await submitted(shop, a_batch(rows(11, amount=1000)))
+    assert batch.status is BatchStatus.AWAITING_APPROVAL
+    assert batch.approval is not None
+    clock.advance(timedelta(minutes=1))
+    return batch, batch.approval.approval_id, person
+
+
+async def edit_a_row(shop: Shop, batch: BatchRecord) -> None:
+    """As nothing of ours does."""
+    edited = update(BatchLine).where(col(BatchLine.batch_id) == batch.batch_id, col(BatchLine.line) == 7)
+    async with shop.core.store.session(shop.principal.organization_id) as session:
+        await session.change(edited.values(phone="254799999999"))
+
+
+async def status(shop: Shop, batch: BatchRecord) -> BatchStatus:
+    return (await find_batch(shop.core, shop.principal, batch.batch_id)).status
+
+
+async def test_one_approval_lets_every_row_go(shop: Shop, clock: FrozenClock) -> None:
+    batch, approval_id, person = await held(shop, clock)
+    asked = await approval_of(shop, approval_id)
+    assert (asked.batch_id, asked.payment_count, asked.amount_cents) == (batch.batch_id, 11, 11_000_00)
+    assert await feed(shop) == 0
+    for _ in range(2):
+        approved = await approve(shop.core, shop.principal.organization_id, approval_id, actor=person)
+        assert approved.status is ApprovalStatus.APPROVED
+    assert await feed(shop) == 1
+    while await send_due(shop.core):
+        pass
+    assert len(shop.daraja.of("b2c")) == 11
+
+
+async def test_a_batch_that_is_edited_before_it_is_approved_is_void(shop: Shop, clock: FrozenClock) -> None:
+    batch, approval_id, person = await held(shop, clock)
+    await edit_a_row(shop, batch)
+    with pytest.raises(ApprovalVoid):
+        await approve(shop.core, shop.principal.organization_id, approval_id, actor=person)
+    await feed(shop)
+    assert (await status(shop, batch), await payments(shop)) == (BatchStatus.VOID, [])
+
+
+async def test_a_batch_that_is_edited_after_it_was_approved_is_void_and_pays_nobody(
+    shop: Shop, clock: FrozenClock
+) -> None:
+    batch, approval_id, person = await held(shop, clock)
+    await approve(shop.core, shop.principal.organization_id, approval_id, actor=person)
+    await edit_a_row(shop, batch)
+    while await feed(shop):
+        pass
+    assert (await status(shop, batch), await payments(shop)) == (BatchStatus.VOID, [])
+    assert (await approval_of(shop, approval_id)).status == ApprovalStatus.VOID
+
+
+async def test_what_is_declined_expires_or_is_taken_back_pays_nobody_and_is_spent_by_nobody(
+    shop: Shop, clock: FrozenClock
+) -> None:
+    organization_id = shop.principal.organization_id
+    batch, approval_id, person = await held(shop, clock)
+    assert await spent(shop) == 11_000
+    await decline(shop.core, organization_id, approval_id, actor=person, reason="Wrong month")
+    found = await find_batch(shop.core, shop.principal, batch.batch_id)
+    assert (found.status, found.totals[Outcome.CANCELLED].count) == (BatchStatus.DECLINED, 11)
+    assert found.reason is not None and "Wrong month" in found.reason
+
+    late = await submitted(shop, a_batch(rows(11, amount=1000), key="late"))
+    taken_back = await submitted(shop, a_batch(rows(12, amount=1001), key="taken-back"))
+    await control(shop, cancel_batch, taken_back)
+    assert taken_back.approval is not None
+    assert (await approval_of(shop, taken_back.approval.approval_id)).status == ApprovalStatus.VOID
+    assert await spent(shop) == 11_000
+    clock.advance(timedelta(hours=25))
+    assert await feed(shop) == 1
+    assert await status(shop, late) is BatchStatus.EXPIRED
+    clock.advance(timedelta(hours=-25))
+    assert await spent(shop) == 0
+    assert await payments(shop) == []

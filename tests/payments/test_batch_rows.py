@@ -1,0 +1,133 @@
+"""The rows of a batch and what it has come to: pure, without a database."""
+
+import pytest
+
+from mpesa_mcp.payments.batches.files import UnreadableFile, rows_of_csv, rows_of_json
+from mpesa_mcp.payments.batches.results import guarded
+from mpesa_mcp.payments.batches.rows import GivenRow, RowProblem, check_rows, totals_problems
+from mpesa_mcp.payments.batches.states import BatchStage, BatchStatus, Outcome, Totals, batch_status
+from mpesa_mcp.values import Kes
+
+HEADER = b"Phone,AMOUNT,name,reference,remarks\r\n"
+
+
+def a_row(line: int, phone: object = "0712345678", amount: object = 1500, **values: object) -> GivenRow:
+    return GivenRow(line, phone, amount, values.get("reference", "SAL-11"), values.get("remarks", "November salary"))
+
+
+def fields(problems: list[RowProblem]) -> list[tuple[int | None, str, str]]:
+    return [(problem.line, problem.field, problem.code) for problem in problems]
+
+
+def test_every_problem_of_every_row_is_told_by_line() -> None:
+    given = [
+        a_row(1),
+        a_row(2, "020 123456", 9, reference="", remarks="x"),
+        a_row(3, "0712 345 678", 1500, reference="OTHER"),
+        a_row(4, 254712345678, True),
+        a_row(5, "0799000001", "5.0"),
+        a_row(6, "0799000002", 1.5),
+        a_row(7, "0799000003", 250_001, reference="=1+1"),
+        a_row(8, "0799000004", 250_000, remarks="two\nlines"),
+        a_row(9, "0799000005", 10),
+    ]
+    checked = check_rows(given)
+    assert [row.line for row in checked.rows] == [1, 9]
+    assert (checked.count, checked.cents, checked.payable_cents) == (9, None, 1510_00)
+    assert fields(checked.problems) == [
+        (2, "phone", "bad_phone"),
+        (2, "amount", "bad_amount"),
+        (2, "reference", "bad_reference"),
+        (2, "remarks", "bad_remarks"),
+        (3, "phone", "duplicate"),
+        (4, "phone", "bad_phone"),
+        (4, "amount", "bad_amount"),
+        (5, "amount", "bad_amount"),
+        (6, "amount", "bad_amount"),
+        (7, "amount", "bad_amount"),
+        (7, "reference", "bad_reference"),
+        (8, "remarks", "bad_remarks"),
+    ]
+    assert "line 1" in next(problem.message for problem in checked.problems if problem.code == "duplicate")
+
+
+def test_the_totals_are_those_of_all_rows_or_of_the_rows_that_are_left_when_some_are_left_out() -> None:
+    checked = check_rows([a_row(1), a_row(2, "0799000001", 500), a_row(3, "bad", 100)])
+    all_rows, payable = (3, 2100_00), (2, 2000_00)
+    for skips, (count, cents), expected in (
+        (False, all_rows, []),
+        (False, payable, ["count_differs", "total_differs"]),
+        (True, all_rows, []),
+        (True, payable, []),
+        (True, (3, 2000_00), ["total_differs"]),
+    ):
+        problems = totals_problems(checked, count=count, cents=cents, skips=skips)
+        assert [problem.code for problem in problems] == expected
+    assert totals_problems(checked, count=None, cents=None, skips=False) == []
+
+
+def test_a_csv_is_read_as_spreadsheets_write_it() -> None:
+    for content in (
+        HEADER
+        + b'0712345678,1500.00,"Wanjiru, Jane",SAL-11,November salary\r\n\r\n712345679, 20 ,,SAL-11,"Two words"\r\n',
+        b"\xef\xbb\xbf"
+        + HEADER.replace(b",", b";")
+        + b"0712345678;1500;x;SAL-11;November salary\n\n712345679;20;;SAL-11;Two words",
+    ):
+        rows = check_rows(rows_of_csv(content)).rows
+        assert [(row.line, row.phone.digits, row.amount, row.remarks) for row in rows] == [
+            (2, "254712345678", Kes.from_shillings(1500), "November salary"),
+            (4, "254712345679", Kes.from_shillings(20), "Two words"),
+        ]
+
+
+@pytest.mark.parametrize("amount", ["1500.50", "1,500", "-20", "1e3", "", "=20", "\u0661\u0665"])
+def test_an_amount_that_is_no_plain_number_of_shillings_is_a_problem_of_its_line(amount: str) -> None:
+    content = HEADER + f'0712345678,"{amount}",,SAL-11,November salary\n'.encode()
+    assert fields(check_rows(rows_of_csv(content)).problems) == [(2, "amount", "bad_amount")]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", HEADER, b"phone,amount\n0712345678,20\n", HEADER + b'0712345678,20,,"SAL', HEADER + b"\xff\xfe"],
+    ids=["nothing", "no rows", "columns missing", "an open quote", "no UTF-8"],
+)
+def test_what_is_no_file_of_payments_is_refused_whole(content: bytes) -> None:
+    with pytest.raises(UnreadableFile):
+        rows_of_csv(content)
+
+
+def test_json_is_a_list_or_an_object_with_one() -> None:
+    row = '{"phone": "0712345678", "amount": 20, "reference": "A", "remarks": "Tea money"}'
+    for content in (f"[{row}, 7]", f'{{"payments": [{row}, 7]}}'):
+        checked = check_rows(rows_of_json(content.encode()))
+        assert [row.line for row in checked.rows] == [1]
+        assert {problem.line for problem in checked.problems} == {2}
+    for content in ("[", "7", "[" * 100_000, "[]"):
+        with pytest.raises(UnreadableFile):
+            rows_of_json(content.encode())
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+254", "-2", "@SUM(A1)", "\tx", "\rx"])
+def test_no_cell_of_a_result_is_a_formula(cell: str) -> None:
+    assert guarded(cell) == f"'{cell}"
+    assert guarded("Jane = 1") == "Jane = 1"
+
+
+def test_what_a_batch_has_come_to_follows_from_its_rows() -> None:
+    some = {outcome: Totals.of([(outcome, 1, 100), (Outcome.SUCCEEDED, 3, 300)]) for outcome in Outcome}
+    assert {outcome: batch_status(BatchStage.RUNNING, totals) for outcome, totals in some.items()} == {
+        Outcome.WAITING: BatchStatus.RUNNING,
+        Outcome.IN_PROGRESS: BatchStatus.RUNNING,
+        Outcome.SUCCEEDED: BatchStatus.COMPLETED,
+        Outcome.FAILED: BatchStatus.COMPLETED,
+        Outcome.UNKNOWN: BatchStatus.UNRESOLVED,
+        Outcome.DISPUTED: BatchStatus.UNRESOLVED,
+        Outcome.CANCELLED: BatchStatus.COMPLETED,
+        Outcome.REJECTED: BatchStatus.COMPLETED,
+    }
+    assert batch_status(BatchStage.PAUSED, some[Outcome.WAITING]) is BatchStatus.PAUSED
+    assert batch_status(BatchStage.PAUSED, some[Outcome.UNKNOWN]) is BatchStatus.UNRESOLVED
+    assert batch_status(BatchStage.CANCELLING, some[Outcome.IN_PROGRESS]) is BatchStatus.CANCELLING
+    assert batch_status(BatchStage.CANCELLED, some[Outcome.UNKNOWN]) is BatchStatus.UNRESOLVED
+    assert batch_status(BatchStage.DECLINED, some[Outcome.CANCELLED]) is BatchStatus.DECLINED

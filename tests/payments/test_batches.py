@@ -1,0 +1,364 @@
+"""Batches without a worker: stored whole or not at all, made into payments row by row, stopped, tried again."""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+from sqlmodel import col, select
+
+from mpesa_mcp.billing.plans import PlanRecord, create_plan
+from mpesa_mcp.billing.subscriptions import SubscriptionChange, set_subscription
+from mpesa_mcp.identity.principal import Actor, NotAllowed
+from mpesa_mcp.payments.batches.control import (
+    NotPossibleNow,
+    cancel_batch,
+    pause_batch,
+    resume_batch,
+)
+from mpesa_mcp.payments.batches.feeder import MADE_AT_ONCE, MOST_QUEUED, claim_batches, feed_batch
+from mpesa_mcp.payments.batches.models import BatchLine
+from mpesa_mcp.payments.batches.reading import BatchRecord, find_batch
+from mpesa_mcp.payments.batches.results import result_csv
+from mpesa_mcp.payments.batches.retrying import NothingToRetry, retry_batch
+from mpesa_mcp.payments.batches.rows import GivenRow
+from mpesa_mcp.payments.batches.states import BatchStatus, Outcome
+from mpesa_mcp.payments.batches.submission import (
+    BatchInvalid,
+    BatchRequest,
+    BatchTooLarge,
+    submit_batch,
+)
+from mpesa_mcp.payments.dispatch import claim_queued, send_payment
+from mpesa_mcp.payments.intake import IdempotencyConflict, open_payment
+from mpesa_mcp.payments.models import Payment
+from mpesa_mcp.payments.states import PaymentStatus
+from mpesa_mcp.policy.counters import used_so_far
+from mpesa_mcp.policy.rules import Place, Used
+from mpesa_mcp.policy.windows import Window
+from mpesa_mcp.values import FrozenClock, Kes, Role
+from tests.spending import give_rule, give_wide_rules
+
+from .factories import Shop, a_payout, a_principal, a_row, result, send_due, store_rows
+
+pytestmark = pytest.mark.anyio
+
+FAILED, INSUFFICIENT, LOCKED = "2040", "1", "8006"
+
+
+def rows(count: int, *, first: int = 1, **values: Any) -> list[GivenRow]:
+    return [
+        GivenRow(line, f"0712{line:06d}", values.get("amount", 100), "SAL-11", "November salary")
+        for line in range(first, first + count)
+    ]
+
+
+def a_batch(given: Sequence[GivenRow], *, key: str = "payroll-11", **values: Any) -> BatchRequest:
+    return BatchRequest(name="November payroll", rows=given, idempotency_key=key, **values)
+
+
+async def submitted(shop: Shop, request: BatchRequest) -> BatchRecord:
+    return (await submit_batch(shop.core, shop.principal, request)).batch
+
+
+async def feed(shop: Shop) -> int:
+    """One round of the feeder; how many batches were due."""
+    claims = await claim_batches(shop.core, 10)
+    for claim in claims:
+        await feed_batch(shop.core, claim)
+    return len(claims)
+
+
+async def payments(shop: Shop) -> list[Payment]:
+    async with shop.core.store.reading(shop.principal.organization_id) as session:
+        return list(await session.all(select(Payment).order_by(col(Payment.idempotency_key))))
+
+
+async def end(shop: Shop, payment: Payment, code: str) -> None:
+    """Safaricom tells the end of a payment that was sent."""
+    number = [call.body["OriginatorConversationID"] for call in shop.daraja.of("b2c")].index(
+        payment.originator_conversation_id
+    )
+    url = shop.daraja.of("b2c")[number].body["ResultURL"]
+    receipt = f"SKE{number:05d}AA"
+    said = result(
+        f"AG_b2c_{number + 1}",
+        code=int(code),
+        receipt=receipt,
+        TransactionAmount=payment.amount_cents // 100,
+        TransactionReceipt=receipt,
+        ReceiverPartyPublicName=f"{payment.phone} - JANE DOE",
+    )
+    await shop.call_back(url, said)
+
+
+async def state(shop: Shop, batch: BatchRecord) -> tuple[BatchStatus, dict[str, int]]:
+    found = await find_batch(shop.core, shop.principal, batch.batch_id)
+    return found.status, {outcome.value: each.count for outcome, each in found.totals.by_outcome.items()}
+
+
+async def control(shop: Shop, what: Callable[..., Any], batch: BatchRecord) -> BatchRecord:
+    record: BatchRecord = await what(shop.core, shop.principal.organization_id, batch.batch_id, actor="user:jane")
+    return record
+
+
+async def test_a_batch_with_any_bad_row_stores_nothing_and_tells_every_line(shop: Shop) -> None:
+    await open_payment(shop.core, shop.principal, a_payout(phone="254712000003"))
+    old = shop.core.clock.now()
+    await store_rows(
+        shop,
+        a_row(shop.principal.organization_id, old, kind="b2c", phone="254712000004", status="failed"),
+    )
+    given = [*rows(4), GivenRow(5, "12", 100, "SAL-11", "x")]
+    with pytest.raises(BatchInvalid) as refused:
+        await submitted(shop, a_batch(given, expected_count=6, expected_total=Kes.from_shillings(500)))
+    assert [(each.line, each.field, each.code) for each in refused.value.problems] == [
+        (None, "expected_count", "count_differs"),
+        (3, "amount", "repeated"),
+        (5, "phone", "bad_phone"),
+        (5, "remarks", "bad_remarks"),
+    ]
+    assert await feed(shop) == 0
+    assert len(await payments(shop)) == 2
+
+    batch = await submitted(shop, a_batch(given, skip_invalid=True, expected_count=5))
+    assert (batch.count, batch.amount) == (3, Kes.from_shillings(300))
+    assert await state(shop, batch) == (BatchStatus.RUNNING, {"rejected": 2, "waiting": 3})
+
+
+async def test_the_same_file_under_the_same_key_is_the_same_batch_and_another_one_is_a_conflict(shop: Shop) -> None:
+    first = await submit_batch(shop.core, shop.principal, a_batch(rows(3)))
+    again = await submit_batch(shop.core, shop.principal, a_batch(rows(3)))
+    assert (again.batch.batch_id, first.replayed, again.replayed) == (first.batch.batch_id, False, True)
+    with pytest.raises(IdempotencyConflict) as refused:
+        await submitted(shop, a_batch(rows(3, amount=101), purpose="salary"))
+    assert refused.value.fields == ["purpose", "payments"]
+    # Under another key the rows that wait are as good as paid.
+    with pytest.raises(BatchInvalid) as repeated:
+        await submitted(shop, a_batch(rows(3), key="payroll-12"))
+    assert [each.code for each in repeated.value.problems] == ["repeated"] * 3
+    await feed(shop)
+    assert len(await payments(shop)) == 3
+
+
+async def test_only_a_manager_submits_and_no_more_rows_than_the_plan_allows(shop: Shop) -> None:
+    user = a_principal(shop.principal.organization_id, role=Role.USER)
+    with pytest.raises(NotAllowed):
+        await submit_batch(shop.core, user, a_batch(rows(1)))
+    store, clock, operator = shop.core.store, shop.core.clock, Actor("operator:tester", None)
+    plan = PlanRecord(slug="small", monthly_fee=Kes(0), largest_batch=2)
+    await create_plan(store, clock, name="Small", plan=plan, actor=operator)
+    change = SubscriptionChange(plan="small")
+    organization_id = shop.principal.organization_id
+    await set_subscription(store, clock, organization_id=organization_id, change=change, actor=operator)
+    with pytest.raises(BatchTooLarge):
+        await submitted(shop, a_batch(rows(3)))
+    assert (await submitted(shop, a_batch(rows(2)))).count == 2
+
+
+async def test_rows_become_payments_some_at_a_time_and_each_once(shop: Shop, clock: FrozenClock) -> None:
+    """And whoever comes with a claim that another has taken over makes none."""
+    await give_wide_rules(shop.core, shop.principal.organization_id)
+    batch = await submitted(shop, a_batch(rows(MOST_QUEUED + 30)))
+    [stale] = await claim_batches(shop.core, 10)
+    clock.advance(timedelta(minutes=2))
+    made = []
+    for _ in range(4):
+        await feed(shop)
+        await feed_batch(shop.core, stale)
+        made.append(len(await payments(shop)))
+    assert made == [MADE_AT_ONCE, 2 * MADE_AT_ONCE, 2 * MADE_AT_ONCE, 2 * MADE_AT_ONCE]
+    found = await payments(shop)
+    assert len({payment.idempotency_key for payment in found}) == len(found)
+    assert found[0].idempotency_key == f"{batch.batch_id}-1"
+    assert {payment.batch_id for payment in found} == {batch.batch_id}
+    assert await state(shop, batch) == (BatchStatus.RUNNING, {"waiting": MOST_QUEUED + 30})
+
+
+async def test_a_bad_end_of_one_row_stops_no_other_and_the_batch_is_what_its_rows_are(shop: Shop) -> None:
+    batch = await submitted(shop, a_batch(rows(3)))
+    await feed(shop)
+    assert await send_due(shop.core) == 3
+    assert await state(shop, batch) == (BatchStatus.RUNNING, {"in_progress": 3})
+    one, two, three = await payments(shop)
+    await end(shop, one, "0")
+    await end(shop, two, FAILED)
+    await end(shop, three, "17")
+    assert await state(shop, batch) == (BatchStatus.UNRESOLVED, {"succeeded": 1, "failed": 1, "unknown": 1})
+
+    # Only what is proven failed is tried again; a late success in the meantime keeps it from being paid twice.
+    retried = await control(shop, retry_batch, batch)
+    assert retried.totals[Outcome.WAITING].count == 1
+    await feed(shop)
+    assert await send_due(shop.core) == 1
+    again = next(p for p in await payments(shop) if p.id not in {one.id, two.id, three.id})
+    assert (again.idempotency_key, again.phone) == (f"{batch.batch_id}-2-2", two.phone)
+    await end(shop, again, "0")
+    assert await state(shop, batch) == (BatchStatus.UNRESOLVED, {"succeeded": 2, "unknown": 1})
+    with pytest.raises(NothingToRetry):
+        await control(shop, retry_batch, batch)
+
+
+async def test_a_row_that_turns_out_paid_before_it_is_tried_again_is_not_paid_twice(shop: Shop) -> None:
+    batch = await submitted(shop, a_batch(rows(1)))
+    await feed(shop)
+    await send_due(shop.core)
+    [payment] = await payments(shop)
+    await end(shop, payment, FAILED)
+    await control(shop, retry_batch, batch)
+    await end(shop, payment, "0")
+    await feed(shop)
+    assert [p.status for p in await payments(shop)] == ["disputed"]
+    assert await state(shop, batch) == (BatchStatus.UNRESOLVED, {"disputed": 1})
+
+
+async def test_nothing_leaves_a_paused_batch_not_even_what_a_worker_has_taken(shop: Shop, clock: FrozenClock) -> None:
+    batch = await submitted(shop, a_batch(rows(3)))
+    await feed(shop)
+    [taken, *_] = await claim_queued(shop.core, 1)
+    paused = await control(shop, pause_batch, batch)
+    assert (paused.status, (await control(shop, pause_batch, batch)).status) == (BatchStatus.PAUSED, BatchStatus.PAUSED)
+    await send_payment(shop.core, taken)
+    clock.advance(timedelta(minutes=2))
+    assert await send_due(shop.core) == 0
+    assert shop.daraja.of("b2c") == []
+    resumed = await control(shop, resume_batch, batch)
+    assert resumed.status is BatchStatus.RUNNING
+    assert await send_due(shop.core) == 3
+
+
+async def test_five_refusals_in_a_row_for_reasons_of_ours_stop_the_batch_and_others_in_between_do_not(
+    shop: Shop, clock: FrozenClock
+) -> None:
+    batch = await submitted(shop, a_batch(rows(14)))
+    await feed(shop)
+    await send_due(shop.core)
+    sent = [payment for payment in await payments(shop) if payment.status == PaymentStatus.PENDING]
+    for payment, code in zip(sent, [LOCKED] * 4 + [FAILED] + [INSUFFICIENT, "2001", "21", LOCKED], strict=False):
+        clock.advance(timedelta(seconds=1))
+        await end(shop, payment, code)
+    assert (await state(shop, batch))[0] is BatchStatus.RUNNING
+    clock.advance(timedelta(seconds=1))
+    await end(shop, sent[9], LOCKED)
+    stopped = await find_batch(shop.core, shop.principal, batch.batch_id)
+    assert (stopped.status, stopped.totals[Outcome.WAITING].count) == (BatchStatus.PAUSED, 4)
+    assert stopped.reason is not None and "locked" in stopped.reason
+    assert await send_due(shop.core) == 0
+    # Let go again, it takes five more; and rows that failed wait for a decision of their own.
+    await control(shop, resume_batch, batch)
+    assert await send_due(shop.core) == 4
+    retried = await control(shop, retry_batch, batch)
+    assert retried.totals[Outcome.WAITING].count == 10
+
+
+async def test_cancelling_keeps_what_was_sent_and_withdraws_the_rest(shop: Shop) -> None:
+    await give_wide_rules(shop.core, shop.principal.organization_id)
+    batch = await submitted(shop, a_batch(rows(MADE_AT_ONCE + 10)))
+    await feed(shop)
+    await send_due(shop.core)  # ten of them
+    cancelled = await control(shop, cancel_batch, batch)
+    assert cancelled.status is BatchStatus.CANCELLING
+    assert await send_due(shop.core) == 0
+    while await feed(shop):
+        pass
+    status, totals = await state(shop, batch)
+    assert (status, totals) == (
+        BatchStatus.CANCELLING,
+        {"in_progress": 10, "failed": MADE_AT_ONCE - 10, "cancelled": 10},
+    )
+    for payment in [p for p in await payments(shop) if p.status == PaymentStatus.PENDING]:
+        await end(shop, payment, "0")
+    assert (await state(shop, batch))[0] is BatchStatus.CANCELLED
+    for what in (pause_batch, resume_batch, retry_batch):
+        with pytest.raises(NotPossibleNow):
+            await control(shop, what, batch)
+
+
+async def test_a_row_that_was_changed_after_the_check_is_never_paid(shop: Shop) -> None:
+    await give_wide_rules(shop.core, shop.principal.organization_id)
+    batch = await submitted(shop, a_batch(rows(MADE_AT_ONCE + 10)))
+    await feed(shop)
+    edited = update(BatchLine).where(col(BatchLine.batch_id) == batch.batch_id, col(BatchLine.line) == 205)
+    async with shop.core.store.session(shop.principal.organization_id) as session:
+        await session.change(edited.values(amount_cents=250_000_00))
+    while await feed(shop):
+        pass
+    status, totals = await state(shop, batch)
+    assert (status, totals) == (BatchStatus.VOID, {"failed": MADE_AT_ONCE, "cancelled": 10})
+    assert await send_due(shop.core) == 0
+
+
+async def test_the_result_has_a_line_for_each_row_and_no_formula(shop: Shop) -> None:
+    given = [*rows(1), GivenRow(2, "0712000002", 20, "-2", "=cmd|x"), GivenRow(3, "nonsense", 100, "SAL-11", "Rent")]
+    batch = await submitted(shop, a_batch(given, skip_invalid=True))
+    await feed(shop)
+    await send_due(shop.core)
+    one, _ = await payments(shop)
+    await end(shop, one, "0")
+    batch = await find_batch(shop.core, shop.principal, batch.batch_id)
+    content = b"".join([part async for part in result_csv(shop.core, batch)])
+    read = list(csv.DictReader(io.StringIO(content.decode())))
+    assert [(row["line"], row["outcome"], row["amount"], row["reference"], row["remarks"]) for row in read] == [
+        ("1", "succeeded", "100.00", "SAL-11", "November salary"),
+        ("2", "in_progress", "20.00", "'-2", "'=cmd|x"),
+        ("3", "rejected", "", "", ""),
+    ]
+    assert read[0]["receipt"] and read[0]["untrusted_text"] and "0712000002" not in content.decode()
+    assert "phone must be" in read[2]["reason"]
+
+
+async def test_rows_beyond_a_limit_are_told_by_line_and_what_a_batch_reserves_follows_its_rows(shop: Shop) -> None:
+    organization_id = shop.principal.organization_id
+    await give_rule(shop.core, organization_id, per_day=500, largest_batch=7)
+    with pytest.raises(BatchTooLarge):
+        await submitted(shop, a_batch(rows(8)))
+    with pytest.raises(BatchInvalid) as refused:
+        await submitted(shop, a_batch(rows(7)))
+    assert [(each.line, each.code) for each in refused.value.problems] == [(6, "per_day"), (7, "per_day")]
+    assert await spent(shop) == 0
+    batch = await submitted(shop, a_batch(rows(4)))
+    assert await spent(shop) == 400
+    await feed(shop)
+    await send_due(shop.core)
+    one, two, three, _ = await payments(shop)
+    await end(shop, one, "0")
+    await end(shop, two, FAILED)
+    await end(shop, three, FAILED)
+    assert await spent(shop) == 200
+    # What failed is reserved anew when it is tried again, as far as the day still allows it.
+    await submitted(shop, a_batch(rows(2, first=5), key="another"))
+    with pytest.raises(BatchInvalid):
+        await control(shop, retry_batch, batch)
+    assert await spent(shop) == 400
+    await give_rule(shop.core, organization_id, per_day=600)
+    await control(shop, retry_batch, batch)
+    assert await spent(shop) == 600
+    await control(shop, cancel_batch, batch)
+    while await feed(shop):
+        pass
+    assert await spent(shop) == 400
+
+
+async def test_many_small_rows_wait_for_a_person_as_their_sum_does(shop: Shop) -> None:
+    batch = await submitted(shop, a_batch(rows(11, amount=1000)))
+    assert batch.status is BatchStatus.AWAITING_APPROVAL
+    assert await feed(shop) == 0
+    assert await spent(shop) == 11_000
+    await control(shop, cancel_batch, batch)
+    assert await spent(shop) == 0
+
+
+async def spent(shop: Shop) -> int:
+    """What the day's counter of the organization says, in shillings."""
+    async with shop.core.store.reading(shop.principal.organization_id) as session:
+        found = await used_so_far(
+            session,
+            environment=shop.principal.environment,
+            scopes=["organization"],
+            recipients=[],
+            at=shop.core.clock.now(),
+        )
+    return found.get(Place("organization", Window.DAY, ""), Used(0, 0)).cents // 100

@@ -1,4 +1,4 @@
-"""Plans that organizations can subscribe to. Offered by the platform, read by everybody, changed by nobody."""
+"""Plans that organizations can subscribe to. The platform adds them, everybody reads them, and nobody changes one."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -14,7 +14,8 @@ from mpesa_mcp.values import Kes, Role
 
 router = APIRouter(prefix="/plans", tags=["plans"], route_class=PermittedRoute)
 
-Number = Annotated[int | None, Field(ge=0, le=1_000_000_000)]
+Included = Annotated[int | None, Field(ge=0, le=1_000_000_000)]
+Most = Annotated[int | None, Field(ge=1, le=1_000_000)]
 
 
 class TermsAnswer(Answer):
@@ -61,12 +62,12 @@ class NewPlan(Body):
     slug: Annotated[str, Field(max_length=40)]
     name: Annotated[str, Field(max_length=80)]
     monthly_fee: Annotated[str, Field(max_length=20)] = "0"
-    included_calls: Number = None
-    included_payments: Number = None
-    calls_per_second: Number = None
-    key_calls_per_second: Number = None
-    largest_batch: Number = None
-    seats: Number = None
+    included_calls: Included = None
+    included_payments: Included = None
+    calls_per_second: Most = None
+    key_calls_per_second: Most = None
+    largest_batch: Most = None
+    seats: Most = None
     tools: Annotated[list[str] | None, Field(max_length=50)] = None
 
 

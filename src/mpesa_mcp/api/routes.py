@@ -102,11 +102,12 @@ async def _permitted(request: Request, permission: Permission) -> Calling:
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthenticated
     principal = await core.authentication.principal(token.strip())
+    # First: what a caller may not do counts against its limits too.
+    await core.billing.admit(principal, Act.READ)
     named = request.path_params.get(_ORGANIZATION, principal.organization_id)
     if named != principal.organization_id and principal.role is not Role.SUPER_ADMIN:
         raise NotFoundError("organization")
     permission.check(principal)
-    await core.billing.admit(principal, Act.READ)
     return Calling(core, principal, named)
 
 

@@ -49,13 +49,6 @@ def checked_scope(scope: str) -> str:
 
 def checked_for_scope(scope: str, rule: Rule) -> None:
     """Raises InputError for what a rule of this scope cannot say."""
-    payouts_only = (
-        "approval_above",
-        "second_approval_above",
-        "confirm_in_chat_above",
-        "first_payment",
-        "cool_off_hours",
-    )
-    for name in payouts_only if scope == COLLECTING else ():
+    for name in _ABOUT_PAYOUTS if scope == COLLECTING else ():
         if getattr(rule, name) is not None:
             raise InputError(f"{name} is for money that leaves; a rule for stk_push has no such field.", field=name)

@@ -1,11 +1,12 @@
 """Rules in the console: one form for one scope; a change that allows more takes a second person."""
 
 import html
+import re
 
 import httpx2
 import pytest
 
-from .office import Office, field, signed_in
+from .office import Office, field, hold_payment, signed_in
 
 pytestmark = pytest.mark.anyio
 
@@ -14,6 +15,15 @@ async def fill_in(client: httpx2.AsyncClient, scope: str, **fields: str) -> http
     shown = await client.get(f"/rules/{scope}")
     form = {"form_token": field(shown), "seen": field(shown, "seen"), **fields}
     return await client.post(f"/rules/{scope}", data=form)
+
+
+async def test_what_is_left_of_a_limit_is_beside_it(office: Office) -> None:
+    await hold_payment(office.platform, office.people.organization_id, 30_000)
+    async with signed_in(office, "user") as client:
+        shown = re.sub(r"<[^>]+>", "", (await client.get("/rules")).text)
+    # The office itself holds back KES 25,000.
+    assert "Left this day: KES 45,000 of KES 100,000" in shown
+    assert "Change the rule" not in shown
 
 
 async def test_a_stricter_rule_holds_at_once_and_a_looser_one_when_a_second_person_agrees(office: Office) -> None:

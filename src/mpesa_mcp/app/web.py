@@ -95,7 +95,12 @@ def _welcome(settings: Settings) -> Callable[[Request], Awaitable[Response]]:
     """For whoever opens the bare address: what this is, and where its parts are."""
     at = settings.reached_at
     told = {"name": "mpesa-mcp", "version": __version__, "mcp": mcp_url(settings)}
-    told |= {"api": f"{at}{API_PATH}", "documentation": f"{at}{API_PATH}/docs", "health": f"{at}/healthz"}
+    told |= {
+        "api": f"{at}{API_PATH}",
+        "console": f"{at}/console",
+        "documentation": f"{at}{API_PATH}/docs",
+        "health": f"{at}/healthz",
+    }
 
     async def welcome(_request: Request) -> Response:
         return JSONResponse(told)

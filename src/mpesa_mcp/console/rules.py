@@ -17,6 +17,7 @@ from mpesa_mcp.console.visits import Visit, page
 from mpesa_mcp.errors import ConflictError, InputError, MpesaMcpError, NotFoundError
 from mpesa_mcp.identity.api_keys import list_keys
 from mpesa_mcp.identity.principal import NotAllowed
+from mpesa_mcp.payments.limits import rules_with_limits
 from mpesa_mcp.policy.changes import ProposalRecord, ProposalStatus, confirm, decline, list_proposals, set_rule
 from mpesa_mcp.policy.rule_book import list_rules
 from mpesa_mcp.policy.rules import ORGANIZATION
@@ -115,6 +116,7 @@ async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response
     core, organization_id = visit.core, visit.organization_id
     found = await list_rules(core.store, organization_id)
     scopes = [each.scope for each in found]
+    limits = await rules_with_limits(core, organization_id, visit.principal.environment, scopes)
     proposals = await _waiting(visit)
     keys = [key for key in await list_keys(core.store, organization_id) if key.is_usable(core.clock.now())]
     people = {each.proposed_by for each in proposals} | {each.changed_by for each in found if each.changed_by}
@@ -123,6 +125,7 @@ async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response
         visit=visit,
         status=refused.http_status if refused else 200,
         rules=[(each, words_of(each.rule)) for each in found],
+        left={each.scope: each.remaining for each in limits},
         proposals=proposals,
         names=await callers(visit, {*scopes, *people}),
         without=[scope for scope in (*_SCOPES, *(f"key:{key.key_id}" for key in keys)) if scope not in scopes],

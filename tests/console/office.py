@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import httpx2
 
 from mpesa_mcp.app.local import LocalPlatform
+from mpesa_mcp.payments.batches.rows import GivenRow
+from mpesa_mcp.payments.batches.submission import BatchRequest, submit_batch
 from mpesa_mcp.payments.intake import open_payment
 from mpesa_mcp.payments.models import Payment, PaymentHistory
 from mpesa_mcp.payments.requests import B2cRequest
@@ -66,6 +68,7 @@ async def _things(platform: LocalPlatform, organization_id: str) -> dict[str, st
     )
     key = await make_key(core, organization_id)
     held = await hold_payment(platform, organization_id)
+    batch = await add_batch(platform, organization_id, 3)
     now = core.clock.now()
     proposal = RuleProposal(
         organization_id=organization_id,
@@ -99,6 +102,7 @@ async def _things(platform: LocalPlatform, organization_id: str) -> dict[str, st
         "scope": f"key:{key_id}",
         "proposal_id": proposal.id,
         "approval_id": held,
+        "batch_id": batch,
     }
 
 
@@ -115,6 +119,22 @@ async def hold_payment(
     opened = await open_payment(platform.core, manager_of(organization_id), request)
     assert opened.payment.approval is not None, opened.payment
     return opened.payment.approval.approval_id
+
+
+async def add_batch(platform: LocalPlatform, organization_id: str, count: int, *, shillings: int = 100) -> str:
+    """Payouts to so many people, one of them to a number that fails (80); the id of the batch."""
+    rows = [
+        GivenRow(line, f"07220{line:03d}{80 if line == 2 else 10}", shillings, "NOV", "Salary of November")
+        for line in range(1, count + 1)
+    ]
+    wanted = BatchRequest(
+        name="Payroll of November",
+        rows=rows,
+        idempotency_key=new_id("key"),
+        expected_count=count,
+        expected_total=Kes.from_shillings(count * shillings),
+    )
+    return (await submit_batch(platform.core, manager_of(organization_id), wanted)).batch.batch_id
 
 
 async def add_payments(office: Office, *statuses: PaymentStatus, **values: object) -> list[Payment]:

@@ -9,13 +9,14 @@ from playwright.async_api import Browser, Page, expect
 from mpesa_mcp.app.local import local_platform
 from mpesa_mcp.identity.invitations import invite, link_to
 from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
+from mpesa_mcp.policy.models import SpendRule
 from mpesa_mcp.values import Role
 from tests.api.people import OPERATOR, PASSWORD
 from tests.clients import call, connected
 from tests.isolation.factories import make_key
 
 from .chromium import DESK, EXECUTABLE, focused, looking, picture, running_browser
-from .office import Office, add_payments, hold_payment, open_office
+from .office import Office, add_batch, add_payments, hold_payment, open_office
 
 if EXECUTABLE is None:
     pytest.skip("There is no Chromium on this machine: apt-get install chromium", allow_module_level=True)
@@ -26,7 +27,18 @@ pytestmark = [pytest.mark.anyio, pytest.mark.sqlite]
 @pytest.fixture(scope="module")
 async def office() -> AsyncIterator[Office]:
     async with local_platform(delay_ms=10) as platform:
-        yield await open_office(platform)
+        opened = await open_office(platform)
+        # As if it had been so before there were two org_admins, who must agree to it.
+        rule = SpendRule(
+            organization_id=opened.people.organization_id,
+            scope="organization",
+            rule={"approval_above": 10_000, "per_day": 1_000_000},
+            changed_at=platform.core.clock.now(),
+            changed_by=OPERATOR.name,
+        )
+        async with platform.core.store.session(opened.people.organization_id) as session:
+            session.add(rule)
+        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +152,31 @@ async def test_payments_are_found_read_and_withdrawn_on_a_phone(office: Office, 
         await page.get_by_label("Why").fill("It was paid in cash")
         await page.get_by_role("button", name="Withdraw this payment").click()
         await expect(page.locator(".lead")).to_contain_text("expired")
+
+
+async def test_a_payroll_is_approved_once_and_explained_row_by_row(office: Office, browser: Browser) -> None:
+    batch_id = await add_batch(office.platform, office.people.organization_id, 40, shillings=500)
+    async with looking(browser, office.url) as page:
+        await page.goto(f"/console/batches/{batch_id}")
+        await sign_in(page, office, "org_admin")
+        await expect(page.locator(".lead")).to_contain_text("awaiting approval")
+        await picture(page, "batch-awaiting")
+        await page.get_by_role("link", name="A person decides about it").click()
+        await expect(page.get_by_role("heading", name="Batch of 40 payouts")).to_be_visible()
+        await picture(page, "approval-batch")
+        await page.get_by_role("button", name="Approve KES 20,000").click()
+        await page.get_by_role("link", name="Look at each of them").click()
+        await expect(page.locator(".lead")).to_contain_text("completed", timeout=40_000)
+        totals = page.locator(".totals")
+        await expect(totals).to_contain_text(re.compile(r"failed\s*1\s*KES 500"))
+        await expect(totals).to_contain_text(re.compile(r"succeeded\s*39\s*KES 19,500"))
+        await picture(page, "batch")
+        async with page.expect_download() as download:
+            await page.get_by_role("link", name="All rows as a file (CSV)").click()
+        written = (await (await download.value).path()).read_text()
+        assert len(written.splitlines()) == 41
+        await page.get_by_role("link", name="All batches").click()
+        await picture(page, "batches")
 
 
 async def test_rules_and_keys_are_looked_after_on_a_phone(office: Office, browser: Browser) -> None:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from mpesa_mcp.console import approvals, files, keys, organizations, payments, rules, sign_in
+from mpesa_mcp.console import approvals, batches, files, keys, organizations, payments, rules, sign_in
 from mpesa_mcp.console.rendering import going_to, rendered
 from mpesa_mcp.console.visits import CONSOLE_PATH, SIGN_IN_PATH, Visit, asked_for, page
 from mpesa_mcp.errors import InternalFault, MpesaMcpError, NotFoundError
@@ -35,6 +35,7 @@ ROUTES: Final[Sequence[Route]] = (
     *sign_in.ROUTES,
     *approvals.ROUTES,
     *payments.ROUTES,
+    *batches.ROUTES,
     *rules.ROUTES,
     *keys.ROUTES,
     *organizations.ROUTES,

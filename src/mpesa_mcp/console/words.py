@@ -60,6 +60,7 @@ _EVENTS: Final = {
 _PAGES: Final = (
     ("/console/approvals", "Approvals", Role.USER),
     ("/console/payments", "Payments", Role.USER),
+    ("/console/batches", "Batches", Role.USER),
     ("/console/rules", "Rules", Role.USER),
     ("/console/keys", "Keys", Role.ORG_ADMIN),
 )

@@ -118,14 +118,17 @@ async def list_batches(
 async def lines_of(core: Core, batch: BatchRecord) -> AsyncIterator[Sequence[LineRecord]]:
     """All rows in the order of their lines, some hundreds at a time; each part is a view of its own moment."""
     after = 0
-    while True:
-        statement = _with_payments(batch.batch_id).where(col(BatchLine.line) > after).limit(_AT_ONCE)
-        async with core.store.reading(batch.organization_id) as session:
-            rows = await session.rows(statement)
-        if not rows:
-            return
-        yield [_line_record(line, payment) for line, payment in rows]
-        after = rows[-1][0].line
+    while lines := await lines_after(core, batch, after, limit=_AT_ONCE):
+        yield lines
+        after = lines[-1].line
+
+
+async def lines_after(core: Core, batch: BatchRecord, after: int, *, limit: int) -> Sequence[LineRecord]:
+    """The next rows after this line; 0 is before all of them."""
+    statement = _with_payments(batch.batch_id).where(col(BatchLine.line) > after).limit(limit)
+    async with core.store.reading(batch.organization_id) as session:
+        rows = await session.rows(statement)
+    return [_line_record(line, payment) for line, payment in rows]
 
 
 async def unpaid_lines(core: Core, batch: BatchRecord, *, limit: int) -> Sequence[LineRecord]:

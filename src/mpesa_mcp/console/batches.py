@@ -1,0 +1,95 @@
+"""Batches: what each has come to, its rows, its result as a file; and stopping one, or letting it go on."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from mpesa_mcp.console.callers import who_asked
+from mpesa_mcp.console.rendering import HEADERS, going_to, rendered, unchanged
+from mpesa_mcp.console.visits import Endpoint, Visit, page
+from mpesa_mcp.errors import ConflictError, MpesaMcpError
+from mpesa_mcp.payments.batches.control import cancel_batch, pause_batch, resume_batch
+from mpesa_mcp.payments.batches.reading import BatchRecord, batch_of, lines_after, list_batches, unpaid_lines
+from mpesa_mcp.payments.batches.results import result_csv
+from mpesa_mcp.payments.batches.retrying import retry_batch
+from mpesa_mcp.values import Role
+
+_ON_A_PAGE: Final = 25
+_ROWS_ON_A_PAGE: Final = 100
+
+
+@page(Role.USER)
+async def batches(visit: Visit) -> Response:
+    """All of them, newest first."""
+    read = await list_batches(
+        visit.core, visit.organization_id, environment=None, limit=_ON_A_PAGE, cursor=visit.query.get("cursor")
+    )
+    return rendered("batches.html", visit=visit, batches=read.items, older=read.next_cursor)
+
+
+@page(Role.USER)
+async def batch(visit: Visit) -> Response:
+    """One of them. While it runs the page looks again by itself."""
+    return await _shown(visit)
+
+
+@page(Role.USER)
+async def result(visit: Visit) -> Response:
+    """Every row and what it has come to, for a spreadsheet."""
+    found = await _found(visit)
+    headers = HEADERS | {"Content-Disposition": f'attachment; filename="{found.batch_id}.csv"'}
+    return StreamingResponse(result_csv(visit.core, found), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _acting(act: Callable[..., Awaitable[BatchRecord]]) -> Endpoint:
+    """The page behind a button."""
+
+    @page(Role.MANAGER)
+    async def acted(visit: Visit) -> Response:
+        found = await _found(visit)
+        try:
+            await act(visit.core, visit.organization_id, found.batch_id, actor=visit.principal.actor)
+        except ConflictError as refused:
+            return await _shown(visit, refused)
+        return going_to(f"/console/batches/{found.batch_id}")
+
+    return acted
+
+
+ROUTES: Final = (
+    Route("/batches", batches),
+    Route("/batches/{batch_id}", batch),
+    Route("/batches/{batch_id}/result.csv", result),
+    Route("/batches/{batch_id}/pause", _acting(pause_batch), methods=["POST"]),
+    Route("/batches/{batch_id}/resume", _acting(resume_batch), methods=["POST"]),
+    Route("/batches/{batch_id}/cancel", _acting(cancel_batch), methods=["POST"]),
+    Route("/batches/{batch_id}/retry", _acting(retry_batch), methods=["POST"]),
+)
+
+
+async def _found(visit: Visit) -> BatchRecord:
+    return await batch_of(visit.core, visit.organization_id, visit.request.path_params["batch_id"])
+
+
+async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response:
+    found = await _found(visit)
+    version = f"{found.status}-" + "-".join(f"{sum_.count}" for sum_ in found.totals.by_outcome.values())
+    if visit.query.get("seen") == version:
+        return unchanged()
+    after = int(visit.query["after"]) if visit.query.get("after", "").isdecimal() else 0
+    lines = await lines_after(visit.core, found, after, limit=_ROWS_ON_A_PAGE + 1)
+    asked = await who_asked(visit, found.created_by, found.batch_id)
+    return rendered(
+        "batch.html",
+        visit=visit,
+        status=refused.http_status if refused else 200,
+        batch=found,
+        lines=lines[:_ROWS_ON_A_PAGE],
+        unpaid=await unpaid_lines(visit.core, found, limit=_ROWS_ON_A_PAGE) if not after else [],
+        next=lines[_ROWS_ON_A_PAGE - 1].line if len(lines) > _ROWS_ON_A_PAGE else None,
+        version=version,
+        asked=asked,
+        refused=refused,
+    )

@@ -9,7 +9,6 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Match
 from starlette.types import Scope
 
-from mpesa_mcp.api.errors import ErrorAnswer
 from mpesa_mcp.api.payments import InEnvironment, reader
 from mpesa_mcp.api.permissions import allow
 from mpesa_mcp.api.routes import Call, Calling, PermittedRoute, with_body_up_to
@@ -179,7 +178,7 @@ async def submit_csv(
 router.add_api_route("", submit_csv, methods=["POST"], route_class_override=_CsvRoute, include_in_schema=False)
 
 
-@router.post("", responses={502: {"model": ErrorAnswer, "description": "Nothing can be paid out yet."}})
+@router.post("")
 @allow(Role.MANAGER)
 @with_body_up_to(MAX_FILE_BYTES)
 async def submit(call: Call, body: BatchSubmission) -> BatchAnswer:

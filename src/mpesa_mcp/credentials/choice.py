@@ -19,6 +19,7 @@ class ShortcodeUnavailable(ProviderError):
 
     code = "credentials_missing"
     advice = Advice.ASK_A_PERSON
+    http_status = 409
 
 
 async def choose_shortcode(

@@ -25,6 +25,7 @@ class CallbacksUnreachable(ProviderError):
 
     code = "public_url_missing"
     advice = Advice.ASK_A_PERSON
+    http_status = 409
 
     def __init__(self) -> None:
         super().__init__(

@@ -173,12 +173,12 @@ async def _submit(
     for most in (agreement.plan.largest_batch, judgement.largest_batch):
         if most is not None and len(request.rows) > most:
             raise BatchTooLarge(most)
-    core.require_callbacks(principal.environment)
-    shortcode = await choose_shortcode(session, environment=principal.environment, use=ShortcodeUse.B2C)
     checked = checked.without(
         [*judgement.problems, *await repeats_among(session, checked.rows, principal.environment, now)]
     )
     _require_payable(request, checked)
+    core.require_callbacks(principal.environment)
+    shortcode = await choose_shortcode(session, environment=principal.environment, use=ShortcodeUse.B2C)
     decision = judgement.approval(Kes(checked.payable_cents), now)
     is_held = decision.outcome is Outcome.NEEDS_APPROVAL
     batch = Batch(

@@ -170,6 +170,7 @@ async def test_a_payroll_is_approved_once_and_explained_row_by_row(office: Offic
         totals = page.locator(".totals")
         await expect(totals).to_contain_text(re.compile(r"failed\s*1\s*KES 500"))
         await expect(totals).to_contain_text(re.compile(r"succeeded\s*39\s*KES 19,500"))
+        await expect(page.get_by_role("button", name="Pause it")).to_be_hidden()
         await picture(page, "batch")
         async with page.expect_download() as download:
             await page.get_by_role("link", name="All rows as a file (CSV)").click()

@@ -14,6 +14,7 @@ from mpesa_mcp.payments.batches.control import cancel_batch, pause_batch, resume
 from mpesa_mcp.payments.batches.reading import BatchRecord, batch_of, lines_after, list_batches, unpaid_lines
 from mpesa_mcp.payments.batches.results import result_csv
 from mpesa_mcp.payments.batches.retrying import retry_batch
+from mpesa_mcp.payments.batches.states import Outcome
 from mpesa_mcp.values import Role
 
 _ON_A_PAGE: Final = 25
@@ -86,6 +87,7 @@ async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response
         visit=visit,
         status=refused.http_status if refused else 200,
         batch=found,
+        totals=[(outcome, found.totals[outcome]) for outcome in Outcome],
         lines=lines[:_ROWS_ON_A_PAGE],
         unpaid=await unpaid_lines(visit.core, found, limit=_ROWS_ON_A_PAGE) if not after else [],
         next=lines[_ROWS_ON_A_PAGE - 1].line if len(lines) > _ROWS_ON_A_PAGE else None,

@@ -21,8 +21,9 @@ from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.dispatch import claim_queued
 from mpesa_mcp.payments.intake import open_payment
 from mpesa_mcp.payments.models import Attempt, Hint, Payment
-from mpesa_mcp.payments.outcomes import conclude_send, move
+from mpesa_mcp.payments.outcomes import move
 from mpesa_mcp.payments.reading import history_of
+from mpesa_mcp.payments.replies import conclude_send
 from mpesa_mcp.payments.requests import B2cRequest, PaymentRequest, ReversalRequest, StkPushRequest
 from mpesa_mcp.payments.schedule import SEND_LEASE
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind

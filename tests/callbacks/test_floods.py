@@ -15,8 +15,8 @@ from mpesa_mcp.identity.principal import Principal
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.hints import MAX_HINTS
 from mpesa_mcp.payments.history import MAX_ALIKE
-from mpesa_mcp.payments.outcomes import conclude_send
 from mpesa_mcp.payments.reading import history_of
+from mpesa_mcp.payments.replies import conclude_send
 from mpesa_mcp.store.callback_log import MAX_CALLBACKS
 from mpesa_mcp.values import FrozenClock
 

@@ -10,8 +10,8 @@ from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.dispatch import claim_queued
 from mpesa_mcp.payments.hints import HINT_TENURE, MAX_HINTS, mark_answered
 from mpesa_mcp.payments.hints import hints_of as hints_about
-from mpesa_mcp.payments.outcomes import conclude_send
 from mpesa_mcp.payments.questions import questions_about
+from mpesa_mcp.payments.replies import conclude_send
 from mpesa_mcp.values import FrozenClock
 
 from .factories import (

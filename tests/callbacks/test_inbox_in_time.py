@@ -9,8 +9,8 @@ import pytest
 from mpesa_mcp.callbacks.inbox import apply_callback, claim_stored
 from mpesa_mcp.identity.principal import Principal
 from mpesa_mcp.payments.core import Core
-from mpesa_mcp.payments.outcomes import conclude_send
 from mpesa_mcp.payments.questions import questions_about
+from mpesa_mcp.payments.replies import conclude_send
 from mpesa_mcp.payments.schedule import SEND_LEASE
 from mpesa_mcp.values import FrozenClock
 

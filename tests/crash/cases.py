@@ -25,7 +25,7 @@ STORIES_AT: Mapping[str, Sequence[str]] = {
     "approving.claim_unapproved:claim_due": ("payout that nobody approves",),
     "approving.expire_unapproved:commit": ("payout that nobody approves",),
     "dispatch.claim_queued:claim_due": ("payout", "push", "reversal"),
-    "dispatch._commit_attempt:commit": ("payout", "push", "reversal"),
+    "dispatch._commit_attempts:commit": ("payout", "push", "reversal"),
     "dispatch._call:stk_push": ("push", "push without its callback", "push called back before the answer"),
     "dispatch._call:b2c": ("payout", "payout without its callback", "payout called back before the answer"),
     "dispatch._call:reversal": ("reversal",),
@@ -39,7 +39,7 @@ STORIES_AT: Mapping[str, Sequence[str]] = {
     "tokens._change:commit": ("balance", "payout", "push", "payout with a dead token"),
     "circuits._record:commit": ("payout that is turned away", "push that is turned away"),
     "circuits._take_probe:commit": ("push that is turned away", "payout that is turned away"),
-    "outcomes.conclude_send:commit": (
+    "replies._conclude_sends:commit": (
         "payout",
         "push",
         "reversal",
@@ -58,7 +58,7 @@ STORIES_AT: Mapping[str, Sequence[str]] = {
         "payout that times out",
     ),
     "inbox.claim_stored:claim_due": ("push", "payout", "reversal", "balance"),
-    "inbox.apply_callback:commit": (
+    "inbox._apply_callbacks:commit": (
         "payout",
         "push",
         "reversal",
@@ -99,7 +99,7 @@ STORIES_AT: Mapping[str, Sequence[str]] = {
     "retrying.retry_batch:commit": ("batch that is tried again",),
 }
 
-_SENT = Death("dispatch._commit_attempt:commit", Side.AFTER)
+_SENT = Death("dispatch._commit_attempts:commit", Side.AFTER)
 _ANSWERED = Death("dispatch._call:b2c", Side.AFTER)
 # Who recovers may die too.
 TWICE = [
@@ -116,7 +116,7 @@ TWICE_IN_FULL = [
         "inquiry_dispatch._call:transaction_status",
         "inquiry_dispatch._conclude:commit",
         "sidecar._keep:store_callbacks",
-        "inbox.apply_callback:commit",
+        "inbox._apply_callbacks:commit",
     )
     for side in Side
 ]
@@ -127,9 +127,9 @@ _ON_BOTH_SIDES = (
     "intake.",
     "feeder.feed_batch:",
     "dispatch._call:",
-    "dispatch._commit_attempt:",
+    "dispatch._commit_attempts:",
     "dispatch.claim_queued:",
-    "outcomes.",
+    "replies.",
     "sidecar.",
     "inbox.",
     "reconciliation.ask_about:",
@@ -139,12 +139,12 @@ _ON_BOTH_SIDES = (
 _ON_POSTGRESQL = {
     "intake.open_payment:commit",
     "dispatch.claim_queued:claim_due",
-    "dispatch._commit_attempt:commit",
+    "dispatch._commit_attempts:commit",
     "dispatch._call:b2c",
     "sidecar._keep:store_callbacks",
     "inbox.claim_stored:claim_due",
-    "inbox.apply_callback:commit",
-    "outcomes.conclude_send:commit",
+    "inbox._apply_callbacks:commit",
+    "replies._conclude_sends:commit",
 }
 
 EVERY = [
@@ -189,7 +189,7 @@ def ends_unknown(case: Case, facts: Mapping[str, Any]) -> bool:
 # `sending` is committed and the request has not left, or was turned away and nobody has heard of it. Nobody can tell
 # that from a request that left and was lost.
 _NEVER_LEFT = {
-    ("dispatch._commit_attempt:commit", Side.AFTER),
+    ("dispatch._commit_attempts:commit", Side.AFTER),
     ("client._send_with_token:post#1", Side.BEFORE),
     ("client._send_with_token:post#2", Side.BEFORE),
     *((f"dispatch._call:{operation}", Side.BEFORE) for operation in ("stk_push", "b2c", "reversal")),
@@ -207,6 +207,6 @@ _NEVER_LEFT = {
 }
 # The answer died with the process. A payout is asked about by its own id, but these have none.
 _NOBODY_WAS_TOLD = {
-    ("payout that is turned away", "outcomes.conclude_send:commit", Side.BEFORE),
+    ("payout that is turned away", "replies._conclude_sends:commit", Side.BEFORE),
     ("push without its callback", "dispatch._call:stk_push", Side.AFTER),
 }

@@ -1,7 +1,7 @@
 """Where the code commits and where it calls Daraja: read from the source, so that nobody has to remember a new place.
 
 A point is named after the module, the function and what happens there, numbered where it happens more than once:
-`dispatch._commit_attempt:commit`, `dispatch._call:b2c`, `reconciliation.ask_about:commit#2`. A statement that crosses
+`dispatch._commit_attempts:commit`, `dispatch._call:b2c`, `reconciliation.ask_about:commit#2`. A statement that crosses
 organizations commits too; its point is the function that calls it (`inbox.claim_stored:claim_due`).
 """
 

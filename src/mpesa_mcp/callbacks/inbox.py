@@ -6,7 +6,9 @@ success without amount or receipt, before our own reply or of much money) become
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import structlog
 from sqlalchemy import func, update
@@ -15,6 +17,7 @@ from sqlmodel import col, select
 from mpesa_mcp.callbacks.answers import answer_of
 from mpesa_mcp.callbacks.models import UNAPPLIED, Callback, CallbackStatus, Channel
 from mpesa_mcp.callbacks.statements import Statement, read_statement
+from mpesa_mcp.callbacks.usual import apply_usual
 from mpesa_mcp.daraja.codes import Verdict
 from mpesa_mcp.daraja.results import Malformed, read_timeout
 from mpesa_mcp.identity.organizations import get_organization
@@ -59,29 +62,52 @@ async def claim_stored(core: Core, limit: int, passing_over: Collection[str] = (
 
 
 async def apply_callback(core: Core, claim: Claim) -> None:
-    """Applies one callback; what it changes and that it was applied are one commit."""
+    """Applies one callback, together with others of the organization that are being applied at this moment."""
+    organization_id = claim.organization_id
+    apply = partial(_apply_callbacks, core, organization_id)
+    if refused := await core.store.together.ask(("callbacks", organization_id), apply, claim):
+        log.warning("callback_refused", callback_id=claim.id, status=refused.status, note=refused.note)
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """A callback that could not be read, or speaks of something else."""
+
+    status: CallbackStatus
+    note: str | None
+
+
+async def _apply_callbacks(core: Core, organization_id: str, claims: Sequence[Claim]) -> Sequence[_Refused | None]:
+    """What the callbacks change and that they were applied are one commit."""
+    refused: list[_Refused | None] = []
+    async with core.store.session(organization_id) as session:
+        usual = await apply_usual(core, session, claims) if len(claims) > 1 else set()
+        for claim in claims:
+            refused.append(None if claim.id in usual else await _apply_callback(core, session, claim))
+    return refused
+
+
+async def _apply_callback(core: Core, session: OrganizationSession, claim: Claim) -> _Refused | None:
     now = core.clock.now()
-    async with core.store.session(claim.organization_id) as session:
-        callback = await session.lock(Callback, claim.id)
-        if callback is None:
-            return  # it waited for room, and made room for another
-        if callback.fence != claim.fence or callback.status not in UNAPPLIED:
-            return
-        attempt = await session.get(Attempt, callback.attempt_id)
-        assert attempt is not None
-        if attempt.replied_at is None and attempt.in_flight_until > now:
-            # It overtook our own reply (quirk 3): first the reply, or the end of the lease, then the callback.
-            # Most replies come within a second; after a death there is none, and each look is a write.
-            wait = max(_REPLY_LOOK_AFTER, (now - callback.received_at) / 2)
-            await _set(session, callback, next_action_at=min(now + wait, attempt.in_flight_until))
-            return
-        status, note = await _apply(core, session, callback, attempt)
-        if status in UNAPPLIED:
-            await _set(session, callback, status=status, next_action_at=now + _ROOM_LOOK_EVERY)
-            return
-        await _set(session, callback, status=status, note=note, applied_at=now, next_action_at=None)
-    if status in {CallbackStatus.MALFORMED, CallbackStatus.MISMATCHED}:
-        log.warning("callback_refused", callback_id=callback.id, attempt_id=attempt.id, status=status, note=note)
+    callback = await session.lock(Callback, claim.id)
+    if callback is None:
+        return None  # it waited for room, and made room for another
+    if callback.fence != claim.fence or callback.status not in UNAPPLIED:
+        return None
+    attempt = await session.get(Attempt, callback.attempt_id)
+    assert attempt is not None
+    if attempt.replied_at is None and attempt.in_flight_until > now:
+        # It overtook our own reply (quirk 3): first the reply, or the end of the lease, then the callback.
+        # Most replies come within a second; after a death there is none, and each look is a write.
+        wait = max(_REPLY_LOOK_AFTER, (now - callback.received_at) / 2)
+        await _set(session, callback, next_action_at=min(now + wait, attempt.in_flight_until))
+        return None
+    status, note = await _apply(core, session, callback, attempt)
+    if status in UNAPPLIED:
+        await _set(session, callback, status=status, next_action_at=now + _ROOM_LOOK_EVERY)
+        return None
+    await _set(session, callback, status=status, note=note, applied_at=now, next_action_at=None)
+    return _Refused(status, note) if status in {CallbackStatus.MALFORMED, CallbackStatus.MISMATCHED} else None
 
 
 async def _apply(

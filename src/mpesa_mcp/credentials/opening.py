@@ -68,12 +68,23 @@ class OpenedShortcodes:
         self._keyring = keyring
         self._settings = settings
         self._held: dict[tuple[str, str], tuple[asyncio.Event, OpenShortcode]] = {}
+        self._turns: dict[tuple[str, str], asyncio.Lock] = {}
 
     async def open(self, organization_id: str, shortcode_id: str) -> OpenShortcode:
         """As `open_shortcode`."""
         which = organization_id, shortcode_id
-        if (held := self._held.get(which)) is not None and not held[0].is_set():
-            return held[1]
+        if (held := self._fresh(which)) is not None:
+            return held
+        # Of many who need it at once, one opens it.
+        async with self._turns.setdefault(which, asyncio.Lock()):
+            return self._fresh(which) or await self._open(organization_id, shortcode_id)
+
+    def _fresh(self, which: tuple[str, str]) -> OpenShortcode | None:
+        held = self._held.get(which)
+        return held[1] if held is not None and not held[0].is_set() else None
+
+    async def _open(self, organization_id: str, shortcode_id: str) -> OpenShortcode:
+        which = organization_id, shortcode_id
         # Taken before reading: what is changed meanwhile is not kept.
         changed = self._store.wakeups.token(CHANGED)
         opened = await open_shortcode(self._store, self._keyring, self._settings, organization_id, shortcode_id)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import anyio
 from sqlalchemy import ColumnElement
+from sqlalchemy.sql.elements import SQLCoreOperations
 from sqlmodel import col, select
 
 from mpesa_mcp.credentials.shortcodes import ShortcodeUnavailable
@@ -37,9 +38,10 @@ class NewAttempt:
         return Secret(self.result_url.reveal() + "/timeout")
 
 
-def is_called_back(payment_id: str) -> ColumnElement[bool]:
+def is_called_back(payment_id: str | SQLCoreOperations[str]) -> ColumnElement[bool]:
     """Whether a callback about an earlier send is there that the payment knows nothing of: it may have been paid."""
-    sent = select(Attempt.id).where(Attempt.payment_id == payment_id)
+    # The payment may be that of the statement around this one.
+    sent = select(Attempt.id).where(Attempt.payment_id == payment_id).correlate(Payment)
     return select(Callback.id).where(col(Callback.attempt_id).in_(sent), col(Callback.status).in_(UNAPPLIED)).exists()
 
 
@@ -58,11 +60,16 @@ async def add_attempt(
     environment: Environment,
     payment_id: str | None = None,
     inquiry_id: str | None = None,
+    callback_id: str | None = None,
 ) -> NewAttempt:
-    """Adds the attempt in the caller's transaction; the call may be made only after that is committed."""
+    """Adds the attempt in the caller's transaction; the call may be made only after that is committed.
+
+    `callback_id` is the organization's, for whoever knows it already.
+    """
     now = core.clock.now()
     token = random_hex(_TOKEN_BITS)
-    organization = await get_organization(session)
+    if callback_id is None:
+        callback_id = (await get_organization(session)).callback_id
     attempt = Attempt(
         organization_id=session.organization_id,
         id=new_id("att"),
@@ -74,7 +81,7 @@ async def add_attempt(
         in_flight_until=now + SEND_LEASE,
     )
     session.add(attempt)
-    return NewAttempt(attempt.id, core.callback_url(environment, organization.callback_id, token))
+    return NewAttempt(attempt.id, core.callback_url(environment, callback_id, token))
 
 
 async def within_deadline(call: Awaitable[Conclusion]) -> Conclusion:

@@ -10,10 +10,12 @@ put back as it was, only due later.
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import assert_never
 
 import structlog
 from sqlalchemy import ColumnElement, and_, or_, update
+from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import col, select
 
 from mpesa_mcp import audit
@@ -21,6 +23,7 @@ from mpesa_mcp.daraja.circuits import Turn
 from mpesa_mcp.daraja.conclusions import Conclusion, Held, Operation
 from mpesa_mcp.daraja.operations import B2cPayment, Purpose, Reversal, StkPush
 from mpesa_mcp.errors import MpesaMcpError
+from mpesa_mcp.identity.organizations import get_organization
 from mpesa_mcp.payments.attempts import (
     NewAttempt,
     add_attempt,
@@ -35,9 +38,10 @@ from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.held import may_be_sent, void
 from mpesa_mcp.payments.history import record_history
 from mpesa_mcp.payments.models import Payment
-from mpesa_mcp.payments.outcomes import conclude_send, lock_payment, move
+from mpesa_mcp.payments.outcomes import lock_payment, move
+from mpesa_mcp.payments.replies import conclude_send
 from mpesa_mcp.payments.schedule import QUEUE_LIFE, SEND_LEASE
-from mpesa_mcp.payments.standing import may_send
+from mpesa_mcp.payments.standing import held_standing, lets_leave
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, next_status
 from mpesa_mcp.store.crossings import Claim, DueTable, claim_due
 from mpesa_mcp.store.tenancy import OrganizationSession
@@ -71,11 +75,10 @@ async def claim_queued(core: Core, limit: int, passing_over: Collection[str] = (
 
 async def send_payment(core: Core, claim: Claim) -> None:
     """Sends one claimed payment, at most once; or expires it, or puts it back while its app is paused."""
-    async with core.store.reading(claim.organization_id) as session:
-        payment = await session.get(Payment, claim.id)
-        assert payment is not None  # rows of payments are never deleted
-        # Asked of the very values that are sent below, whatever becomes of the row meanwhile.
-        as_approved = await may_be_sent(session, payment)
+    organization_id = claim.organization_id
+    payment, as_approved = await core.store.together.ask(
+        ("read", organization_id), partial(_read, core, organization_id), claim.id
+    )
     if not as_approved or core.clock.now() > _given_up_at(payment):
         await _give_up(core, claim, as_approved=as_approved)
         return
@@ -94,6 +97,24 @@ async def send_payment(core: Core, claim: Claim) -> None:
             return
         conclusion = await _call(core, payment, attempt, turn)
     await _conclude(core, claim, payment, attempt, conclusion)
+
+
+async def _read(core: Core, organization_id: str, payment_ids: Sequence[str]) -> Sequence[tuple[Payment, bool]]:
+    """The payments, and whether each is as people have approved it, if they had to.
+
+    Asked of the very values that are sent afterwards, whatever becomes of the row meanwhile.
+    """
+    async with core.store.reading(organization_id) as session:
+        rows = await session.all(select(Payment).where(col(Payment.id).in_(payment_ids)))
+        found = {row.id: (row, await may_be_sent(session, row)) for row in rows}
+    return [found[payment_id] for payment_id in payment_ids]  # rows of payments are never deleted
+
+
+async def _commit_attempt(core: Core, claim: Claim, payment: Payment) -> NewAttempt | None:
+    """As `_commit_attempts`, together with what others of the organization want to send at this moment."""
+    organization_id = claim.organization_id
+    commit = partial(_commit_attempts, core, organization_id)
+    return await core.store.together.ask(("attempts", organization_id), commit, (claim, payment))
 
 
 async def _put_back(core: Core, claim: Claim, payment: Payment, held: Held) -> None:
@@ -170,51 +191,77 @@ async def _conclude(core: Core, claim: Claim, payment: Payment, attempt: NewAtte
     await written_down(lambda: conclude_send(core, claim, attempt.attempt_id, conclusion))
 
 
-async def _commit_attempt(core: Core, claim: Claim, payment: Payment) -> NewAttempt | None:
-    """Commits the attempt and `sending`; None when the payment is no longer ours, or not to be sent (yet)."""
+async def _commit_attempts(
+    core: Core, organization_id: str, asked: Sequence[tuple[Claim, Payment]]
+) -> Sequence[NewAttempt | None]:
+    """Commits attempts and `sending`; None for a payment that is no longer ours, or not to be sent (yet).
+
+    One UPDATE takes all: each that is still as it was claimed, and nobody calls back about, and its batch lets go.
+    """
     now = core.clock.now()
-    kind = PaymentKind(payment.kind)
-    async with core.store.session(claim.organization_id) as session:
-        if not await may_send(session, kind):
+    found: dict[str, NewAttempt] = {}
+    async with core.store.session(organization_id) as session:
+        standing = await held_standing(session)
+        ready = []
+        for claim, payment in asked:
+            if lets_leave(standing, PaymentKind(payment.kind)):
+                ready.append((claim, payment))
+                continue
             # The organization is frozen or suspended. No attempt, and no try used up; whoever lifts it makes them due.
             await _wait_in_time(session, claim, payment, now + _LOOK_WHETHER_LIFTED)
             await _others_wait(core, session, payment, now + _LOOK_WHETHER_LIFTED)
-            return None
-        sending = next_status(PaymentStatus.QUEUED, PaymentEvent.ATTEMPT_COMMITTED)
-        taken = await session.change(
-            update(Payment)
-            .where(
-                col(Payment.status) == PaymentStatus.QUEUED,
-                _is_held(claim),
-                ~is_called_back(claim.id),
-                is_let_go(payment),
-            )
-            # Due again when the lease ends: that is how a crash is noticed.
-            .values(status=sending, updated_at=now, next_action_at=now + SEND_LEASE)
-        )
-        if not taken:
+        taken = set(await session.changed(_take(ready, now))) if ready else set()
+        callback_id = (await get_organization(session)).callback_id
+        for claim, payment in ready:
+            if claim.id in taken:
+                found[claim.id] = await _add_attempt(core, session, payment, callback_id, now)
+                continue
             # Still ours: then its batch was stopped, which makes it due again when it goes on; or a callback must be
             # read first. No attempt, and no try used up.
             stopped = await is_stopped(session, payment)
             await _wait(session, None if stopped else now + _LOOK_AFTER_CALLBACK, _is_held(claim))
-            return None
-        record_history(
-            session,
-            claim.id,
-            now,
-            event=PaymentEvent.ATTEMPT_COMMITTED,
-            before=PaymentStatus.QUEUED,
-            after=sending,
-            source="dispatch",
+    return [found.get(claim.id) for claim, _ in asked]
+
+
+def _take(ready: Sequence[tuple[Claim, Payment]], now: datetime) -> ReturningUpdate[str]:
+    sending = next_status(PaymentStatus.QUEUED, PaymentEvent.ATTEMPT_COMMITTED)
+    return (
+        update(Payment)
+        .where(
+            col(Payment.status) == PaymentStatus.QUEUED,
+            col(Payment.id).in_([claim.id for claim, _ in ready]),
+            or_(*(_is_held(claim) for claim, _ in ready)),
+            ~is_called_back(col(Payment.id)),
+            is_let_go(),
         )
-        audit.record(session, core.clock, actor="system", action=f"payment.{sending}", subject=claim.id)
-        return await add_attempt(
-            core,
-            session,
-            operation=_OPERATIONS[kind],
-            environment=Environment(payment.environment),
-            payment_id=claim.id,
-        )
+        # Due again when the lease ends: that is how a crash is noticed.
+        .values(status=sending, updated_at=now, next_action_at=now + SEND_LEASE)
+        .returning(col(Payment.id))
+    )
+
+
+async def _add_attempt(
+    core: Core, session: OrganizationSession, payment: Payment, callback_id: str, now: datetime
+) -> NewAttempt:
+    sending = next_status(PaymentStatus.QUEUED, PaymentEvent.ATTEMPT_COMMITTED)
+    record_history(
+        session,
+        payment.id,
+        now,
+        event=PaymentEvent.ATTEMPT_COMMITTED,
+        before=PaymentStatus.QUEUED,
+        after=sending,
+        source="dispatch",
+    )
+    audit.record(session, core.clock, actor="system", action=f"payment.{sending}", subject=payment.id)
+    return await add_attempt(
+        core,
+        session,
+        operation=_OPERATIONS[PaymentKind(payment.kind)],
+        environment=Environment(payment.environment),
+        callback_id=callback_id,
+        payment_id=payment.id,
+    )
 
 
 async def _call(core: Core, payment: Payment, attempt: NewAttempt, turn: Turn) -> Conclusion:

@@ -27,8 +27,8 @@ from mpesa_mcp.payments.attempts import NewAttempt, add_attempt, not_prepared, w
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.inquiries import RECONCILIATION, nobody_may_ask
 from mpesa_mcp.payments.models import Inquiry
-from mpesa_mcp.payments.outcomes import record_reply
 from mpesa_mcp.payments.records import InquiryStatus
+from mpesa_mcp.payments.replies import record_reply
 from mpesa_mcp.payments.requests import InquiryKind
 from mpesa_mcp.payments.schedule import INQUIRY_LIFE, NOT_SENT_TRIES, SEND_LEASE, inquiry_life, resend_after
 from mpesa_mcp.store.crossings import Claim, DueTable, claim_due

@@ -13,20 +13,16 @@ from sqlmodel import col, select
 
 from mpesa_mcp import audit
 from mpesa_mcp.daraja.codes import Verdict
-from mpesa_mcp.daraja.conclusions import Accepted, Conclusion, NotSent, Refused, Unknown
 from mpesa_mcp.daraja.results import SUCCESS
-from mpesa_mcp.payments.attempts import has_unread_callback
 from mpesa_mcp.payments.batches.brakes import stop_if_refused_in_a_row
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.history import record_history, record_no_change
 from mpesa_mcp.payments.models import Attempt, Hint, Payment
-from mpesa_mcp.payments.schedule import NOT_SENT_TRIES, first_question_after, resend_after
 from mpesa_mcp.payments.spending import follow
-from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, Reply, next_status
+from mpesa_mcp.payments.states import PaymentEvent, PaymentStatus, Reply, next_status
 from mpesa_mcp.payments.usage import count_change
-from mpesa_mcp.store.crossings import Claim, DueTable
+from mpesa_mcp.store.crossings import DueTable
 from mpesa_mcp.store.tenancy import OrganizationSession
-from mpesa_mcp.values import Environment
 
 _TRIES = 5
 
@@ -67,79 +63,6 @@ async def lock_payment(session: OrganizationSession, payment_id: str) -> Payment
     locked = await session.lock(Payment, payment_id)
     assert locked is not None
     return locked
-
-
-async def conclude_send(core: Core, claim: Claim, attempt_id: str, conclusion: Conclusion) -> None:
-    """Records what the HTTP call came to, and moves the payment accordingly, if this sender still holds it."""
-    now = core.clock.now()
-    async with core.store.session(claim.organization_id) as session:
-        payment = await lock_payment(session, claim.id)
-        await record_reply(session, attempt_id, conclusion, now)
-        session.wake(DueTable.CALLBACKS)
-        event, values = _after_send(core, payment, conclusion, now)
-        if payment.fence != claim.fence:
-            # Paused past the lease: reconciliation took over, and only evidence counts from here on.
-            record_history(session, claim.id, now, event=event, source="reply", note="came after the lease ran out")
-            return
-        after = next_status(PaymentStatus.SENDING, event)
-        if after is not None and after.nothing_moved and await has_unread_callback(session, payment.id):
-            event = PaymentEvent.UNCLEAR  # an earlier send may have been carried out
-        await move(core, session, payment, event, source="reply", **values)
-
-
-async def record_reply(session: OrganizationSession, attempt_id: str, conclusion: Conclusion, now: datetime) -> None:
-    """Writes the reply and the ids it brought onto the attempt, once."""
-    match conclusion:
-        case Accepted():
-            values: dict[str, Any] = {
-                "reply": Reply.ACCEPTED,
-                "merchant_request_id": conclusion.merchant_request_id,
-                "checkout_request_id": conclusion.checkout_request_id,
-                "conversation_id": conclusion.conversation_id,
-                "originator_conversation_id": conclusion.originator_conversation_id,
-            }
-        case Refused():
-            values = {"reply": Reply.REFUSED, "reply_code": conclusion.code}
-        case NotSent():
-            values = {"reply": Reply.NOT_SENT, "reply_code": conclusion.code}
-        case Unknown():
-            values = {"reply": Reply.UNKNOWN, "reply_code": conclusion.code}
-    await session.change(
-        update(Attempt)
-        .where(col(Attempt.id) == attempt_id, col(Attempt.replied_at).is_(None))
-        .values(replied_at=now, in_flight_until=now, **values)
-    )
-
-
-def _after_send(
-    core: Core, payment: Payment, conclusion: Conclusion, now: datetime
-) -> tuple[PaymentEvent, dict[str, Any]]:
-    kind = PaymentKind(payment.kind)
-    ask_at = now + first_question_after(kind, core.reconcile_speed(Environment(payment.environment)))
-    match conclusion:
-        case Accepted():
-            return PaymentEvent.ACCEPTED, {"next_action_at": ask_at}
-        case Refused():
-            return PaymentEvent.REFUSED, {
-                "code": conclusion.code,
-                "reason": conclusion.reason,
-                "next_action_at": ask_at,
-            }
-        case Unknown():
-            return PaymentEvent.UNCLEAR, {
-                "code": conclusion.code,
-                "reason": conclusion.reason,
-                "next_action_at": ask_at,
-            }
-        case NotSent():
-            tried = payment.not_sent_count + 1
-            last = tried >= NOT_SENT_TRIES
-            return (PaymentEvent.NOT_SENT_FOR_GOOD if last else PaymentEvent.NOT_SENT), {
-                "code": conclusion.code,
-                "reason": conclusion.reason,
-                "next_action_at": ask_at if last else now + resend_after(tried, conclusion.retry_after_seconds),
-                "not_sent_count": tried,
-            }
 
 
 async def apply_evidence(core: Core, session: OrganizationSession, payment_id: str, evidence: Evidence) -> bool:
@@ -207,11 +130,13 @@ async def move(
     not_sent_count: int | None = None,
     actor: str = "system",
     note: str | None = None,
+    has_hints: bool = True,
 ) -> PaymentStatus:
     """Applies one event: compare-and-set, history, audit; and the consequences for a reversed payment.
 
     Returns the status the payment has afterwards. `next_action_at` is when it is looked at again; a settled payment
     never is. `reason` is our own sentence, shown to everybody; `note` is what a person wrote, for the history.
+    `has_hints` is False for whoever knows that there is none, so that nothing can contradict.
     """
     now = core.clock.now()
     for _ in range(_TRIES):
@@ -258,7 +183,7 @@ async def move(
                 await stop_if_refused_in_a_row(session, core.clock, payment, code)
             if after is PaymentStatus.SUCCEEDED and payment.reverses_payment_id:
                 await _mark_reversed(core, session, payment)
-            is_disputed = await dispute_if_contradicted(core, session, payment.id)
+            is_disputed = has_hints and await dispute_if_contradicted(core, session, payment.id)
             return PaymentStatus.DISPUTED if is_disputed else after
         again = await session.get(Payment, payment.id)
         assert again is not None

@@ -48,7 +48,7 @@ class OrganizationSuspended(DeniedError):
 
 async def require_may_open(session: OrganizationSession, kind: PaymentKind) -> None:
     """Raises OrganizationFrozen, OrganizationSuspended, OrganizationClosed; else a new payment may be stored."""
-    match await _held_standing(session):
+    match await held_standing(session):
         case OrganizationStatus.ACTIVE:
             return
         case OrganizationStatus.FROZEN:
@@ -62,8 +62,12 @@ async def require_may_open(session: OrganizationSession, kind: PaymentKind) -> N
 
 async def may_send(session: OrganizationSession, kind: PaymentKind) -> bool:
     """Whether a queued payment of this kind may leave, if the attempt is committed in this transaction."""
-    status = await _held_standing(session)
-    return status.may_pay_out if kind.pays_out else status.may_act
+    return lets_leave(await held_standing(session), kind)
+
+
+def lets_leave(standing: OrganizationStatus, kind: PaymentKind) -> bool:
+    """Whether a queued payment of this kind may leave, if the attempt is committed where the standing is held."""
+    return standing.may_pay_out if kind.pays_out else standing.may_act
 
 
 async def unfreeze(core: Core, *, organization_id: str, actor: Actor) -> OrganizationRecord:
@@ -96,6 +100,7 @@ async def _lifted(
         return lifted
 
 
-async def _held_standing(session: OrganizationSession) -> OrganizationStatus:
+async def held_standing(session: OrganizationSession) -> OrganizationStatus:
+    """What the organization may do, which stays so until this transaction ends."""
     await session.hold_organization()
     return (await get_organization(session)).status

@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote
 
 import anyio
 from sqlalchemy import URL, Connection, column, event, func, make_url, select, table
@@ -24,7 +23,9 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util.concurrency import greenlet_spawn
 
 from mpesa_mcp.store.roles import ConnectedRole, connected_role, missing_rights
+from mpesa_mcp.store.sqlite_driver import VisitedConnection
 from mpesa_mcp.store.tenancy import BoundSession, OrganizationSession, PlatformSession
+from mpesa_mcp.store.together import Together
 from mpesa_mcp.store.unavailable import StoreUnavailable
 from mpesa_mcp.store.unavailable import spoken_as_unavailable as _spoken
 from mpesa_mcp.store.wakeups import Wakeups, watch_postgresql, watch_sqlite
@@ -60,6 +61,7 @@ class Store:
         self._writer = writer
         self._reader = reader
         self.wakeups = wakeups
+        self.together = Together(alone=self.is_postgresql)
 
     @property
     def is_postgresql(self) -> bool:
@@ -129,8 +131,8 @@ class Store:
             lent = await greenlet_spawn(pool.connect)  # waits for its turn, as a session does
             try:
                 driver = lent.driver_connection
-                assert driver is not None
-                done: Value = await driver._execute(work, driver._conn)
+                assert isinstance(driver, VisitedConnection)
+                done = await driver.visit(work)
             finally:
                 await greenlet_spawn(lent.close)
         return done
@@ -216,8 +218,8 @@ def _postgresql_engine(url: URL) -> AsyncEngine:
 
 def _sqlite_engine(path: Path, *, begin: str, connections: int, query_only: bool = False) -> AsyncEngine:
     engine = create_async_engine(
-        # A file that is gone is not made anew: an empty one in its place would keep the true one from coming back.
-        f"sqlite+aiosqlite:///file:{quote(str(path))}?mode=rw&uri=true",
+        f"sqlite+aiosqlite:///{path}",
+        connect_args={"async_creator_fn": lambda *_, **__: VisitedConnection(path, begin=begin)},
         hide_parameters=True,
         pool_size=connections,
         max_overflow=0,
@@ -250,7 +252,9 @@ def _sqlite_engine(path: Path, *, begin: str, connections: int, query_only: bool
 
     @event.listens_for(engine.sync_engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, VisitedConnection)
+        driver.begin()
 
     return engine
 

@@ -8,7 +8,8 @@ because the organization is part of every primary key. On PostgreSQL row-level s
 lock.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sqlalchemy import (
@@ -26,6 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from mpesa_mcp.store.counters import Bounded, Counts, in_order, upsert, upsert_of_rows, upsert_within
 from mpesa_mcp.store.statements import ORGANIZATION, OrganizationBreach, mapped_class, named_tables
@@ -132,6 +134,12 @@ class OrganizationSession:
         """Adds new rows. Raises OrganizationBreach for a row of another organization."""
         self._session.add_all(rows)
 
+    @contextmanager
+    def gathering(self) -> Iterator[None]:
+        """New rows of the block reach the database after it, many in one statement; nothing in it reads them."""
+        with self._session.no_autoflush:
+            yield
+
     async def flush(self) -> None:
         """Sends pending rows to the database, so that constraints speak now."""
         await self._session.flush()
@@ -186,6 +194,12 @@ class OrganizationSession:
         result = await self._session.execute(statement, execution_options={"synchronize_session": False})
         assert isinstance(result, CursorResult)
         return result.rowcount
+
+    async def changed(self, statement: ReturningUpdate[Value]) -> Sequence[Value]:
+        """Runs an UPDATE that returns one column; the values of the rows it touched, in no order."""
+        result = await self._session.execute(statement, execution_options={"synchronize_session": False})
+        found: Sequence[Value] = result.scalars().all()
+        return found
 
     async def insert_if_absent(self, table: type[OrganizationTable], **values: Any) -> bool:
         """Inserts a row of this organization unless one with the same key is there; says whether it did."""

@@ -6,7 +6,7 @@ every payment of it that is queued: of the two, the one that commits first wins,
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, true, update
+from sqlalchemy import ColumnElement, or_, update
 from sqlmodel import col, select
 
 from mpesa_mcp import audit
@@ -29,11 +29,10 @@ _OURS = {
 _LET_GO = [stage for stage in BatchStage if stage.may_send]
 
 
-def is_let_go(payment: Payment) -> ColumnElement[bool]:
-    """Whether the batch of this payment, if it has one, lets it leave."""
-    if payment.batch_id is None:
-        return true()
-    return select(Batch.id).where(Batch.id == payment.batch_id, col(Batch.status).in_(_LET_GO)).exists()
+def is_let_go() -> ColumnElement[bool]:
+    """Of a payment in an UPDATE: whether its batch, if it has one, lets it leave."""
+    let_go = select(Batch.id).where(col(Batch.id) == col(Payment.batch_id), col(Batch.status).in_(_LET_GO))
+    return or_(col(Payment.batch_id).is_(None), let_go.exists())
 
 
 async def is_stopped(session: OrganizationSession, payment: Payment) -> bool:

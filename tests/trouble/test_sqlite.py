@@ -31,8 +31,13 @@ def path_of(platform: LocalPlatform) -> Path:
     return path
 
 
+def opened(path: Path) -> contextlib.closing[sqlite3.Connection]:
+    """Waits for its turn beside the program, however slow the disk is."""
+    return contextlib.closing(sqlite3.connect(path, timeout=60, isolation_level=None))
+
+
 def in_file(path: Path, statement: str) -> None:
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+    with opened(path) as connection:
         connection.execute(statement)
 
 
@@ -40,7 +45,7 @@ def in_file(path: Path, statement: str) -> None:
 async def locked(platform: LocalPlatform) -> AsyncIterator[None]:
     """Another process writes and does not come to an end. The key's use waits to be noted, which holds up nobody."""
     in_file(path_of(platform), "UPDATE api_keys SET last_used_at = NULL")
-    with contextlib.closing(sqlite3.connect(path_of(platform), isolation_level=None)) as other:
+    with opened(path_of(platform)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
 
@@ -122,7 +127,7 @@ async def newer(platform: LocalPlatform) -> AsyncIterator[None]:
 
 
 def in_file_read(path: Path, statement: str) -> list[tuple[str]]:
-    with contextlib.closing(sqlite3.connect(path)) as connection:
+    with opened(path) as connection:
         return connection.execute(statement).fetchall()
 
 

@@ -39,7 +39,7 @@ async def address(core: Core) -> AsyncIterator[str]:
 
 def ask_everything(address: str, headers: dict[str, str]) -> dict[str, int]:
     """Asks each operation some times; how often each status came. Raises what Schemathesis finds."""
-    document: dict[str, Any] = httpx2.get(f"{address}/openapi.json").json()
+    document: dict[str, Any] = httpx2.get(f"{address}/openapi.json", timeout=60).json()
     schema = schemathesis.openapi.from_dict(document)
     seen: dict[str, int] = {}
     for each in schema.get_all_operations():

@@ -157,11 +157,13 @@ async def test_no_tool_and_no_route_lets_an_assistant_approve_or_gain_a_right(
 async def test_who_asks_in_the_chat_does_not_approve_it_at_the_desk(platform: LocalPlatform, desk: Desk) -> None:
     in_the_chat, at_the_desk = await desk.sign_in(), await desk.sign_in()
     async with connected(platform.url, in_the_chat["Authorization"].removeprefix("Bearer ")) as client:
-        held = await call(client, "b2c_payment", **payout("own", "04"))
+        # What others here have asked for is most of the day's limit.
+        asked_for = payout("own", "04") | {"amount": 11_000}
+        held = await call(client, "b2c_payment", **asked_for)
         path = f"/approvals/{held['approval']['approval_id']}/approve"
         told = await desk.http.post(path, headers=at_the_desk)
         assert (told.status_code, told.json()["error"]["code"]) == (403, "own_request")
-        again = await client.call_tool("b2c_payment", payout("own", "04") | {"amount": 24_999})
+        again = await client.call_tool("b2c_payment", asked_for | {"amount": 10_999})
         assert refusal(again)["code"] == "idempotency_conflict"
 
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 async def test_the_demo_needs_nothing_and_collects(mode: Any, version: str, tmp_path: Path) -> None:
     async with _spoken_to(variables() | {"HOME": str(tmp_path)}, "--demo", mode=mode) as client:
         assert client.protocol_version == version
-        assert len((await client.list_tools()).tools) == 10
+        assert len((await client.list_tools()).tools) == 12
         paid = await call(client, "stk_push", phone=phone("01"), amount=1500, reference="INV-1042", wait_seconds=20)
     assert (paid["status"], paid["environment"], paid["amount"]) == ("succeeded", "simulator", "1500.00")
     assert [left async for left in anyio.Path(tmp_path).iterdir()] == []

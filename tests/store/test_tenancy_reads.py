@@ -152,3 +152,11 @@ async def test_a_row_read_twice_is_read_anew(store: Store, clock: FrozenClock) -
         again = await session.get(ApiKey, "key_ours")
         assert again is row
         assert again.name == "renamed"
+
+
+def test_no_statement_that_is_refused_is_taken_for_one_that_was_looked_through() -> None:
+    """What was found of a statement is kept by its key: even one that differs in nothing but text has another."""
+    bound, refused = ([each()._generate_cache_key() for each in kind.values()] for kind in (BOUND, REFUSED))
+    kept = {key.key for key in bound if key is not None}
+    assert len(kept) > len(bound) / 2
+    assert not [key.key for key in refused if key is not None and key.key in kept]

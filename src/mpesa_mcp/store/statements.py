@@ -1,6 +1,6 @@
 """Which tables a statement names; what cannot be bound to an organization is refused before it reaches the database."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Set
 from typing import Any
 
 from sqlalchemy import CTE, CompoundSelect, Delete, FromClause, Insert, Join, Select, Subquery, Table, Update
@@ -12,6 +12,9 @@ from sqlalchemy.sql.selectable import TextualSelect
 from mpesa_mcp.errors import InternalFault
 
 ORGANIZATION = "organization_id"
+_PLACES_OF_TEXT = ("_prefixes", "_suffixes", "_hints", "_statement_hints")
+_FOUND: dict[Hashable, Set[type]] = {}
+_MOST_FOUND = 2_000
 
 
 class OrganizationBreach(InternalFault):
@@ -27,12 +30,28 @@ class OrganizationBreach(InternalFault):
         return f"organization breach: {self.why}"
 
 
-def named_tables(statement: Any) -> set[type]:
+def named_tables(statement: Any) -> Set[type]:
     """The mapped classes a statement names anywhere; raises OrganizationBreach for what no criterion reaches.
 
     A criterion reaches a mapped class, its aliases and its columns. It does not reach text, nor a Core table or
     column: those are told apart by the ORM's annotation.
+
+    Looking through a statement takes longer than SQLite takes to run it. What was found is kept by the key that
+    SQLAlchemy keeps the SQL by: everything a statement is but for the values it is given, which name no table.
     """
+    key = statement._generate_cache_key()
+    if key is None:
+        return _looked_through(statement)
+    found = _FOUND.get(key.key)
+    if found is None:
+        found = _looked_through(statement)
+        if len(_FOUND) >= _MOST_FOUND:
+            _FOUND.clear()
+        _FOUND[key.key] = found
+    return found
+
+
+def _looked_through(statement: Any) -> Set[type]:
     found: set[type] = set()
     for element in visitors.iterate(statement):
         _refuse_text(element)
@@ -63,9 +82,11 @@ def _refuse_text(element: Any) -> None:
         raise OrganizationBreach("SQL text or a set operation cannot be bound to an organization")
     if isinstance(element, ColumnClause) and element.is_literal and element.name != "*":
         raise OrganizationBreach("SQL text cannot be bound to an organization")
-    if isinstance(getattr(element, "operator", None), custom_op):
+    # Its own attributes alone: asking a column for one that it has not is dear, and this is asked of every element.
+    own = element.__dict__
+    if isinstance(own.get("operator"), custom_op):
         raise OrganizationBreach("an operator of SQL text cannot be bound to an organization")
-    if any(getattr(element, place, None) for place in ("_prefixes", "_suffixes", "_hints", "_statement_hints")):
+    if any(own.get(place) for place in _PLACES_OF_TEXT):
         raise OrganizationBreach("a prefix, suffix or hint of SQL text cannot be bound to an organization")
 
 

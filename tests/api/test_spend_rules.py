@@ -13,7 +13,8 @@ from mpesa_mcp.identity.passwords import hash_password
 from mpesa_mcp.identity.principal import Actor, NotAllowed
 from mpesa_mcp.identity.users import add_user
 from mpesa_mcp.payments.core import Core
-from mpesa_mcp.policy.changes import change_rule, confirm, list_proposals, set_rule
+from mpesa_mcp.policy.changes import change_rule, confirm, set_rule
+from mpesa_mcp.policy.proposals import list_proposals
 from mpesa_mcp.policy.words import rule_from
 from mpesa_mcp.values import FrozenClock, Role, Secret, new_id
 
@@ -38,7 +39,7 @@ class Shop:
         return await self.http.request(method, f"/spend-rules{path}", headers=headers, json=body)
 
     async def rule(self, scope: str = "organization") -> dict[str, Any] | None:
-        listed = (await self.ask("GET", "", self.admin)).json()
+        listed = (await self.ask("GET", "", self.admin)).json()["items"]
         found = [each for each in listed if each["scope"] == scope]
         beside = {"scope", "is_default", "changed_at", "changed_by"}
         return (
@@ -116,6 +117,11 @@ async def test_a_proposal_about_a_rule_that_has_changed_meanwhile_is_void(shop: 
     late = await shop.ask("POST", f"/proposals/{proposed['proposal_id']}/confirm", shop.second)
     assert error_of(late)["message"].startswith("This proposal is void")
     assert await shop.rule() == DEFAULT | {"per_day": 50}
+    await shop.ask("PUT", "/organization", shop.admin, {"per_day": 200_000})
+    newest = (await shop.ask("GET", "/proposals?limit=1", shop.admin)).json()
+    older = (await shop.ask("GET", f"/proposals?limit=1&cursor={newest['next_cursor']}", shop.admin)).json()
+    assert [page["items"][0]["status"] for page in (newest, older)] == ["pending", "void"]
+    assert older["next_cursor"] is None
 
 
 async def test_who_became_org_admin_for_the_purpose_has_no_part_in_it_and_after_a_week_nobody_has(shop: Shop) -> None:

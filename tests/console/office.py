@@ -14,8 +14,9 @@ from mpesa_mcp.payments.intake import open_payment
 from mpesa_mcp.payments.models import Payment, PaymentHistory
 from mpesa_mcp.payments.requests import B2cRequest
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus
-from mpesa_mcp.policy.changes import PROPOSAL_LIFE, ProposalStatus
+from mpesa_mcp.policy.changes import PROPOSAL_LIFE
 from mpesa_mcp.policy.models import RuleProposal
+from mpesa_mcp.policy.proposals import ProposalStatus
 from mpesa_mcp.values import Kes, Msisdn, new_id
 from tests.api.people import OPERATOR, PASSWORD, People, make_people
 from tests.clients import TLS

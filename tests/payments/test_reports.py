@@ -149,6 +149,15 @@ async def test_an_empty_range_is_an_empty_report_not_an_error(shop: Shop) -> Non
     assert (made.totals, list(made.groups), made.totals.success_rate) == (Tally(), [], None)
 
 
+def test_many_groups_are_read_a_part_at_a_time() -> None:
+    named = [(name, Tally(count=1)) for name in ("", "INV-1", "INV-2")]
+    made = Report(TODAY, TODAY, GroupBy.REFERENCE, named)
+    first = made.page(limit=2, cursor=None)
+    assert (first.items, first.next_cursor) == (named[:2], "INV-1")
+    second = made.page(limit=2, cursor=first.next_cursor)
+    assert (second.items, second.next_cursor) == (named[2:], None)
+
+
 async def test_other_environments_and_organizations_are_not_in_it(shop: Shop) -> None:
     other = await make_organization(shop.core, "globex")
     await store_rows(shop, a_row(shop.principal.organization_id, NOON, environment=Environment.SANDBOX))

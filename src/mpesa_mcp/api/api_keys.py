@@ -4,8 +4,9 @@ from datetime import timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Path, status
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
+from mpesa_mcp.api.examples import AT, JANE, KEY, NEXT_DAY, example
 from mpesa_mcp.api.permissions import allow
 from mpesa_mcp.api.routes import Call, Calling, PermittedRoute
 from mpesa_mcp.api.shapes import Answer, Body, Cursor, GivenRole, Limit, Moment, Page
@@ -21,6 +22,17 @@ KeyId = Annotated[str, Path(max_length=80, description="The key's id or its show
 
 
 class KeyAnswer(Answer):
+    model_config = example(
+        key_id=KEY,
+        name="my assistant",
+        prefix="mpk_sim_7Qd2mV9x",
+        role="manager",
+        environment="simulator",
+        usable=True,
+        created_at=AT,
+        created_by=f"user:{JANE}",
+        last_used_at=NEXT_DAY,
+    )
     key_id: str
     name: str
     prefix: str
@@ -38,13 +50,12 @@ class KeyAnswer(Answer):
 
 
 class NewKeyAnswer(KeyAnswer):
+    model_config = example(key="mpk_sim_7Qd2mV9x…", last_used_at=None)
     key: str = Field(description="Shown this once.")
 
 
 class KeyWanted(Body):
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"name": "my assistant", "role": "manager", "environment": "simulator"}]}
-    )
+    model_config = example(name="my assistant", role="manager", environment="simulator")
     name: str = Field(min_length=1, max_length=80)
     role: GivenRole
     environment: Annotated[Environment, Field(strict=False)] | None = Field(
@@ -55,7 +66,7 @@ class KeyWanted(Body):
 
 
 class Rotation(Body):
-    model_config = ConfigDict(json_schema_extra={"examples": [{"overlap_hours": 24}]})
+    model_config = example(overlap_hours=24)
     overlap_hours: int = Field(default=24, ge=0, le=720, description="How long the old key goes on working.")
 
 

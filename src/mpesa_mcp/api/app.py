@@ -1,5 +1,6 @@
 """The application behind `/api/v1`: its routers, its errors, its OpenAPI document."""
 
+from functools import cache
 from typing import Final
 
 from fastapi import APIRouter, FastAPI
@@ -27,6 +28,7 @@ from mpesa_mcp.api import (
     users,
 )
 from mpesa_mcp.api.errors import on_error, on_fault, on_http, on_invalid
+from mpesa_mcp.api.examples import in_full
 from mpesa_mcp.api.request_ids import RequestIds
 from mpesa_mcp.errors import MpesaMcpError
 from mpesa_mcp.payments.core import Core
@@ -72,4 +74,7 @@ def create_api(core: Core) -> FastAPI:
     api.state.core = core
     for router in ROUTERS:
         api.include_router(router)
+    # FastAPI's own way to change its document: https://fastapi.tiangolo.com/how-to/extending-openapi/
+    document = api.openapi
+    api.openapi = cache(lambda: in_full(document()))  # type: ignore[method-assign]
     return api

@@ -3,8 +3,21 @@
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query
-from pydantic import ConfigDict, Field
+from pydantic import Field, JsonValue
 
+from mpesa_mcp.api.examples import (
+    APPROVAL,
+    AT,
+    DIGEST,
+    JANE,
+    JANES_ADDRESS,
+    KEY,
+    NEXT_DAY,
+    PAYMENT,
+    SOON,
+    example,
+    example_of,
+)
 from mpesa_mcp.api.payments import PaymentAnswer, payment_answer
 from mpesa_mcp.api.permissions import allow
 from mpesa_mcp.api.routes import Call, Calling, PermittedRoute
@@ -17,17 +30,35 @@ from mpesa_mcp.values import Environment, Kes, Msisdn, Role
 router = APIRouter(prefix="/approvals", tags=["approvals"], route_class=PermittedRoute)
 
 ApprovalId = Annotated[str, Path(max_length=80)]
+# How a payment differs that waits.
+_WAITING: dict[str, JsonValue] = {
+    "status": "awaiting_approval",
+    "final": False,
+    "amount": "15000.00",
+    "reference": "INV-1043",
+    "receipt": None,
+    "result_code": None,
+    "reason": None,
+    "untrusted_text": None,
+    "updated_at": AT,
+}
 
 
 class HeldByAnswer(Answer):
     """Which rule wants a person."""
 
+    model_config = example(
+        code="approval_above",
+        scope="organization",
+        sentence="The organization's rule asks a person to approve what is above KES 10,000.00.",
+    )
     code: str
     scope: str
     sentence: str
 
 
 class DecisionAnswer(Answer):
+    model_config = example(user_id=JANE, email=JANES_ADDRESS, verdict="approved", at=SOON)
     user_id: str
     email: str
     verdict: Verdict
@@ -38,6 +69,25 @@ class DecisionAnswer(Answer):
 class ApprovalAnswer(Answer):
     """One approval. `amount` in KES; of a batch the sum of its payments."""
 
+    model_config = example(
+        approval_id=APPROVAL,
+        status="pending",
+        payment_id=PAYMENT,
+        environment="simulator",
+        payment_count=1,
+        amount="15000.00",
+        digest=DIGEST,
+        approvals=0,
+        approvers_needed=1,
+        asked_by=f"key:{KEY}",
+        asker="my assistant",
+        asked_through="claude-desktop 1.4",
+        asked_at=AT,
+        expires_at=NEXT_DAY,
+        decisions=[],
+        url=f"https://pay.example/console/approvals/{APPROVAL}",
+        payment=example_of(PaymentAnswer) | _WAITING,
+    )
     approval_id: str
     status: ApprovalStatus
     payment_id: str | None
@@ -64,6 +114,16 @@ class ApprovalAnswer(Answer):
 class SendingAnswer(Answer):
     """Exactly what will be sent. The number is in full only for whoever may decide."""
 
+    model_config = example(
+        phone="2547*****678",
+        amount="15000.00",
+        shortcode="174379",
+        reference="INV-1043",
+        description="",
+        remarks="Invoice 1043",
+        purpose="business",
+        occasion="",
+    )
     phone: str
     amount: str
     shortcode: str
@@ -81,14 +141,12 @@ class ApprovalToDecide(ApprovalAnswer):
 
 
 class Approve(Body):
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"digest": "9f2c6a1d0e5b48379f2c6a1d0e5b48379f2c6a1d0e5b48379f2c6a1d0e5b4837"}]}
-    )
+    model_config = example(digest=DIGEST)
     digest: str | None = Field(default=None, min_length=64, max_length=64, description="The one that you saw.")
 
 
 class Decline(Body):
-    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "The invoice was paid in cash."}]})
+    model_config = example(reason="The invoice was paid in cash.")
     reason: Annotated[str, Field(min_length=2, max_length=200, description="Shown to whoever asked.")]
 
 

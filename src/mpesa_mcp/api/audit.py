@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import Field
 
+from mpesa_mcp.api.examples import AT, JANE, example
 from mpesa_mcp.api.permissions import allow
 from mpesa_mcp.api.routes import Call, PermittedRoute
 from mpesa_mcp.api.shapes import Answer, Cursor, Limit, Moment, Page
@@ -21,6 +22,18 @@ Day = Annotated[date | None, Query(description="A day in Nairobi, included.")]
 class EntryAnswer(Answer):
     """One act: who, what, on what, whether it was allowed, and where it came from."""
 
+    model_config = example(
+        entry_id="aud_01kb0f7g3k6q9v2xc5y8b1d4ns",
+        at=AT,
+        actor=f"user:{JANE}",
+        action="user.role_changed",
+        subject="usr_01kb0f8h4m7r0w3yd6z9c2e5pt",
+        decision="allowed",
+        address="198.51.100.7",
+        request_id="req_01kb0f9j5n8s1x4ze7a0d3f6qv",
+        before={"role": "user"},
+        after={"role": "manager"},
+    )
     entry_id: str
     at: Moment
     actor: str

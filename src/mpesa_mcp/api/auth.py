@@ -3,8 +3,9 @@
 from typing import Annotated
 
 from fastapi import APIRouter, status
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
+from mpesa_mcp.api.examples import AT, JANE, JANES_ADDRESS, ORGANIZATION, example
 from mpesa_mcp.api.permissions import allow, allow_everybody
 from mpesa_mcp.api.routes import Call, PermittedRoute, TheCore
 from mpesa_mcp.api.shapes import Answer, Body, Email, GivenSecret, Moment
@@ -16,30 +17,28 @@ from mpesa_mcp.values import Role, Secret
 
 router = APIRouter(prefix="/auth", tags=["sign-in"], route_class=PermittedRoute)
 
-_EMAIL, _PASSWORD = "jane@acme.example", "correct horse battery staple"
+_PHRASE = "correct horse battery staple"
 
 
 class Login(Body):
-    model_config = ConfigDict(json_schema_extra={"examples": [{"email": _EMAIL, "password": _PASSWORD}]})
+    model_config = example(email=JANES_ADDRESS, password=_PHRASE)
     email: Email
     password: GivenSecret
 
 
 class Refresh(Body):
-    model_config = ConfigDict(json_schema_extra={"examples": [{"refresh_token": "6f1d…"}]})
+    model_config = example(refresh_token="6f1d…")
     refresh_token: GivenSecret
 
 
 class PasswordChange(Body):
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"current_password": _PASSWORD, "new_password": "a longer one, 2027"}]}
-    )
+    model_config = example(current_password=_PHRASE, new_password="a longer one, 2027")
     current_password: GivenSecret
     new_password: GivenSecret
 
 
 class Acceptance(Body):
-    model_config = ConfigDict(json_schema_extra={"examples": [{"token": "b71c…", "password": _PASSWORD}]})
+    model_config = example(token="b71c…", password=_PHRASE)
     token: GivenSecret
     password: GivenSecret
 
@@ -47,6 +46,13 @@ class Acceptance(Body):
 class Tokens(Answer):
     """`access_token` is good for `expires_in` seconds; `refresh_token` is good once."""
 
+    model_config = example(
+        access_token="eyJhbGciOi…",
+        refresh_token="6f1d…",
+        expires_in=900,
+        role="org_admin",
+        organization_id=ORGANIZATION,
+    )
     access_token: str
     refresh_token: str
     expires_in: Annotated[int, Field(description="Seconds.")]
@@ -55,6 +61,9 @@ class Tokens(Answer):
 
 
 class Person(Answer):
+    model_config = example(
+        user_id=JANE, organization_id=ORGANIZATION, email=JANES_ADDRESS, role="org_admin", created_at=AT
+    )
     user_id: str
     organization_id: str
     email: str

@@ -3,12 +3,13 @@
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Path, Query
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Match
 from starlette.types import Scope
 
+from mpesa_mcp.api.examples import APPROVAL, AT, BATCH, KEY, NEXT_DAY, PAYMENT, SOON, example
 from mpesa_mcp.api.payments import InEnvironment, reader
 from mpesa_mcp.api.permissions import allow
 from mpesa_mcp.api.routes import Call, Calling, PermittedRoute, with_body_up_to
@@ -17,7 +18,7 @@ from mpesa_mcp.daraja.operations import Purpose
 from mpesa_mcp.payments.batches.control import cancel_batch, pause_batch, resume_batch
 from mpesa_mcp.payments.batches.files import MAX_FILE_BYTES, rows_of_csv, rows_of_list
 from mpesa_mcp.payments.batches.reading import BatchRecord, find_batch, list_batches
-from mpesa_mcp.payments.batches.results import result_csv
+from mpesa_mcp.payments.batches.results import COLUMNS, result_csv
 from mpesa_mcp.payments.batches.retrying import retry_batch
 from mpesa_mcp.payments.batches.rows import MOST_ROWS
 from mpesa_mcp.payments.batches.states import BatchStatus, Outcome
@@ -26,6 +27,10 @@ from mpesa_mcp.payments.core import Core
 from mpesa_mcp.values import Environment, Kes, Role
 
 _CSV: Final = "text/csv"
+_RESULT: Final = (
+    f"{','.join(COLUMNS)}\r\n"
+    f"1,succeeded,2547*****678,2500.00,SAL-1,November salary,{PAYMENT},UKP7Z8CJ88,0,The money was paid out.,\r\n"
+)
 router = APIRouter(prefix="/batches", tags=["batches"], route_class=PermittedRoute)
 
 BatchId = Annotated[str, Path(max_length=80)]
@@ -46,21 +51,13 @@ class GivenPayment(Body):
 
 
 class BatchSubmission(Body):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "name": "Salaries November",
-                    "purpose": "salary",
-                    "idempotency_key": "salaries-2026-11",
-                    "expected_total": 2500,
-                    "expected_count": 1,
-                    "payments": [
-                        {"phone": "0712345678", "amount": 2500, "reference": "SAL-1", "remarks": "November salary"}
-                    ],
-                }
-            ]
-        }
+    model_config = example(
+        name="Salaries November",
+        purpose="salary",
+        idempotency_key="salaries-2026-11",
+        expected_total=2500,
+        expected_count=1,
+        payments=[{"phone": "0712345678", "amount": 2500, "reference": "SAL-1", "remarks": "November salary"}],
     )
     name: Name
     idempotency_key: Key
@@ -72,6 +69,7 @@ class BatchSubmission(Body):
 
 
 class OutcomeAnswer(Answer):
+    model_config = example(outcome="succeeded", count=1, amount="2500.00")
     outcome: Outcome
     count: int
     amount: str = Field(description="KES.")
@@ -80,6 +78,9 @@ class OutcomeAnswer(Answer):
 class ApprovalAsked(Answer):
     """What the batch waits for, and where a person decides."""
 
+    model_config = example(
+        approval_id=APPROVAL, expires_at=NEXT_DAY, url=f"https://pay.example/console/approvals/{APPROVAL}"
+    )
     approval_id: str
     expires_at: Moment
     url: str
@@ -88,6 +89,21 @@ class ApprovalAsked(Answer):
 class BatchAnswer(Answer):
     """One batch as it stands, derived from its payments. Rows that are unknown or disputed may have been paid."""
 
+    model_config = example(
+        batch_id=BATCH,
+        name="Salaries November",
+        status="completed",
+        final=True,
+        environment="simulator",
+        shortcode="174379",
+        purpose="salary",
+        count=1,
+        amount="2500.00",
+        approval=None,
+        created_by=f"key:{KEY}",
+        created_at=AT,
+        updated_at=SOON,
+    )
     batch_id: str
     name: str
     status: BatchStatus
@@ -226,7 +242,7 @@ async def read(call: Call, batch_id: BatchId, environment: InEnvironment = None)
 @router.get(
     "/{batch_id}/result",
     response_class=StreamingResponse,
-    responses={200: {"content": {_CSV: {"schema": {"type": "string"}}}}},
+    responses={200: {"content": {_CSV: {"schema": {"type": "string", "examples": [_RESULT]}}}}},
 )
 @allow(Role.USER)
 async def result(call: Call, batch_id: BatchId, environment: InEnvironment = None) -> Response:

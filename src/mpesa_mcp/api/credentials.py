@@ -3,12 +3,13 @@
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import ConfigDict, Field, JsonValue
+from pydantic import Field, JsonValue
 
 from mpesa_mcp.api.errors import ErrorAnswer
+from mpesa_mcp.api.examples import AT, JANE, example
 from mpesa_mcp.api.permissions import allow
 from mpesa_mcp.api.routes import Call, Calling, PermittedRoute
-from mpesa_mcp.api.shapes import Answer, Body, GivenSecret, Moment
+from mpesa_mcp.api.shapes import Answer, Body, GivenSecret, Moment, Whole
 from mpesa_mcp.credentials.check import check_shortcode
 from mpesa_mcp.credentials.shortcodes import (
     GivenShortcode,
@@ -37,6 +38,7 @@ _PLACE: dict[str, JsonValue] = {"environment": "simulator", "shortcode": "174379
 class SecretAnswer(Answer):
     """A sign that a secret is set; `last_four` is null for passwords and for what is short."""
 
+    model_config = example(field="consumer_key", last_four="x7Qd", set_at=AT, set_by=f"user:{JANE}")
     field: SecretField
     last_four: str | None
     set_at: Moment
@@ -44,6 +46,9 @@ class SecretAnswer(Answer):
 
 
 class ShortcodeAnswer(Answer):
+    model_config = example(
+        **_PLACE, type="paybill", default_for=["stk_push"], updated_at=AT, updated_by=f"user:{JANE}", warnings=[]
+    )
     environment: Environment
     shortcode: str
     type: ShortcodeType
@@ -55,13 +60,10 @@ class ShortcodeAnswer(Answer):
     warnings: list[str] = Field(description="What is acceptable and yet likely to hurt; only when it was just set.")
 
 
-class ShortcodeList(Answer):
-    items: list[ShortcodeAnswer]
-
-
 class CheckAnswer(Answer):
     """Whether Daraja knows the consumer key and secret, and what is missing for which tool."""
 
+    model_config = example(**_PLACE, ok=True, missing={"stk_push": ["passkey"]})
     environment: Environment
     shortcode: str
     ok: bool
@@ -70,21 +72,15 @@ class CheckAnswer(Answer):
 
 
 class CredentialsGiven(Body):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                _PLACE
-                | {
-                    "type": "paybill",
-                    "consumer_key": "…",
-                    "consumer_secret": "…",
-                    "passkey": "…",
-                    "initiator_name": "testapi",
-                    "initiator_password": "…",
-                    "check": True,
-                }
-            ]
-        }
+    model_config = example(
+        **_PLACE,
+        type="paybill",
+        consumer_key="…",
+        consumer_secret="…",
+        passkey="…",
+        initiator_name="testapi",
+        initiator_password="…",
+        check=True,
     )
     environment: GivenEnvironment
     shortcode: Number
@@ -99,13 +95,13 @@ class CredentialsGiven(Body):
 
 
 class PlaceGiven(Body):
-    model_config = ConfigDict(json_schema_extra={"examples": [_PLACE]})
+    model_config = example(**_PLACE)
     environment: GivenEnvironment
     shortcode: Number
 
 
 class DefaultsGiven(Body):
-    model_config = ConfigDict(json_schema_extra={"examples": [_PLACE | {"uses": ["stk_push", "b2c"]}]})
+    model_config = example(**_PLACE, uses=["stk_push", "b2c"])
     environment: GivenEnvironment
     shortcode: Number | None = Field(description="Null: no default; then only one shortcode may fit.")
     uses: list[Literal["stk_push", "b2c", "inquiry"]] = Field(min_length=1, max_length=3)
@@ -128,10 +124,10 @@ async def _answer(call: Calling, record: ShortcodeRecord) -> ShortcodeAnswer:
 
 @router.get("")
 @allow(Role.ORG_ADMIN)
-async def list_(call: Call) -> ShortcodeList:
+async def list_(call: Call) -> Whole[ShortcodeAnswer]:
     """List shortcodes: which secrets are set, their last four characters, when and by whom."""
     found = await list_shortcodes(call.core.store, call.organization_id)
-    return ShortcodeList(items=[await _answer(call, each) for each in found])
+    return Whole(items=[await _answer(call, each) for each in found])
 
 
 @router.put("", responses={502: {"model": ErrorAnswer, "description": "Daraja could not be asked."}})
@@ -181,7 +177,7 @@ async def check(call: Call, body: PlaceGiven) -> CheckAnswer:
 
 @router.put("/defaults")
 @allow(Role.ORG_ADMIN, person=True)
-async def put_defaults(call: Call, body: DefaultsGiven) -> ShortcodeList:
+async def put_defaults(call: Call, body: DefaultsGiven) -> Whole[ShortcodeAnswer]:
     """Choose which of several shortcodes collections, payouts and inquiries use in an environment."""
     there = await choose_defaults(
         call.core.store,
@@ -192,7 +188,7 @@ async def put_defaults(call: Call, body: DefaultsGiven) -> ShortcodeList:
         shortcode=body.shortcode,
         actor=call.actor,
     )
-    return ShortcodeList(items=[await _answer(call, each) for each in there])
+    return Whole(items=[await _answer(call, each) for each in there])
 
 
 @router.delete("")

@@ -3,8 +3,9 @@
 from typing import Annotated
 
 from fastapi import APIRouter, status
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
+from mpesa_mcp.api.examples import DAY_BEFORE, JANES_ADDRESS, ORGANIZATION, example
 from mpesa_mcp.api.permissions import allow
 from mpesa_mcp.api.routes import Call, PermittedRoute
 from mpesa_mcp.api.shapes import NOTHING, Answer, Body, Cursor, Email, Limit, Moment, Nothing, Page
@@ -36,6 +37,15 @@ Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
 class OrganizationAnswer(Answer):
     """An organization as it stands; `status` is the gravest word that is true of it."""
 
+    model_config = example(
+        organization_id=ORGANIZATION,
+        slug="acme-traders",
+        name="Acme Traders",
+        status="active",
+        created_at=DAY_BEFORE,
+        confirm_payouts_from="5000.00",
+        default_environment="simulator",
+    )
     organization_id: str
     slug: str
     name: str
@@ -50,11 +60,7 @@ class OrganizationAnswer(Answer):
 
 
 class NewOrganization(Body):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [{"name": "Acme Traders", "slug": "acme-traders", "admin_email": "jane@acme.example"}]
-        }
-    )
+    model_config = example(name="Acme Traders", slug="acme-traders", admin_email=JANES_ADDRESS)
     name: Name
     slug: str = Field(min_length=2, max_length=40, description="a-z, 0-9 and dash; it stays.")
     admin_email: Email | None = Field(default=None, description="Who is invited to be the first org_admin.")
@@ -65,25 +71,19 @@ class FoundedAnswer(OrganizationAnswer):
 
 
 class FirstAdmin(Body):
-    model_config = ConfigDict(json_schema_extra={"examples": [{"email": "jane@acme.example"}]})
+    model_config = example(email=JANES_ADDRESS)
     email: Email
 
 
 class OrganizationChange(Body):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"name": "Acme Traders", "confirm_payouts_from": "5000.00", "default_environment": "simulator"}
-            ]
-        }
-    )
+    model_config = example(name="Acme Traders", confirm_payouts_from="5000.00", default_environment="simulator")
     name: Name | None = None
     confirm_payouts_from: str | None = Field(default=None, max_length=20, description="KES; 0 is every payout.")
     default_environment: Annotated[Environment | None, Field(strict=False)] = None
 
 
 class Freeze(Body):
-    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "A laptop was stolen."}]})
+    model_config = example(reason="A laptop was stolen.")
     reason: str | None = Field(default=None, min_length=3, max_length=200, description="For the audit.")
 
 

@@ -5,8 +5,9 @@ from datetime import date
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Path, Query
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
+from mpesa_mcp.api.examples import AT, KEY, PAYMENT, SOON, example
 from mpesa_mcp.api.permissions import allow
 from mpesa_mcp.api.routes import Call, Calling, PermittedRoute
 from mpesa_mcp.api.shapes import Answer, Body, Cursor, Limit, Moment, Page
@@ -33,6 +34,25 @@ Reason = Annotated[str, Field(min_length=3, max_length=300)]
 class PaymentAnswer(Answer):
     """One payment as it stands. Amounts in KES; the phone is masked."""
 
+    model_config = example(
+        payment_id=PAYMENT,
+        kind="b2c",
+        status="succeeded",
+        final=True,
+        environment="simulator",
+        shortcode="174379",
+        amount="2500.00",
+        phone="2547*****678",
+        reference="INV-1042",
+        receipt="UKP7Z8CJ88",
+        result_code="0",
+        reason="The money was paid out.",
+        untrusted_text="SIMULATED CUSTOMER",
+        times_asked=0,
+        created_by=f"key:{KEY}",
+        created_at=AT,
+        updated_at=SOON,
+    )
     payment_id: str
     kind: PaymentKind
     status: PaymentStatus
@@ -58,6 +78,7 @@ class PaymentAnswer(Answer):
 class HistoryAnswer(Answer):
     """One thing that happened. `after` is null where it changed nothing."""
 
+    model_config = example(at=SOON, event="success", before="pending", after="succeeded", source="callback", code="0")
     at: Moment
     event: str
     before: str | None
@@ -72,20 +93,14 @@ class PaymentWithHistory(PaymentAnswer):
 
 
 class Resolution(Body):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"outcome": "succeeded", "reason": "Found in the portal's statement.", "receipt": "UKN7Z8CJ88"}
-            ]
-        }
-    )
+    model_config = example(outcome="succeeded", reason="Found in the portal's statement.", receipt="UKP7Z8CJ88")
     outcome: Literal["succeeded", "failed"]
     reason: Reason
     receipt: str | None = Field(default=None, max_length=20)
 
 
 class Withdrawal(Body):
-    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "The invoice was paid in cash."}]})
+    model_config = example(reason="The invoice was paid in cash.")
     reason: Reason
 
 

@@ -1,14 +1,14 @@
 """Plans that organizations can subscribe to. The platform adds them, everybody reads them, and nobody changes one."""
 
-from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, status
-from pydantic import ConfigDict, Field
+from pydantic import Field, JsonValue
 
+from mpesa_mcp.api.examples import example
 from mpesa_mcp.api.permissions import allow
 from mpesa_mcp.api.routes import Call, PermittedRoute
-from mpesa_mcp.api.shapes import Answer, Body
+from mpesa_mcp.api.shapes import Answer, Body, Whole
 from mpesa_mcp.billing.plans import OfferedPlan, PlanRecord, create_plan, list_plans
 from mpesa_mcp.values import Kes, Role
 
@@ -16,11 +16,21 @@ router = APIRouter(prefix="/plans", tags=["plans"], route_class=PermittedRoute)
 
 Included = Annotated[int | None, Field(ge=0, le=1_000_000_000)]
 Most = Annotated[int | None, Field(ge=1, le=1_000_000)]
+_TERMS: dict[str, JsonValue] = {
+    "monthly_fee": "1500.00",
+    "included_calls": 10000,
+    "included_payments": 500,
+    "calls_per_second": 20,
+    "key_calls_per_second": 10,
+    "largest_batch": 50,
+    "seats": 3,
+}
 
 
 class TermsAnswer(Answer):
     """What a plan promises and asks; null is no limit. More calls and payments than are included are not refused."""
 
+    model_config = example(**_TERMS)
     monthly_fee: str = Field(description="KES, for example 1500.00.")
     included_calls: int | None = Field(description="Tool calls a month.")
     included_payments: int | None = Field(description="Payments a month.")
@@ -32,33 +42,14 @@ class TermsAnswer(Answer):
 
 
 class PlanAnswer(TermsAnswer):
+    model_config = example(slug="basic", name="Basic", built_in=False)
     slug: str
     name: str
     built_in: bool
 
 
-class PlanList(Answer):
-    items: Sequence[PlanAnswer]
-
-
 class NewPlan(Body):
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "slug": "basic",
-                    "name": "Basic",
-                    "monthly_fee": "1500.00",
-                    "included_calls": 10000,
-                    "included_payments": 500,
-                    "calls_per_second": 20,
-                    "key_calls_per_second": 10,
-                    "largest_batch": 50,
-                    "seats": 3,
-                }
-            ]
-        }
-    )
+    model_config = example(slug="basic", name="Basic", **_TERMS)
     slug: Annotated[str, Field(max_length=40)]
     name: Annotated[str, Field(max_length=80)]
     monthly_fee: Annotated[str, Field(max_length=20)] = "0"
@@ -87,9 +78,9 @@ def terms_of_plan(plan: PlanRecord) -> dict[str, object]:
 
 @router.get("")
 @allow(Role.USER, platform=True)
-async def list_(call: Call) -> PlanList:
+async def list_(call: Call) -> Whole[PlanAnswer]:
     """List the plans. `self-hosted` is built in: whoever subscribed to nothing has it."""
-    return PlanList(items=[_offered(each) for each in await list_plans(call.core.store)])
+    return Whole(items=[_offered(each) for each in await list_plans(call.core.store)])
 
 
 @router.post("", status_code=status.HTTP_201_CREATED)

@@ -8,13 +8,17 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     PlainSerializer,
     SecretStr,
     StringConstraints,
     WithJsonSchema,
     field_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
+from mpesa_mcp.api.examples import example, example_of
 from mpesa_mcp.api.validation import without_nul
 from mpesa_mcp.values import Role
 
@@ -50,7 +54,7 @@ class Body(BaseModel):
 class Nothing(Body):
     """The body of a request whose path says all; it may be left out."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{}]})
+    model_config = example()
 
 
 # For a route's default: a body that is left out is one without fields.
@@ -62,9 +66,21 @@ class Answer(BaseModel):
 
     model_config = ConfigDict(from_attributes=True)
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        described = handler(schema)
+        handler.resolve_ref_schema(described)["examples"] = [example_of(cls)]
+        return described
 
-class Page(BaseModel, Generic[Item]):
+
+class Page(Answer, Generic[Item]):
     """A part of a list. `next_cursor` is null on the last page."""
 
     items: list[Item]
     next_cursor: str | None
+
+
+class Whole(Answer, Generic[Item]):
+    """A list that is short by nature: all of it."""
+
+    items: list[Item]

@@ -8,11 +8,13 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Response, status
 from pydantic import ConfigDict, Field
 
+from mpesa_mcp.api.examples import AT, JANE, example, example_of
 from mpesa_mcp.api.permissions import allow
 from mpesa_mcp.api.routes import Call, PermittedRoute
-from mpesa_mcp.api.shapes import NOTHING, Answer, Body, Moment, Nothing
+from mpesa_mcp.api.shapes import NOTHING, Answer, Body, Cursor, Limit, Moment, Nothing, Page, Whole
 from mpesa_mcp.payments.limits import limits_of
-from mpesa_mcp.policy.changes import ProposalRecord, ProposalStatus, confirm, decline, list_proposals, set_rule
+from mpesa_mcp.policy.changes import confirm, decline, set_rule
+from mpesa_mcp.policy.proposals import ProposalRecord, ProposalStatus, page_proposals
 from mpesa_mcp.policy.remaining import Remaining
 from mpesa_mcp.policy.rule_book import RuleRecord, list_rules
 from mpesa_mcp.policy.rules import Rule
@@ -33,9 +35,7 @@ Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 class RuleBody(Body):
     """The whole rule: a field that is left out sets no limit. Hours, days and months are Nairobi's."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"approval_above": 10000, "per_day": 100000, "hours": "08:00-18:00"}]}
-    )
+    model_config = example(approval_above=10000, per_day=100000, hours="08:00-18:00")
     per_payment: Shillings
     per_hour: Shillings
     per_day: Shillings
@@ -57,10 +57,12 @@ class RuleBody(Body):
     confirm_in_chat_above: Shillings
 
 
-class RuleAnswer(RuleBody):
+class RuleAnswer(RuleBody, Answer):
     """The rule of one scope. `is_default`: nobody has changed it since the organization was made."""
 
-    model_config = ConfigDict(extra="ignore", strict=False)
+    model_config = ConfigDict(extra="ignore", strict=False) | example(
+        scope="organization", is_default=False, changed_at=AT, changed_by=f"user:{JANE}"
+    )
     scope: str
     is_default: bool
     changed_at: Moment | None
@@ -70,6 +72,7 @@ class RuleAnswer(RuleBody):
 class LimitLeft(Answer):
     """What may be paid in one hour, day or month of Nairobi, and what is left of it. Null: no limit of that sort."""
 
+    model_config = example(window="day", limit="100000.00", left="97500.00", resets_at="2026-11-25T21:00:00Z")
     window: Window
     limit: str | None
     left: str | None
@@ -81,6 +84,7 @@ class LimitLeft(Answer):
 class RuleLeft(Answer):
     """One rule that binds the caller; the numbers of phones in it are masked."""
 
+    model_config = example(scope="organization")
     scope: str
     limits: list[LimitLeft]
     rule: RuleBody
@@ -89,6 +93,9 @@ class RuleLeft(Answer):
 class LimitsAnswer(Answer):
     """`tools` are those that move money and are open to the caller."""
 
+    model_config = example(
+        environment="simulator", role="manager", tools=["stk_push", "b2c_payment", "reverse", "bulk_payment"]
+    )
     environment: Environment
     currency: Literal["KES"] = "KES"
     role: Role
@@ -99,6 +106,15 @@ class LimitsAnswer(Answer):
 class ProposalAnswer(Answer):
     """A change that allows more than before, and waits for another org_admin; or what became of it."""
 
+    model_config = example(
+        proposal_id="rpr_01kb0g0k6p9t2y5ax8b1e4g7rw",
+        scope="organization",
+        after=example_of(RuleBody) | {"per_day": 250000},
+        status="pending",
+        proposed_by=f"user:{JANE}",
+        proposed_at=AT,
+        expires_at="2026-12-02T08:30:00Z",
+    )
     proposal_id: str
     scope: str
     before: RuleBody | None
@@ -114,15 +130,23 @@ class ProposalAnswer(Answer):
 class RuleChanged(Answer):
     """Done, or (202) proposed: then another org_admin must confirm it."""
 
+    model_config = example(done=True, proposal=None)
     done: bool
     proposal: ProposalAnswer | None
 
 
+class RuleProposed(RuleChanged):
+    """Another org_admin must confirm it."""
+
+    model_config = example(done=False, proposal=example_of(ProposalAnswer))
+    proposal: ProposalAnswer
+
+
 @router.get("")
 @allow(Role.ORG_ADMIN)
-async def list_(call: Call) -> list[RuleAnswer]:
+async def list_(call: Call) -> Whole[RuleAnswer]:
     """List the rules, the organization's own first."""
-    return [_rule(record) for record in await list_rules(call.core.store, call.organization_id)]
+    return Whole(items=[_rule(record) for record in await list_rules(call.core.store, call.organization_id)])
 
 
 @router.get("/limits")
@@ -141,14 +165,14 @@ async def limits(call: Call) -> LimitsAnswer:
     )
 
 
-@router.put("/{scope}", responses={status.HTTP_202_ACCEPTED: {"model": RuleChanged}})
+@router.put("/{scope}", responses={status.HTTP_202_ACCEPTED: {"model": RuleProposed}})
 @allow(Role.ORG_ADMIN, person=True)
 async def put(call: Call, scope: Scope, body: RuleBody, response: Response) -> RuleChanged:
     """Give a scope this rule in place of the one it has."""
     return await _change(call, scope, rule_from(body.model_dump()), response)
 
 
-@router.delete("/{scope}", responses={status.HTTP_202_ACCEPTED: {"model": RuleChanged}})
+@router.delete("/{scope}", responses={status.HTTP_202_ACCEPTED: {"model": RuleProposed}})
 @allow(Role.ORG_ADMIN, person=True)
 async def delete(call: Call, scope: Scope, response: Response) -> RuleChanged:
     """Take a scope's rule away; the organization's becomes the default again."""
@@ -157,10 +181,10 @@ async def delete(call: Call, scope: Scope, response: Response) -> RuleChanged:
 
 @router.get("/proposals")
 @allow(Role.ORG_ADMIN)
-async def proposals(call: Call) -> list[ProposalAnswer]:
-    """List the newest proposals, those that are decided too."""
-    found = await list_proposals(call.core.store, call.core.clock, call.organization_id)
-    return [ProposalAnswer.model_validate(record) for record in found]
+async def proposals(call: Call, limit: Limit = 50, cursor: Cursor = None) -> Page[ProposalAnswer]:
+    """List proposals, newest first, those that are decided too."""
+    page = await page_proposals(call.core.store, call.core.clock, call.organization_id, limit=limit, cursor=cursor)
+    return Page(items=[ProposalAnswer.model_validate(each) for each in page.items], next_cursor=page.next_cursor)
 
 
 @router.post("/proposals/{proposal_id}/confirm")
@@ -205,7 +229,7 @@ async def _change(call: Call, scope: str, rule: Rule | None, response: Response)
     if proposal is None:
         return RuleChanged(done=True, proposal=None)
     response.status_code = status.HTTP_202_ACCEPTED
-    return RuleChanged(done=False, proposal=ProposalAnswer.model_validate(proposal))
+    return RuleProposed(done=False, proposal=ProposalAnswer.model_validate(proposal))
 
 
 def _left(left: Remaining) -> LimitLeft:

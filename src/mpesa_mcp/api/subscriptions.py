@@ -3,8 +3,9 @@
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
+from mpesa_mcp.api.examples import ORGANIZATION, example
 from mpesa_mcp.api.permissions import allow
 from mpesa_mcp.api.plans import TermsAnswer, terms_of_plan
 from mpesa_mcp.api.routes import Call, PermittedRoute
@@ -22,6 +23,7 @@ Rate = Annotated[int | None, Field(ge=1, le=1_000_000)]
 class SubscriptionAnswer(TermsAnswer):
     """The plan as it was agreed to. The rates are those in force: the organization's own, where it has some."""
 
+    model_config = example(organization_id=ORGANIZATION, plan="basic", status="active")
     organization_id: str
     plan: str
     status: SubscriptionStatus = Field(description="As it stands now: a trial that has ended is past_due.")
@@ -31,9 +33,7 @@ class SubscriptionAnswer(TermsAnswer):
 class SubscriptionBody(Body):
     """What is left out stays as it is."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"plan": "basic", "status": "trial", "trial_days": 30}, {"status": "active"}]}
-    )
+    model_config = example(plan="basic", status="trial", trial_days=30)
     plan: Annotated[str | None, Field(max_length=40)] = None
     status: Annotated[SubscriptionStatus | None, Field(strict=False)] = None
     trial_days: Annotated[int | None, Field(ge=1, le=366, description="From now; for a trial only.")] = None
@@ -42,7 +42,7 @@ class SubscriptionBody(Body):
 class RateLimitsBody(Body):
     """Null, or left out, follows the plan."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"calls_per_second": 50, "key_calls_per_second": None}]})
+    model_config = example(calls_per_second=50, key_calls_per_second=None)
     calls_per_second: Rate = None
     key_calls_per_second: Rate = None
 

@@ -4,8 +4,9 @@ from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, status
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
+from mpesa_mcp.api.examples import AT, JANE, ORGANIZATION, example
 from mpesa_mcp.api.payments import (
     InEnvironment,
     Narrowed,
@@ -35,6 +36,14 @@ router = APIRouter(prefix="/organizations/{organization_id}", tags=["support"], 
 class GrantAnswer(Answer):
     """A grant; it stands until it expires or is revoked."""
 
+    model_config = example(
+        grant_id="sup_01kb0e6f2j5p8t1wb4x7z9c3mr",
+        organization_id=ORGANIZATION,
+        reason="A payout of Monday cannot be found.",
+        given_by=f"user:{JANE}",
+        given_at=AT,
+        expires_at="2026-11-25T12:30:00Z",
+    )
     grant_id: str
     organization_id: str
     reason: str
@@ -46,9 +55,7 @@ class GrantAnswer(Answer):
 
 
 class NewGrant(Body):
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"hours": 4, "reason": "A payout of Monday cannot be found."}]}
-    )
+    model_config = example(hours=4, reason="A payout of Monday cannot be found.")
     hours: int = Field(ge=1, le=MOST_HOURS)
     reason: str = Field(min_length=3, max_length=200)
 

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import Field
 
+from mpesa_mcp.api.examples import KEY, ORGANIZATION, example
 from mpesa_mcp.api.permissions import allow
 from mpesa_mcp.api.routes import Call, PermittedRoute
 from mpesa_mcp.api.shapes import Answer, Cursor, Limit, Page
@@ -22,6 +23,7 @@ Month = Annotated[str | None, Query(max_length=7, description="A month in Nairob
 class ToolUsage(Answer):
     """Calls of one tool by one key or person. Refused calls are not among the calls."""
 
+    model_config = example(actor=f"key:{KEY}", tool="b2c_payment", calls=41, refused_calls=2)
     actor: str | None = Field(description="Null: all callers together, as the platform sees them.")
     tool: str
     calls: int
@@ -31,6 +33,14 @@ class ToolUsage(Answer):
 class OutcomeUsage(Answer):
     """Payments that one key or person asked for in the month, by how they ended."""
 
+    model_config = example(
+        actor=f"key:{KEY}",
+        environment="production",
+        kind="b2c",
+        outcome="succeeded",
+        payments=38,
+        amount_moved="95000.00",
+    )
     actor: str
     environment: str
     kind: str
@@ -45,6 +55,14 @@ class UsageAnswer(Answer):
     `by_outcome` is null, too, for a super_admin without a support grant.
     """
 
+    model_config = example(
+        organization_id=ORGANIZATION,
+        month="2026-11",
+        calls=41,
+        refused_calls=2,
+        payments=38,
+        amount_moved="95000.00",
+    )
     organization_id: str
     month: str
     calls: int = Field(description="Tool calls that were carried out.")

@@ -4,9 +4,9 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, status
-from pydantic import ConfigDict
 
 from mpesa_mcp.api.auth import Person
+from mpesa_mcp.api.examples import DAY_BEFORE, JANES_ADDRESS, NEXT_DAY, ROOT, example
 from mpesa_mcp.api.permissions import allow
 from mpesa_mcp.api.routes import Call, PermittedRoute
 from mpesa_mcp.api.shapes import Answer, Body, Cursor, Email, GivenRole, Limit, Moment, Page
@@ -18,16 +18,26 @@ from mpesa_mcp.values import Role
 
 router = APIRouter(prefix="/users", tags=["people"], route_class=PermittedRoute)
 
+_INVITATION = "inv_01kaz1t8w4c6m9r2hv5b7k3q0d"
 Id = Annotated[str, Path(max_length=80)]
 
 
 class UserAnswer(Person):
+    model_config = example(created_by=f"invitation:{_INVITATION}", last_sign_in_at=NEXT_DAY)
     created_by: str
     last_sign_in_at: Moment | None
     deactivated_at: Moment | None
 
 
 class InvitationAnswer(Answer):
+    model_config = example(
+        invitation_id=_INVITATION,
+        email=JANES_ADDRESS,
+        role="org_admin",
+        created_at=DAY_BEFORE,
+        created_by=f"user:{ROOT}",
+        expires_at="2026-11-27T14:05:00Z",
+    )
     invitation_id: str
     email: str
     role: Role
@@ -41,18 +51,19 @@ class InvitationAnswer(Answer):
 class NewInvitationAnswer(InvitationAnswer):
     """`link` and `token` are shown this once: whoever has one can use it."""
 
+    model_config = example(link="https://pay.example/console/invitation#b71c…", token="b71c…")
     link: str
     token: str
 
 
 class NewUser(Body):
-    model_config = ConfigDict(json_schema_extra={"examples": [{"email": "joe@acme.example", "role": "manager"}]})
+    model_config = example(email="joe@acme.example", role="manager")
     email: Email
     role: GivenRole
 
 
 class RoleChange(Body):
-    model_config = ConfigDict(json_schema_extra={"examples": [{"role": "user"}]})
+    model_config = example(role="user")
     role: GivenRole
 
 

@@ -46,7 +46,7 @@ def sentences(problems: Sequence[Mapping[str, Any]], document: Schema, *, path: 
                 said.append(f"{name} is required.")
             case "extra_forbidden":
                 around = _schema_of(document, operation, str(place), field[:-1])
-                said.append(_known(_alternatives(around or {}, document)))
+                said.append(_known(alternatives(around or {}, document)))
             case kind:
                 accepted = NO_NUL if kind == _NUL_TYPE else must_be(schema or {}, document)
                 said.append(f"{name} {accepted or 'is not acceptable'}.")
@@ -56,7 +56,7 @@ def sentences(problems: Sequence[Mapping[str, Any]], document: Schema, *, path: 
 
 def must_be(schema: Schema, document: Schema) -> str | None:
     """ "must be ..." for a field with this schema; None for one that says nothing."""
-    words = dict.fromkeys(filter(None, (_words(each) for each in _alternatives(schema, document))))
+    words = dict.fromkeys(filter(None, (_words(each) for each in alternatives(schema, document))))
     return f"must be {' or '.join(words)}" if words else None
 
 
@@ -107,16 +107,16 @@ def _schema_of(document: Schema, operation: Schema, place: str, field: Sequence[
     found: Schema | None = content.get("application/json", {}).get("schema", {})
     for step in field:
         inside = None
-        for each in _alternatives(found or {}, document):
+        for each in alternatives(found or {}, document):
             inside = inside or (each.get("items") if isinstance(step, int) else each.get("properties", {}).get(step))
         found = inside
     return found
 
 
-def _alternatives(schema: Schema, document: Schema) -> list[Schema]:
+def alternatives(schema: Schema, document: Schema) -> list[Schema]:
     """What the schema may be, followed to its definition; without null, which is said by leaving a field out."""
     if "$ref" in schema:
-        return _alternatives(document["components"]["schemas"][schema["$ref"].rpartition("/")[2]], document)
+        return alternatives(document["components"]["schemas"][schema["$ref"].rpartition("/")[2]], document)
     if "anyOf" in schema:
-        return [found for each in schema["anyOf"] for found in _alternatives(each, document)]
+        return [found for each in schema["anyOf"] for found in alternatives(each, document)]
     return [] if schema.get("type") == "null" else [schema]

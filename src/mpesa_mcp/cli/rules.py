@@ -8,7 +8,7 @@ from mpesa_mcp.cli.output import Document, JsonOption, OrgOption, acting, emit, 
 
 if TYPE_CHECKING:
     from mpesa_mcp.payments.core import Core
-    from mpesa_mcp.policy.changes import ProposalRecord
+    from mpesa_mcp.policy.proposals import ProposalRecord
 
 commands = typer.Typer(no_args_is_help=True, help="Rules about money that leaves an organization.")
 
@@ -118,7 +118,7 @@ def proposals(org: OrgOption, as_json: JsonOption = False) -> None:
     """List proposed changes. Another org_admin confirms or declines one, signed in."""
 
     async def act(core: "Core") -> list[Document]:
-        from mpesa_mcp.policy.changes import list_proposals
+        from mpesa_mcp.policy.proposals import list_proposals
 
         found = await list_proposals(core.store, core.clock, await _organization(core, org))
         return [_proposed(each) for each in found]

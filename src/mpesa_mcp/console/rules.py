@@ -18,7 +18,8 @@ from mpesa_mcp.errors import ConflictError, InputError, MpesaMcpError, NotFoundE
 from mpesa_mcp.identity.api_keys import list_keys
 from mpesa_mcp.identity.principal import NotAllowed
 from mpesa_mcp.payments.limits import rules_with_limits
-from mpesa_mcp.policy.changes import ProposalRecord, ProposalStatus, confirm, decline, list_proposals, set_rule
+from mpesa_mcp.policy.changes import confirm, decline, set_rule
+from mpesa_mcp.policy.proposals import ProposalRecord, ProposalStatus, list_proposals
 from mpesa_mcp.policy.rule_book import list_rules
 from mpesa_mcp.policy.rules import ORGANIZATION
 from mpesa_mcp.policy.scopes import checked_scope

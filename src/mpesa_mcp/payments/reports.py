@@ -16,6 +16,7 @@ from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.payments.reading import conditions
 from mpesa_mcp.payments.requests import PaymentFilter
 from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
+from mpesa_mcp.store.paging import Page
 from mpesa_mcp.values import eat_today
 
 MAX_DAYS = 366
@@ -80,6 +81,11 @@ class Report:
     group_by: GroupBy
     groups: Sequence[tuple[str, Tally]]
     totals: Tally = field(default_factory=Tally)
+
+    def page(self, *, limit: int, cursor: str | None) -> Page[tuple[str, Tally]]:
+        """The groups after `cursor`, a group's name. There may be as many references as payments."""
+        rest = [group for group in self.groups if cursor is None or group[0] > cursor]
+        return Page(rest[:limit], rest[limit - 1][0] if len(rest) > limit else None)
 
 
 async def transaction_report(

@@ -6,10 +6,8 @@ never as the second. Whoever changes a rule has the organization alone, so that 
 or by the new one.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from enum import StrEnum
+from collections.abc import Collection
+from datetime import timedelta
 
 from sqlalchemy import delete, func, update
 from sqlmodel import col, select
@@ -21,6 +19,7 @@ from mpesa_mcp.identity.principal import Actor, NotAllowed
 from mpesa_mcp.identity.standing import changeable_alone
 from mpesa_mcp.policy.loosening import loosened
 from mpesa_mcp.policy.models import RuleProposal, SpendRule
+from mpesa_mcp.policy.proposals import MOST_WAITING, ProposalRecord, ProposalStatus, proposal_record
 from mpesa_mcp.policy.rules import DEFAULT_RULE, NO_RULE, ORGANIZATION, Rule
 from mpesa_mcp.policy.scopes import checked_for_scope, checked_scope
 from mpesa_mcp.policy.words import Words, rule_from, words_of
@@ -29,17 +28,6 @@ from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Clock, Role, new_id
 
 PROPOSAL_LIFE = timedelta(days=7)
-_MOST_WAITING = 50
-
-
-class ProposalStatus(StrEnum):
-    """`void`: the rule was changed in the meantime, so that the proposal is about something that is no more."""
-
-    PENDING = "pending"
-    CONFIRMED = "confirmed"
-    DECLINED = "declined"
-    EXPIRED = "expired"
-    VOID = "void"
 
 
 class AnotherMustConfirm(ConflictError):
@@ -79,23 +67,7 @@ class TooManyProposals(ConflictError):
     code = "too_many_proposals"
 
     def __init__(self) -> None:
-        super().__init__(f"{_MOST_WAITING} proposals wait already: confirm or decline some of them first.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProposalRecord:
-    """A change of a rule that waits for a second person, or what became of it. None: no rule of its own."""
-
-    proposal_id: str
-    scope: str
-    before: Words | None
-    after: Words | None
-    status: ProposalStatus
-    proposed_by: str
-    proposed_at: datetime
-    expires_at: datetime
-    decided_by: str | None
-    decided_at: datetime | None
+        super().__init__(f"{MOST_WAITING} proposals wait already: confirm or decline some of them first.")
 
 
 async def set_rule(
@@ -149,7 +121,7 @@ async def confirm(
         before = await _stored(session, row.scope)
         _decide(row, ProposalStatus.CONFIRMED, clock, actor)
         await _apply(session, clock, row.scope, before, _rule(row.after), actor, proposal=row)
-        return _record(row, clock.now())
+        return proposal_record(row, clock.now())
 
 
 async def decline(
@@ -168,14 +140,7 @@ async def decline(
         audit.record(
             session, clock, actor=actor.name, action="rule.proposal_declined", subject=row.scope, detail=detail
         )
-        return _record(row, clock.now())
-
-
-async def list_proposals(store: Store, clock: Clock, organization_id: str) -> Sequence[ProposalRecord]:
-    """The newest proposals, those that are decided too."""
-    newest = select(RuleProposal).order_by(col(RuleProposal.id).desc()).limit(2 * _MOST_WAITING)
-    async with store.reading(organization_id) as session:
-        return [_record(row, clock.now()) for row in await session.all(newest)]
+        return proposal_record(row, clock.now())
 
 
 async def _changeable(session: OrganizationSession, scope: str, actor: Actor) -> Rule | None:
@@ -244,7 +209,7 @@ async def _propose(
     waiting = select(func.count(col(RuleProposal.id))).where(
         RuleProposal.status == ProposalStatus.PENDING, col(RuleProposal.expires_at) > now
     )
-    if (await session.first(waiting) or 0) >= _MOST_WAITING:
+    if (await session.first(waiting) or 0) >= MOST_WAITING:
         raise TooManyProposals
     row = RuleProposal(
         organization_id=session.organization_id,
@@ -268,7 +233,7 @@ async def _propose(
         after=row.after,
         detail={"proposal_id": row.id},
     )
-    return _record(row, now)
+    return proposal_record(row, now)
 
 
 async def _apply(
@@ -312,7 +277,7 @@ async def _pending(session: OrganizationSession, clock: Clock, proposal_id: str)
     row = await session.get(RuleProposal, proposal_id)
     if row is None:
         raise NotFoundError("proposal")
-    status = _record(row, clock.now()).status
+    status = proposal_record(row, clock.now()).status
     if status is not ProposalStatus.PENDING:
         raise ProposalClosed(status)
     return row
@@ -324,21 +289,3 @@ def _decide(row: RuleProposal, status: ProposalStatus, clock: Clock, actor: Acto
 
 def _rule(words: Words | None) -> Rule | None:
     return None if words is None else rule_from(words)
-
-
-def _record(row: RuleProposal, now: datetime) -> ProposalRecord:
-    record = ProposalRecord(
-        proposal_id=row.id,
-        scope=row.scope,
-        before=row.before,
-        after=row.after,
-        status=ProposalStatus(row.status),
-        proposed_by=row.proposed_by,
-        proposed_at=row.proposed_at,
-        expires_at=row.expires_at,
-        decided_by=row.decided_by,
-        decided_at=row.decided_at,
-    )
-    if record.status is ProposalStatus.PENDING and now >= row.expires_at:
-        return replace(record, status=ProposalStatus.EXPIRED)
-    return record

@@ -1,0 +1,75 @@
+"""Reading the changes of rules that wait for a second person, and what became of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Final
+
+from mpesa_mcp.policy.models import RuleProposal
+from mpesa_mcp.policy.words import Words
+from mpesa_mcp.store.engine import Store
+from mpesa_mcp.store.paging import Page, page_by_id
+from mpesa_mcp.values import Clock
+
+# At a moment, of one organization.
+MOST_WAITING: Final = 50
+
+
+class ProposalStatus(StrEnum):
+    """`void`: the rule was changed in the meantime, so that the proposal is about something that is no more."""
+
+    PENDING = "pending"
+    CONFIRMED = "confirmed"
+    DECLINED = "declined"
+    EXPIRED = "expired"
+    VOID = "void"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposalRecord:
+    """A change of a rule that waits for a second person, or what became of it. None: no rule of its own."""
+
+    proposal_id: str
+    scope: str
+    before: Words | None
+    after: Words | None
+    status: ProposalStatus
+    proposed_by: str
+    proposed_at: datetime
+    expires_at: datetime
+    decided_by: str | None
+    decided_at: datetime | None
+
+
+async def page_proposals(
+    store: Store, clock: Clock, organization_id: str, *, limit: int, cursor: str | None
+) -> Page[ProposalRecord]:
+    """Newest first, those that are decided too. Raises InputError."""
+    async with store.reading(organization_id) as session:
+        page = await page_by_id(session, RuleProposal, limit=limit, cursor=cursor)
+    return Page([proposal_record(row, clock.now()) for row in page.items], page.next_cursor)
+
+
+async def list_proposals(store: Store, clock: Clock, organization_id: str) -> Sequence[ProposalRecord]:
+    """The newest proposals, those that are decided too."""
+    return (await page_proposals(store, clock, organization_id, limit=2 * MOST_WAITING, cursor=None)).items
+
+
+def proposal_record(row: RuleProposal, now: datetime) -> ProposalRecord:
+    """The proposal as it stands now."""
+    record = ProposalRecord(
+        proposal_id=row.id,
+        scope=row.scope,
+        before=row.before,
+        after=row.after,
+        status=ProposalStatus(row.status),
+        proposed_by=row.proposed_by,
+        proposed_at=row.proposed_at,
+        expires_at=row.expires_at,
+        decided_by=row.decided_by,
+        decided_at=row.decided_at,
+    )
+    if record.status is ProposalStatus.PENDING and now >= row.expires_at:
+        return replace(record, status=ProposalStatus.EXPIRED)
+    return record

@@ -25,6 +25,8 @@ ROUTES: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/organizations/{organization_id}"): ADMINS | PLATFORM,
     ("PATCH", "/organizations/{organization_id}"): ADMIN_PERSON,
     ("POST", "/organizations/{organization_id}/invitations"): PLATFORM,
+    ("GET", "/organizations/{organization_id}/invitations"): PLATFORM,
+    ("POST", "/organizations/{organization_id}/invitations/{invitation_id}/revoke"): PLATFORM,
     ("POST", "/organizations/{organization_id}/freeze"): ADMINS | PLATFORM,
     ("POST", "/organizations/{organization_id}/unfreeze"): ADMIN_PERSON,
     ("POST", "/organizations/{organization_id}/suspend"): PLATFORM,

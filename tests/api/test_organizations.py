@@ -89,6 +89,29 @@ async def test_the_platform_makes_an_organization_whose_first_admin_then_manages
     assert (third.status_code, error_of(third)["code"]) == (409, "has_an_admin")
 
 
+async def test_the_platform_takes_back_its_own_invitation_and_none_that_the_organization_made(
+    http: httpx2.AsyncClient, people: People
+) -> None:
+    root, email = bearer(people.tokens["super_admin"]), "jane@taken-back.example"
+    asked = {"name": "Taken Back", "slug": "taken-back", "admin_email": "mistaken@taken-back.example"}
+    founded = (await http.post("/organizations", headers=root, json=asked)).json()
+    own, mistaken = f"/organizations/{founded['organization_id']}/invitations", founded["invitation"]
+    revoked = await http.post(f"{own}/{mistaken['invitation_id']}/revoke", headers=root)
+    assert (revoked.status_code, revoked.json()["revoked_at"] is None) == (200, False)
+    meant = (await http.post(own, headers=root, json={"email": email})).json()
+    for invitation, code in ((mistaken, 404), (meant, 201)):
+        body = {"token": invitation["token"], "password": PASSWORD}
+        assert (await http.post("/auth/invitations/accept", json=body)).status_code == code
+    login = await http.post("/auth/login", json={"email": email, "password": PASSWORD})
+    admin = bearer(login.json()["access_token"])
+    joe = await http.post("/users", headers=admin, json={"email": "joe@taken-back.example", "role": "org_admin"})
+    listed = (await http.get(own, headers=root)).json()["items"]
+    assert [each["invitation_id"] for each in listed] == [meant["invitation_id"], mistaken["invitation_id"]]
+    assert (await http.post(f"{own}/{joe.json()['invitation_id']}/revoke", headers=root)).status_code == 404
+    assert (await http.get("/users/invitations", headers=admin)).json()["items"][0]["revoked_at"] is None
+    assert (await http.get("/organizations/org_none/invitations", headers=root)).status_code == 404
+
+
 async def test_organizations_are_listed_to_the_platform_a_part_at_a_time(
     http: httpx2.AsyncClient, people: People, shop: Shop
 ) -> None:

@@ -9,13 +9,13 @@ from mpesa_mcp.api.examples import DAY_BEFORE, JANES_ADDRESS, ORGANIZATION, exam
 from mpesa_mcp.api.permissions import allow
 from mpesa_mcp.api.routes import Call, PermittedRoute
 from mpesa_mcp.api.shapes import NOTHING, Answer, Body, Cursor, Email, Limit, Moment, Nothing, Page
-from mpesa_mcp.api.users import NewInvitationAnswer, new_invitation_answer
+from mpesa_mcp.api.users import Id, InvitationAnswer, NewInvitationAnswer, new_invitation_answer
 from mpesa_mcp.billing.terms import seats_of
 from mpesa_mcp.credentials.shortcodes import list_shortcodes
 from mpesa_mcp.errors import InputError
 from mpesa_mcp.identity import standing
 from mpesa_mcp.identity.founding import found_organization
-from mpesa_mcp.identity.invitations import HasAnAdmin, invite
+from mpesa_mcp.identity.invitations import HasAnAdmin, invite, page_first_invitations, revoke_invitation
 from mpesa_mcp.identity.models import OrganizationStatus
 from mpesa_mcp.identity.names import MAX_NAME
 from mpesa_mcp.identity.organizations import (
@@ -157,6 +157,14 @@ async def change(call: Call, body: OrganizationChange) -> OrganizationAnswer:
     return _answer(changed)
 
 
+@router.get("/{organization_id}/invitations")
+@allow(platform=True)
+async def list_first_invitations(call: Call, limit: Limit = 50, cursor: Cursor = None) -> Page[InvitationAnswer]:
+    """List the invitations of the first org_admin, newest first, used and revoked ones too."""
+    page = await page_first_invitations(call.core.store, call.organization_id, limit=limit, cursor=cursor)
+    return Page(items=[InvitationAnswer.model_validate(each) for each in page.items], next_cursor=page.next_cursor)
+
+
 @router.post("/{organization_id}/invitations", status_code=status.HTTP_201_CREATED)
 @allow(platform=True, person=True)
 async def invite_first_admin(call: Call, body: FirstAdmin) -> NewInvitationAnswer:
@@ -174,6 +182,20 @@ async def invite_first_admin(call: Call, body: FirstAdmin) -> NewInvitationAnswe
         seats=seats_of,
     )
     return new_invitation_answer(call.core.settings, invited)
+
+
+@router.post("/{organization_id}/invitations/{invitation_id}/revoke")
+@allow(platform=True, person=True)
+async def revoke_first_invitation(call: Call, invitation_id: Id, _body: Nothing = NOTHING) -> InvitationAnswer:
+    """Nobody becomes the first org_admin with it any more. Again, or after it was used: changes nothing."""
+    revoked = await revoke_invitation(
+        call.core.store,
+        call.core.clock,
+        organization_id=call.organization_id,
+        invitation_id=invitation_id,
+        actor=call.actor,
+    )
+    return InvitationAnswer.model_validate(revoked)
 
 
 @router.post("/{organization_id}/freeze")

@@ -178,18 +178,31 @@ async def page_invitations(
     return Page([_record(row) for row in page.items], page.next_cursor)
 
 
+async def page_first_invitations(
+    store: Store, organization_id: str, *, limit: int, cursor: str | None
+) -> Page[InvitationRecord]:
+    """Those that were for the first org_admin, newest first. Raises NotFoundError for an unknown organization."""
+    async with store.reading(organization_id) as session:
+        if await session.get(Organization, organization_id) is None:
+            raise NotFoundError("organization")
+        page = await page_by_id(session, Invitation, _is_first(), limit=limit, cursor=cursor)
+    return Page([_record(row) for row in page.items], page.next_cursor)
+
+
 async def revoke_invitation(
     store: Store, clock: Clock, *, organization_id: str, invitation_id: str, actor: Actor
 ) -> InvitationRecord:
     """Nobody gets in with it any more. Again, or after it was used: changes nothing.
 
-    Raises NotFoundError, NotAllowed.
+    To a super_admin only those for the first org_admin exist. Raises NotFoundError, NotAllowed.
     """
+    by_platform = actor.role is Role.SUPER_ADMIN
     async with store.session(organization_id) as session:
         row = await session.lock(Invitation, invitation_id)
-        if row is None:
+        first = select(Invitation.id).where(Invitation.id == invitation_id, _is_first())
+        if row is None or (by_platform and await session.first(first) is None):
             raise NotFoundError("invitation")
-        if not actor.may_grant(Role(row.role)):
+        if not by_platform and not actor.may_grant(Role(row.role)):
             raise NotAllowed
         if row.accepted_at is None and row.revoked_at is None:
             row.revoked_at = clock.now()
@@ -245,6 +258,13 @@ async def accept_invitation(
 
 def _is_good(row: Invitation, now: datetime) -> bool:
     return row.accepted_at is None and row.revoked_at is None and now < row.expires_at
+
+
+def _is_first() -> ColumnElement[bool]:
+    """For an org_admin, and made before any person or program of the organization was let in."""
+    made_at = col(Invitation.created_at)
+    people, keys = (select(table.id).where(col(table.created_at) < made_at) for table in (User, ApiKey))
+    return and_(col(Invitation.role) == Role.ORG_ADMIN, ~people.exists(), ~keys.exists())
 
 
 def _is_open() -> ColumnElement[bool]:

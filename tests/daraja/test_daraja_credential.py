@@ -114,10 +114,15 @@ async def test_a_restarted_simulator_is_asked_for_its_new_key() -> None:
     keys = [rsa.generate_private_key(65537, 2048), KEY]
     answers = iter([certificate(key, Encoding.PEM) for key in keys])
     transport = httpx2.MockTransport(lambda request: httpx2.Response(200, content=next(answers)))
+    seconds = [0.0]
     async with httpx2.AsyncClient(transport=transport) as client:
-        certificates = Certificates(production=None, http=client)
+        certificates = Certificates(production=None, http=client, monotonic=lambda: seconds[0])
         for key in keys:
             assert await certificates.key_for(app(Environment.SIMULATOR)) == key.public_key()
+            seconds[0] += 0.4
+            # So soon it cannot have been restarted.
+            assert await certificates.key_for(app(Environment.SIMULATOR)) == key.public_key()
+            seconds[0] += 0.2
 
 
 @pytest.mark.anyio

@@ -5,6 +5,8 @@ expired in 2016 and is still the one in use, so dates, chain and names are never
 """
 
 import base64
+import time
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 from typing import Final
@@ -22,6 +24,7 @@ from mpesa_mcp.errors import Advice, InputError, ProviderError
 from mpesa_mcp.values import Environment, Secret
 
 SIMULATOR_CERTIFICATE_PATH: Final = "/_sim/certificate"
+_SIMULATOR_SECONDS: Final = 0.5
 _PADDING_BYTES: Final = 11  # what PKCS#1 v1.5 needs beside the message
 
 
@@ -51,13 +54,17 @@ class Certificates:
     """Which public key encrypts for an app.
 
     The sandbox's is in the package, production's is the operator's. The simulator makes a new key at each start, so
-    it is asked every time: a stale one would lock the initiator.
+    it is asked for it, and what it said is good for less time than a start takes: a stale key would lock the initiator.
     """
 
-    def __init__(self, *, production: bytes | None, http: httpx2.AsyncClient) -> None:
+    def __init__(
+        self, *, production: bytes | None, http: httpx2.AsyncClient, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         """Raises InvalidCertificate."""
         self._production = None if production is None else load_certificate(production)
         self._http = http
+        self._monotonic = monotonic
+        self._of_simulators: dict[str, tuple[float, RSAPublicKey]] = {}
 
     async def key_for(self, app: DarajaApp) -> RSAPublicKey:
         """Raises CertificateMissing, and for the simulator DarajaUnreachable."""
@@ -72,13 +79,19 @@ class Certificates:
                 return await self._simulator_key(app.base_url)
 
     async def _simulator_key(self, base_url: str) -> RSAPublicKey:
+        now = self._monotonic()
+        good_until, key = self._of_simulators.get(base_url, (now, None))
+        if key is not None and now < good_until:
+            return key
         reply = await exchange(self._http, "GET", base_url + SIMULATOR_CERTIFICATE_PATH, headers={})
         if not isinstance(reply, Reply):
             raise DarajaUnreachable(reply.code)
         try:
-            return load_certificate(reply.body)
+            key = load_certificate(reply.body)
         except InvalidCertificate as unreadable:
             raise DarajaUnreachable("unreadable") from unreadable
+        self._of_simulators[base_url] = now + _SIMULATOR_SECONDS, key
+        return key
 
 
 def security_credential(password: Secret, key: RSAPublicKey) -> str:

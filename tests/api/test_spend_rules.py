@@ -16,7 +16,7 @@ from mpesa_mcp.payments.core import Core
 from mpesa_mcp.policy.changes import change_rule, confirm, set_rule
 from mpesa_mcp.policy.proposals import list_proposals
 from mpesa_mcp.policy.words import rule_from
-from mpesa_mcp.values import FrozenClock, Role, Secret, new_id
+from mpesa_mcp.values import EAT, FrozenClock, Role, Secret, new_id
 
 from .people import OPERATOR, PASSWORD, People, a_key, error_of, signed_in
 
@@ -152,6 +152,40 @@ async def test_the_command_line_only_proposes_what_allows_more_where_two_can_agr
     confirmed = await shop.ask("POST", f"/proposals/{proposal.proposal_id}/confirm", shop.second)
     assert confirmed.status_code == 200
     assert await shop.rule() == {"per_day": 500_000}
+
+
+@pytest.mark.parametrize("removed_by", [("POST", "/deactivate", {}), ("PATCH", "", {"role": "manager"})])
+async def test_who_removes_the_other_org_admin_cannot_loosen_alone_for_a_day(
+    shop: Shop, removed_by: tuple[str, str, dict[str, str]]
+) -> None:
+    core, (method, path, body) = shop.core, removed_by
+    admin, second = [await core.authentication.principal(token) for token in (shop.admin, shop.second)]
+    headers = {"Authorization": f"Bearer {shop.admin}"}
+    removed = await shop.http.request(method, f"/users/{second.user_id}{path}", headers=headers, json=body)
+    assert removed.status_code == 200
+    tomorrow = core.clock.now() + timedelta(hours=24, seconds=1)
+
+    wider = DEFAULT | {"per_day": 200_000}
+    assert (await shop.ask("PUT", "/organization", shop.admin, DEFAULT | {"per_day": 50_000})).status_code == 200
+    proposed = await shop.ask("PUT", "/organization", shop.admin, wider)
+    assert (proposed.status_code, proposed.json()["done"]) == (202, False)
+    proposal = proposed.json()["proposal"]
+    assert f"make the change again from {tomorrow.astimezone(EAT):%Y-%m-%d}" in proposal["next_step"]
+    refused = error_of(await shop.ask("POST", f"/proposals/{proposal['proposal_id']}/confirm", shop.admin))
+    assert (refused["code"], proposal["next_step"] in refused["message"]) == ("another_person_needed", True)
+
+    # The operator is one of two, and the org_admin who is left the other.
+    place = {"organization_id": shop.id, "scope": "organization"}
+    by_operator = await change_rule(core.store, core.clock, **place, words={}, cleared=["per_day"], actor=OPERATOR)
+    assert by_operator is not None
+    confirmed = await shop.ask("POST", f"/proposals/{by_operator.proposal_id}/confirm", shop.admin)
+    assert (confirmed.json()["status"], confirmed.json()["next_step"]) == ("confirmed", None)
+
+    await shop.ask("PUT", "/organization", shop.admin, DEFAULT)
+    rule, clock = rule_from(wider), FrozenClock(tomorrow)
+    assert await set_rule(core.store, core.clock, **place, rule=rule, actor=admin.as_actor) is not None
+    assert await set_rule(core.store, clock, **place, rule=rule, actor=admin.as_actor) is None
+    assert await shop.rule() == wider
 
 
 async def test_an_organization_with_one_org_admin_does_it_alone(core: Core, people: People) -> None:

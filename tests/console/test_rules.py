@@ -35,7 +35,7 @@ async def test_a_stricter_rule_holds_at_once_and_a_looser_one_when_a_second_pers
         await fill_in(jane, "role:manager", per_payment="9000", hours="08:00-18:00", day_mon="on")
         rules = await jane.get("/rules")
         assert "KES 9,000" in rules.text
-        assert "You proposed it: another org_admin confirms it." in rules.text
+        assert "You proposed it. Another org_admin confirms it." in rules.text
         path = rules.text.partition(f"Proposed by {office.email('org_admin')}")[2].partition('action="/console')[2]
         path = path.partition('"')[0].rpartition("/")[0]
         alone = await jane.post(f"{path}/confirm", data={"form_token": field(rules)})

@@ -114,6 +114,7 @@ class ProposalAnswer(Answer):
         proposed_by=f"user:{JANE}",
         proposed_at=AT,
         expires_at="2026-12-02T08:30:00Z",
+        next_step="Another org_admin confirms it.",
     )
     proposal_id: str
     scope: str
@@ -125,6 +126,7 @@ class ProposalAnswer(Answer):
     expires_at: Moment
     decided_by: str | None
     decided_at: Moment | None
+    next_step: str | None = Field(description="While it waits: who confirms it, and when one may do it alone.")
 
 
 class RuleChanged(Answer):

@@ -159,6 +159,7 @@ def _proposed(proposal: "ProposalRecord") -> Document:
         "expires_at": proposal.expires_at,
         "decided_by": proposal.decided_by,
         "decided_at": proposal.decided_at,
+        "next_step": proposal.next_step,
     }
 
 

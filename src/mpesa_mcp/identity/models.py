@@ -7,7 +7,7 @@ from sqlalchemy import JSON, BigInteger, Column, ForeignKeyConstraint, Index, Un
 from sqlmodel import Field
 
 from mpesa_mcp.store.tables import OrganizationTable, PlatformTable, moment
-from mpesa_mcp.values import Environment
+from mpesa_mcp.values import Environment, Role
 
 # The organization that people of the platform, and its audit, belong to. It has no row of its own and moves no money.
 PLATFORM = "org_platform"
@@ -118,6 +118,16 @@ class User(OrganizationTable, table=True):
     role_changed_at: datetime | None = moment(nullable=True)
     deactivated_at: datetime | None = moment(nullable=True)
     last_sign_in_at: datetime | None = moment(nullable=True)
+    # When somebody last took from them that they were an org_admin.
+    admin_until: datetime | None = moment(nullable=True)
+
+    @property
+    def is_org_admin(self) -> bool:
+        return self.role == Role.ORG_ADMIN and self.deactivated_at is None
+
+    def had_role_before(self, at: datetime) -> bool:
+        """Whether they have had their role since before that moment: nobody gave it to them for what came then."""
+        return (self.role_changed_at or self.created_at) < at
 
 
 class Invitation(OrganizationTable, table=True):

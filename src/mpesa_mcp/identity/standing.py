@@ -154,9 +154,9 @@ async def _require_lifter(
     if actor.role is not Role.ORG_ADMIN or actor.user_id is None:
         raise NotAllowed
     user = await session.get(User, actor.user_id)
-    if user is None or not _is_admin(user):
+    if user is None or not user.is_org_admin:
         raise NotAllowed
-    if not is_proposed and not _was_admin_before(user, frozen_at):
+    if not is_proposed and not user.had_role_before(frozen_at):
         raise NewerThanFreeze
 
 
@@ -165,19 +165,11 @@ async def _still_counts(session: OrganizationSession, asked_by: str, frozen_at: 
     if _is_operator(asked_by):
         return True
     user = await session.get(User, asked_by.removeprefix("user:"))
-    return user is not None and _is_admin(user) and _was_admin_before(user, frozen_at)
+    return user is not None and user.is_org_admin and user.had_role_before(frozen_at)
 
 
 def _is_operator(asked_by: str | None) -> bool:
     return asked_by is not None and asked_by.startswith("operator:")
-
-
-def _is_admin(user: User) -> bool:
-    return user.role == Role.ORG_ADMIN and user.deactivated_at is None
-
-
-def _was_admin_before(user: User, moment: datetime) -> bool:
-    return (user.role_changed_at or user.created_at) < moment
 
 
 def _audit(

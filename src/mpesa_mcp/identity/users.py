@@ -174,7 +174,9 @@ async def change_role(
         before = row.role
         if before == role:
             return _record(row)
-        await _end_sessions(session, clock, row, role=role, role_changed_at=clock.now())
+        now = clock.now()
+        admin_until = now if row.is_org_admin else row.admin_until
+        await _end_sessions(session, clock, row, role=role, role_changed_at=now, admin_until=admin_until)
         audit.record(
             session,
             clock,
@@ -197,7 +199,9 @@ async def deactivate_user(
     async with store.session(organization_id) as session:
         row = await _changeable(session, user_id, actor)
         if row.deactivated_at is None:
-            await _end_sessions(session, clock, row, deactivated_at=clock.now())
+            now = clock.now()
+            admin_until = now if row.is_org_admin else row.admin_until
+            await _end_sessions(session, clock, row, deactivated_at=now, admin_until=admin_until)
             audit.record(session, clock, actor=actor.name, action="user.deactivated", subject=row.id)
         return await _read(session, row.id)
 

@@ -7,7 +7,6 @@ nothing.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from sqlmodel import select
 
@@ -62,7 +61,7 @@ async def require_decider(session: OrganizationSession, actor: Actor) -> User:
         raise NotAnApprover
     # Locked: whoever deactivates this person meanwhile comes before or after, never beside.
     user = await session.lock(User, actor.user_id)
-    if user is None or not _is_admin(user):
+    if user is None or not user.is_org_admin:
         raise NotAnApprover
     return user
 
@@ -72,7 +71,7 @@ async def require_approver(session: OrganizationSession, actor: Actor, approval:
     user = await require_decider(session, actor)
     if approval.asked_by == actor.name:
         raise OwnRequest
-    if not _was_admin_before(user, approval.asked_at):
+    if not user.had_role_before(approval.asked_at):
         raise NewerThanRequest
     return user
 
@@ -86,15 +85,5 @@ async def approvals_given(session: OrganizationSession, approval: Approval) -> S
     )
     people = [await session.get(User, decision.user_id) for decision in await session.all(given)]
     return [
-        user.id
-        for user in people
-        if user is not None and _is_admin(user) and _was_admin_before(user, approval.asked_at)
+        user.id for user in people if user is not None and user.is_org_admin and user.had_role_before(approval.asked_at)
     ]
-
-
-def _is_admin(user: User) -> bool:
-    return user.role == Role.ORG_ADMIN and user.deactivated_at is None
-
-
-def _was_admin_before(user: User, at: datetime) -> bool:
-    return (user.role_changed_at or user.created_at) < at

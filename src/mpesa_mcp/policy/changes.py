@@ -1,9 +1,9 @@
 """Changing rules: by an org_admin in person or by the operator, never by a tool or an API key.
 
-A change that allows anything more than before needs a second org_admin, if the organization has two: it becomes
-a proposal, which another org_admin confirms or declines within a week. The operator counts as the first of the two and
-never as the second. Whoever changes a rule has the organization alone, so that each payment is judged by the old rule
-or by the new one.
+A change that allows anything more than before needs a second org_admin, if the organization has two, or had: see
+`policy.second_person`. It becomes a proposal, which another org_admin confirms or declines within a week. The operator
+counts as the first of the two and never as the second. Whoever changes a rule has the organization alone, so that each
+payment is judged by the old rule or by the new one.
 """
 
 from collections.abc import Collection
@@ -22,6 +22,7 @@ from mpesa_mcp.policy.models import RuleProposal, SpendRule
 from mpesa_mcp.policy.proposals import MOST_WAITING, ProposalRecord, ProposalStatus, proposal_record
 from mpesa_mcp.policy.rules import DEFAULT_RULE, NO_RULE, ORGANIZATION, Rule
 from mpesa_mcp.policy.scopes import checked_for_scope, checked_scope
+from mpesa_mcp.policy.second_person import SecondPerson, second_person
 from mpesa_mcp.policy.words import Words, rule_from, words_of
 from mpesa_mcp.store.engine import Store
 from mpesa_mcp.store.tenancy import OrganizationSession
@@ -36,8 +37,8 @@ class AnotherMustConfirm(ConflictError):
     code = "another_person_needed"
     advice = Advice.ASK_A_PERSON
 
-    def __init__(self) -> None:
-        super().__init__("You proposed this change, and it needs two people: another org_admin confirms it.")
+    def __init__(self, next_step: str) -> None:
+        super().__init__(f"A proposal needs two people, and this one is yours. {next_step}")
 
 
 class NewerThanProposal(NotAllowed):
@@ -114,9 +115,9 @@ async def confirm(
         user = await _require_changer(session, actor)
         row = await _pending(session, clock, proposal_id)
         if row.proposed_by == actor.name:
-            raise AnotherMustConfirm
+            raise AnotherMustConfirm((await second_person(session, clock.now())).next_step)
         assert user is not None  # the operator has none
-        if (user.role_changed_at or user.created_at) >= row.proposed_at:
+        if not user.had_role_before(row.proposed_at):
             raise NewerThanProposal
         before = await _stored(session, row.scope)
         _decide(row, ProposalStatus.CONFIRMED, clock, actor)
@@ -159,8 +160,10 @@ async def _set(
         checked_for_scope(scope, after)
     if before == after:
         return None
-    if loosened(_in_force(scope, before), _in_force(scope, after)) and await _org_admins(session) > 1:
-        return await _propose(session, clock, scope, before, after, actor)
+    if loosened(_in_force(scope, before), _in_force(scope, after)):
+        second = await second_person(session, clock.now())
+        if second.is_needed:
+            return await _propose(session, clock, scope, before, after, actor, second)
     await _apply(session, clock, scope, before, after, actor)
     return None
 
@@ -172,7 +175,7 @@ async def _require_changer(session: OrganizationSession, actor: Actor) -> User |
     if actor.role is not Role.ORG_ADMIN or not actor.is_person or actor.user_id is None:
         raise NotAllowed("Only an org_admin changes rules, signed in as a person; no API key and no assistant can.")
     user = await session.get(User, actor.user_id)
-    if user is None or user.role != Role.ORG_ADMIN or user.deactivated_at is not None:
+    if user is None or not user.is_org_admin:
         raise NotAllowed
     return user
 
@@ -182,12 +185,6 @@ async def _require_key(session: OrganizationSession, scope: str) -> None:
     kind, _, name = scope.partition(":")
     if kind == "key" and await session.get(ApiKey, name) is None:
         raise NotFoundError("key")
-
-
-async def _org_admins(session: OrganizationSession) -> int:
-    """How many people could be one of the two."""
-    admins = select(func.count(col(User.id))).where(User.role == Role.ORG_ADMIN, col(User.deactivated_at).is_(None))
-    return await session.first(admins) or 0
 
 
 async def _stored(session: OrganizationSession, scope: str) -> Rule | None:
@@ -203,7 +200,13 @@ def _in_force(scope: str, rule: Rule | None) -> Rule:
 
 
 async def _propose(
-    session: OrganizationSession, clock: Clock, scope: str, before: Rule | None, after: Rule | None, actor: Actor
+    session: OrganizationSession,
+    clock: Clock,
+    scope: str,
+    before: Rule | None,
+    after: Rule | None,
+    actor: Actor,
+    second: SecondPerson,
 ) -> ProposalRecord:
     now = clock.now()
     waiting = select(func.count(col(RuleProposal.id))).where(
@@ -233,7 +236,7 @@ async def _propose(
         after=row.after,
         detail={"proposal_id": row.id},
     )
-    return proposal_record(row, now)
+    return proposal_record(row, now, second)
 
 
 async def _apply(

@@ -1,12 +1,13 @@
 """Reading the changes of rules that wait for a second person, and what became of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
 from mpesa_mcp.policy.models import RuleProposal
+from mpesa_mcp.policy.second_person import SecondPerson, second_person
 from mpesa_mcp.policy.words import Words
 from mpesa_mcp.store.engine import Store
 from mpesa_mcp.store.paging import Page, page_by_id
@@ -40,6 +41,8 @@ class ProposalRecord:
     expires_at: datetime
     decided_by: str | None
     decided_at: datetime | None
+    # While it waits: who confirms it, and when the change can be made alone.
+    next_step: str | None = None
 
 
 async def page_proposals(
@@ -48,7 +51,8 @@ async def page_proposals(
     """Newest first, those that are decided too. Raises InputError."""
     async with store.reading(organization_id) as session:
         page = await page_by_id(session, RuleProposal, limit=limit, cursor=cursor)
-    return Page([proposal_record(row, clock.now()) for row in page.items], page.next_cursor)
+        second = await second_person(session, clock.now())
+    return Page([proposal_record(row, clock.now(), second) for row in page.items], page.next_cursor)
 
 
 async def list_proposals(store: Store, clock: Clock, organization_id: str) -> Sequence[ProposalRecord]:
@@ -56,20 +60,21 @@ async def list_proposals(store: Store, clock: Clock, organization_id: str) -> Se
     return (await page_proposals(store, clock, organization_id, limit=2 * MOST_WAITING, cursor=None)).items
 
 
-def proposal_record(row: RuleProposal, now: datetime) -> ProposalRecord:
-    """The proposal as it stands now."""
-    record = ProposalRecord(
+def proposal_record(row: RuleProposal, now: datetime, second: SecondPerson | None = None) -> ProposalRecord:
+    """The proposal as it stands now; what can be done about it, where `second` is known."""
+    status = ProposalStatus(row.status)
+    if status is ProposalStatus.PENDING and now >= row.expires_at:
+        status = ProposalStatus.EXPIRED
+    return ProposalRecord(
         proposal_id=row.id,
         scope=row.scope,
         before=row.before,
         after=row.after,
-        status=ProposalStatus(row.status),
+        status=status,
         proposed_by=row.proposed_by,
         proposed_at=row.proposed_at,
         expires_at=row.expires_at,
         decided_by=row.decided_by,
         decided_at=row.decided_at,
+        next_step=second.next_step if second and status is ProposalStatus.PENDING else None,
     )
-    if record.status is ProposalStatus.PENDING and now >= row.expires_at:
-        return replace(record, status=ProposalStatus.EXPIRED)
-    return record

@@ -71,6 +71,7 @@ ELSEWHERE = (
     "changes.set_rule:commit",
     "check.check_shortcode:fetch_token",
     "closing.close_organization:commit",
+    "counters.forget_past:commit",
     "check.require_good_keys:fetch_token",
     "exposed_keys.flag_exposed_key:commit",
     "invitations.accept_invitation:commit",

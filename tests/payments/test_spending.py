@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import anyio
 import pytest
 
+from mpesa_mcp.app.chores import tidy
 from mpesa_mcp.daraja.codes import Verdict
 from mpesa_mcp.payments.intake import open_payment
 from mpesa_mcp.payments.outcomes import Evidence, apply_evidence
@@ -108,6 +109,37 @@ async def test_what_fails_the_day_after_is_given_back_to_the_day_it_was_asked_fo
     await learn(shop, first, Verdict.FAILED)
     periods = {place[-1] for place in await what_is_counted(shop)}
     assert periods == {"2026-12-01T00", "2026-12-01", "2026-12"}
+
+
+async def test_counters_of_forty_days_ago_are_forgotten_and_what_is_given_back_then_changes_no_limit(
+    shop: Shop, clock: FrozenClock
+) -> None:
+    await rule(shop, per_month=100)
+    first = (await opened(shop, a_payout())).payment_id
+    await send_due(shop.core)
+    asked_at = clock.now()
+    clock.at = asked_at + timedelta(days=40)
+    await tidy(shop.core)
+    assert len(await what_is_counted(shop)) == 4 * 4  # its hour began forty days ago, and not before
+    clock.advance(timedelta(days=31))
+    second = (await opened(shop, a_payout(key="second"))).payment_id
+    now_counted = {place for place in await what_is_counted(shop) if place[-1] > "2027"}
+    await tidy(shop.core)
+
+    async def remaining() -> Counted:
+        async with shop.core.store.reading(shop.principal.organization_id) as session:
+            return await counted(session)
+
+    assert set(await remaining()) == now_counted
+    await learn(shop, first, Verdict.FAILED)
+    assert (await remaining())["simulator", "organization", "", "day", "2026-11-16"] == (-100_00, -1)
+    assert (await opened(shop, a_payout(key="third", shillings=10))).result_code == "per_month"
+    await tidy(shop.core)
+    assert set(await remaining()) == now_counted
+    await learn(shop, first, Verdict.SUCCEEDED)
+    assert await shop.status(first) == "disputed"
+    assert (await opened(shop, a_payout(key="fourth", shillings=10))).result_code == "per_month"
+    assert await shop.status(second) == "queued"
 
 
 async def test_the_rules_of_the_caller_and_of_the_tool_bind_too_and_find_what_was_spent_before(shop: Shop) -> None:

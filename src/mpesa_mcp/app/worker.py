@@ -1,4 +1,4 @@
-"""The worker: dispatch, inbox, reconciliation and feeder over rows that are due, and the sealer of the audit.
+"""The worker: dispatch, inbox, reconciliation and feeder over rows that are due, the sealer of the audit, and a chore.
 
 Any number of processes may run one.
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import anyio
 import structlog
 
+from mpesa_mcp.app.chores import keep_tidy
 from mpesa_mcp.app.sealer import keep_sealing
 from mpesa_mcp.audit.models import TOPIC as AUDIT
 from mpesa_mcp.callbacks.inbox import apply_callback, claim_stored
@@ -104,7 +105,7 @@ def _tell_if_it_died(task: asyncio.Task[None]) -> None:
 
 
 async def work(core: Core, stopping: asyncio.Event) -> None:
-    """Dispatch, inbox, reconciliation and sealing, until `stopping` is set.
+    """Dispatch, inbox, reconciliation, sealing and chores, until `stopping` is set.
 
     Any number of processes may do this at once.
     """
@@ -112,6 +113,7 @@ async def work(core: Core, stopping: asyncio.Event) -> None:
         for kind in _WORK:
             group.start_soon(_keep_doing, core, stopping, kind)
         group.start_soon(keep_sealing, core, stopping)
+        group.start_soon(keep_tidy, core, stopping)
 
 
 async def _keep_doing(core: Core, stopping: asyncio.Event, kind: _Work) -> None:

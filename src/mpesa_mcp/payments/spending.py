@@ -2,7 +2,7 @@
 
 Reserved in the transaction that stores it, also while a person is to approve it. Given back when its status becomes
 one in which nothing moved, and counted again should such an end be disputed: a counter says at all times what the
-payments say.
+payments say, until its period is so long over that it is forgotten.
 """
 
 from dataclasses import dataclass

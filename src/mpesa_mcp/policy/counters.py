@@ -5,18 +5,22 @@ within, so that two who read the same sum cannot both spend it.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 
-from sqlalchemy import Select, or_
+from sqlalchemy import Select, and_, delete, or_
 from sqlmodel import col, select
 
 from mpesa_mcp.policy.models import Spending
 from mpesa_mcp.policy.rules import Bounds, Place, Rule, Used, bounds
 from mpesa_mcp.policy.windows import Window
 from mpesa_mcp.store.counters import Bounded
+from mpesa_mcp.store.engine import Store
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Environment
+
+# Rules ask about the periods of this moment only. The rest is for people who look, and for clocks that differ.
+KEPT: Final = timedelta(days=40)
 
 
 async def used_so_far(
@@ -116,6 +120,20 @@ def count_again(
     """Counts with the commit, whatever the limits: negative numbers give back what was reserved `at` that time."""
     for place, more in _places(scopes, paid):
         session.count(Spending, _key(environment, place, at), amount_cents=more.cents, payments=more.payments)
+
+
+async def forget_past(store: Store, organization_id: str, now: datetime) -> None:
+    """Deletes the counters of periods that are over for long.
+
+    A payment of such a period may still be given back, or counted again: that begins a row anew, below nothing perhaps,
+    which no rule reads and the next call deletes.
+    """
+    past = or_(*(and_(col(Spending.window) == each, col(Spending.period) < each.period(now - KEPT)) for each in Window))
+    async with store.reading(organization_id) as session:
+        if await session.first(select(Spending.period).where(past).limit(1)) is None:
+            return
+    async with store.session(organization_id) as session:
+        await session.change(delete(Spending).where(past))
 
 
 def _places(scopes: Sequence[str], paid: Mapping[str, Used]) -> Iterator[tuple[Place, Used]]:

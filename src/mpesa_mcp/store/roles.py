@@ -31,6 +31,7 @@ LOSES_ROWS = frozenset(
         "shortcodes",
         "sign_in_failures",
         "spend_rules",
+        "spending",
     }
 )
 CHANGES_ROWS = LOSES_ROWS | {
@@ -50,7 +51,6 @@ CHANGES_ROWS = LOSES_ROWS | {
     "rate_limits",
     "refresh_tokens",
     "rule_proposals",
-    "spending",
     "stk_claims",
     "subscriptions",
     "support_grants",

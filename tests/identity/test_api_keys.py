@@ -15,6 +15,7 @@ from mpesa_mcp.identity.models import ApiKey, Organization
 from mpesa_mcp.identity.organizations import create_organization
 from mpesa_mcp.identity.principal import Principal, Unauthenticated
 from mpesa_mcp.identity.tool_names import TOOL_NAMES
+from mpesa_mcp.identity.users import access_topic
 from mpesa_mcp.settings import Settings
 from mpesa_mcp.store.engine import Store, StoreUnavailable
 from mpesa_mcp.store.keyring import Keyring
@@ -253,3 +254,20 @@ async def test_two_processes_agree_on_keys(store: Store, keyring: Keyring, clock
     made = await make_key(store, keyring, clock, acme)
     elsewhere = Keyring(store, keyring.keys.newest)
     assert (await whom(store, elsewhere, clock, made.key.reveal())).organization_id == acme
+
+
+async def test_who_makes_room_for_another_caller_leaves_nothing_behind_and_no_revocation_is_missed(
+    store: Store, keyring: Keyring, clock: FrozenClock, acme: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mpesa_mcp.identity.authentication._MOST", 2)
+    other = (await create_organization(store, clock, name="Other", slug="other", actor=OPERATOR.name)).organization_id
+    first, second, third = [await make_key(store, keyring, clock, where) for where in (acme, acme, other)]
+    authentication = Authentication(store, keyring, settings, clock)
+    for made in (first, second):
+        await authentication.principal(made.key.reveal())
+    watched = store.wakeups.token(access_topic(acme))
+    await authentication.principal(third.key.reveal())
+    assert watched.is_set()  # let go of, and whoever still watched it looks again
+    await revoke_key(store, clock, organization_id=acme, key_id=second.record.key_id, actor=OPERATOR)
+    with pytest.raises(Unauthenticated):
+        await authentication.principal(second.key.reveal())

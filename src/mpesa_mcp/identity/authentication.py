@@ -67,7 +67,8 @@ class Authentication:
         found = await read()
         self._remembered[place] = found
         if len(self._remembered) > _MOST:
-            self._remembered.popitem(last=False)
+            _, gone = self._remembered.popitem(last=False)
+            self._store.wakeups.forget(access_topic(gone.principal.organization_id))
         return found.principal
 
     async def principal_on_mcp(self, presented: str) -> Principal:

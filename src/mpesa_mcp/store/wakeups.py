@@ -60,8 +60,9 @@ class Wakeups:
             await token.wait()
 
     def forget(self, topic: str) -> None:
-        """Nobody waits for this any more: what waits for rows lets go of their ids."""
-        self._events.pop(topic, None)
+        """Lets go of a topic that is of no use any more; should somebody wait for it all the same, they look again."""
+        if event := self._events.pop(topic, None):
+            event.set()
 
     async def close(self) -> None:
         if self._watching is not None:

@@ -31,7 +31,6 @@ from mpesa_mcp.billing.subscriptions import SubscriptionChange, set_subscription
 from mpesa_mcp.identity.api_keys import create_key
 from mpesa_mcp.identity.organizations import create_organization
 from mpesa_mcp.identity.principal import Actor
-from mpesa_mcp.identity.tool_names import TOOL_NAMES
 from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.settings import Settings
 from mpesa_mcp.store.migrate import upgrade
@@ -86,7 +85,6 @@ async def prepare(settings: Settings, limit: int) -> list[str]:
                 environment=Environment.SIMULATOR,
                 expires_at=None,
                 tools=None,
-                known_tools=TOOL_NAMES,
                 actor=OPERATOR,
             )
             keys.append(key.key.reveal())

@@ -14,7 +14,6 @@ from mpesa_mcp.identity.passwords import hash_password
 from mpesa_mcp.identity.principal import Actor
 from mpesa_mcp.identity.sessions import Sessions
 from mpesa_mcp.identity.support_grants import give_grant
-from mpesa_mcp.identity.tool_names import TOOL_NAMES
 from mpesa_mcp.identity.users import UserRecord, add_user
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.values import Environment, Role, Secret
@@ -90,7 +89,6 @@ async def a_key(core: Core, organization_id: str, role: Role) -> str:
         environment=Environment.SIMULATOR,
         expires_at=None,
         tools=None,
-        known_tools=TOOL_NAMES,
         actor=OPERATOR,
     )
     return made.key.reveal()

@@ -17,7 +17,6 @@ import httpx2
 
 from mpesa_mcp.app.local import LocalPlatform
 from mpesa_mcp.identity.api_keys import NewKey, create_key
-from mpesa_mcp.identity.tool_names import TOOL_NAMES
 from mpesa_mcp.values import Environment, FrozenClock, Role
 from tests.clients import TLS
 from tests.shortcodes import OPERATOR
@@ -64,7 +63,6 @@ async def key_for(
         environment=Environment.SIMULATOR,
         expires_at=made_at + timedelta(days=1) if expired else None,
         tools=tools,
-        known_tools=TOOL_NAMES,
         actor=OPERATOR,
     )
 

@@ -20,7 +20,6 @@ from mpesa_mcp.billing.usage import (
 from mpesa_mcp.errors import InputError, NotFoundError
 from mpesa_mcp.identity.api_keys import create_key
 from mpesa_mcp.identity.principal import Principal
-from mpesa_mcp.identity.tool_names import TOOL_NAMES
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.intake import open_payment
 from mpesa_mcp.payments.models import Payment
@@ -139,7 +138,6 @@ async def a_key(core: Core, organization_id: str, environment: Environment) -> s
         environment=environment,
         expires_at=None,
         tools=None,
-        known_tools=TOOL_NAMES,
         actor=OPERATOR,
     )
     return f"key:{made.record.key_id}"

@@ -119,7 +119,6 @@ async def sealed(store: Store, keyring: Keyring, clock: FrozenClock, settings: S
         environment=Environment.SANDBOX,
         expires_at=None,
         tools=None,
-        known_tools=(),
         actor=OPERATOR,
     )
     named = {"organization_id": acme, "user_id": "usr_jane", "session_id": "ses_one", "role": "user"}

@@ -14,7 +14,6 @@ from mpesa_mcp.identity.authentication import Authentication
 from mpesa_mcp.identity.models import ApiKey, Organization
 from mpesa_mcp.identity.organizations import create_organization
 from mpesa_mcp.identity.principal import Principal, Unauthenticated
-from mpesa_mcp.identity.tool_names import TOOL_NAMES
 from mpesa_mcp.identity.users import access_topic
 from mpesa_mcp.settings import Settings
 from mpesa_mcp.store.engine import Store, StoreUnavailable
@@ -53,7 +52,6 @@ async def make_key(
         environment=environment,
         expires_at=None if lives is None else clock.now() + lives,
         tools=tools,
-        known_tools=TOOL_NAMES,
         actor=OPERATOR,
     )
 

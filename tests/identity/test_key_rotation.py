@@ -13,7 +13,6 @@ from mpesa_mcp.identity.authentication import Authentication
 from mpesa_mcp.identity.exposed_keys import Place, flag_exposed_key
 from mpesa_mcp.identity.key_text import keys_in, new_text
 from mpesa_mcp.identity.principal import Actor, NotAllowed, Unauthenticated
-from mpesa_mcp.identity.tool_names import TOOL_NAMES
 from mpesa_mcp.settings import Settings
 from mpesa_mcp.store.engine import Store
 from mpesa_mcp.store.keyring import Keyring
@@ -50,7 +49,6 @@ async def a_key(
         environment=Environment.SANDBOX,
         expires_at=None if days is None else clock.now() + days * DAY,
         tools=["stk_push", "b2c_payment"],
-        known_tools=TOOL_NAMES,
         actor=actor,
     )
 

@@ -25,7 +25,6 @@ from mpesa_mcp.credentials.shortcodes import ShortcodeUse, choose_defaults
 from mpesa_mcp.identity.api_keys import NewKey, create_key, revoke_key
 from mpesa_mcp.identity.organizations import OrganizationRecord, create_organization
 from mpesa_mcp.identity.principal import Principal
-from mpesa_mcp.identity.tool_names import TOOL_NAMES
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.intake import open_payment
 from mpesa_mcp.payments.models import (
@@ -117,7 +116,6 @@ async def make_key(core: Core, organization_id: str, name: str = "assistant", *,
         environment=Environment.SIMULATOR,
         expires_at=at + timedelta(days=1) if at else None,
         tools=None,
-        known_tools=TOOL_NAMES,
         actor=OPERATOR,
     )
 

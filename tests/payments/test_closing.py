@@ -21,7 +21,6 @@ from mpesa_mcp.identity.organizations import (
 from mpesa_mcp.identity.principal import Actor, NotAllowed, Unauthenticated
 from mpesa_mcp.identity.sessions import SessionEnded, Sessions, WrongSignIn
 from mpesa_mcp.identity.support_grants import NoSupportGrant, give_grant, require_support_grant
-from mpesa_mcp.identity.tool_names import TOOL_NAMES
 from mpesa_mcp.identity.users import create_user
 from mpesa_mcp.payments.closing import PaymentsUnsettled, close_organization
 from mpesa_mcp.payments.intake import open_payment
@@ -110,7 +109,6 @@ async def a_key(shop: Shop) -> str:
         environment=Environment.SIMULATOR,
         expires_at=None,
         tools=None,
-        known_tools=TOOL_NAMES,
         actor=OPERATOR,
     )
     return made.key.reveal()

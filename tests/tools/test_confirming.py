@@ -10,7 +10,6 @@ from mcp.types import ElicitRequestFormParams, ElicitRequestParams, ElicitResult
 
 from mpesa_mcp.app.local import LocalPlatform, local_platform
 from mpesa_mcp.identity.api_keys import create_key
-from mpesa_mcp.identity.tool_names import TOOL_NAMES
 from mpesa_mcp.values import Environment, Role
 from tests.clients import GENERATIONS, MODES, call, connected, refusal
 from tests.shortcodes import OPERATOR
@@ -186,7 +185,6 @@ async def add_key(platform: LocalPlatform) -> str:
         environment=Environment.SIMULATOR,
         expires_at=None,
         tools=None,
-        known_tools=TOOL_NAMES,
         actor=OPERATOR,
     )
     return made.key.reveal()

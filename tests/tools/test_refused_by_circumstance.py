@@ -7,7 +7,6 @@ from mcp.client import Client
 from mpesa_mcp.app.local import LocalPlatform
 from mpesa_mcp.identity.api_keys import create_key
 from mpesa_mcp.identity.organizations import create_organization
-from mpesa_mcp.identity.tool_names import TOOL_NAMES
 from mpesa_mcp.values import Environment, Role
 from tests.clients import TLS, call, connected, refusal
 from tests.shortcodes import OPERATOR
@@ -36,7 +35,6 @@ async def test_without_credentials_the_refusal_names_the_command_that_sets_them(
         environment=environment,
         expires_at=None,
         tools=None,
-        known_tools=TOOL_NAMES,
         actor=OPERATOR,
     )
     async with connected(platform.url, made.key.reveal()) as client:

@@ -12,7 +12,6 @@ from mpesa_mcp.api.routes import Call, Calling, PermittedRoute
 from mpesa_mcp.api.shapes import Answer, Body, Cursor, GivenRole, Limit, Moment, Page
 from mpesa_mcp.credentials.shortcodes import default_environment
 from mpesa_mcp.identity.api_keys import KeyRecord, NewKey, create_key, page_keys, revoke_key, rotate_key
-from mpesa_mcp.identity.tool_names import TOOL_NAMES
 from mpesa_mcp.policy.succession import take_over_rule
 from mpesa_mcp.values import Environment, Role
 
@@ -120,7 +119,6 @@ async def create(call: Call, body: KeyWanted) -> NewKeyAnswer:
         environment=environment,
         expires_at=None if body.expires_days is None else now + timedelta(days=body.expires_days),
         tools=body.tools,
-        known_tools=TOOL_NAMES,
         actor=call.actor,
     )
     return _new(call, made)

@@ -19,7 +19,6 @@ from mpesa_mcp.credentials.vault import SecretField
 from mpesa_mcp.identity.api_keys import create_key
 from mpesa_mcp.identity.organizations import OrganizationRecord, create_organization
 from mpesa_mcp.identity.principal import Actor
-from mpesa_mcp.identity.tool_names import TOOL_NAMES
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.settings import Settings
 from mpesa_mcp.simulator.app import create_simulator
@@ -102,7 +101,6 @@ async def add_simulator_access(core: Core, organization_id: str, *, role: Role) 
         environment=Environment.SIMULATOR,
         expires_at=None,
         tools=None,
-        known_tools=TOOL_NAMES,
         actor=Actor(_ACTOR, None),
     )
     return made.key

@@ -3,7 +3,7 @@
 `self-hosted` is built in: it has no row, and everybody who has subscribed to nothing has it.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from mpesa_mcp.errors import Advice, ConflictError, InputError
 from mpesa_mcp.identity.models import PLATFORM
 from mpesa_mcp.identity.names import checked_name, checked_slug
 from mpesa_mcp.identity.principal import Actor, NotAllowed
-from mpesa_mcp.identity.tool_names import TOOL_NAMES
+from mpesa_mcp.identity.tool_names import checked_tools
 from mpesa_mcp.store.engine import Store
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Clock, Kes, Role
@@ -167,18 +167,10 @@ def check_rates(calls_per_second: int | None, key_calls_per_second: int | None) 
     check_number("key_calls_per_second", key_calls_per_second, least=1, most=_MOST_A_SECOND)
 
 
-def checked_tools(tools: Collection[str] | None) -> frozenset[str] | None:
-    """Raises InputError."""
-    if tools is None:
-        return None
-    if not tools or not set(tools) <= TOOL_NAMES:
-        raise InputError(f"tools must be some of: {', '.join(sorted(TOOL_NAMES))}.", field="tools")
-    return frozenset(tools)
-
-
 def _check(plan: PlanRecord) -> None:
     checked_slug(plan.slug)
-    checked_tools(plan.tools)
+    if plan.tools is not None:
+        checked_tools(plan.tools)
     if plan.monthly_fee < Kes(0):
         raise InputError("monthly_fee must not be negative.", field="monthly_fee")
     check_rates(plan.calls_per_second, plan.key_calls_per_second)

@@ -34,7 +34,6 @@ def create(
         from mpesa_mcp.credentials.shortcodes import default_environment
         from mpesa_mcp.identity.api_keys import create_key
         from mpesa_mcp.identity.organizations import organization_by_slug
-        from mpesa_mcp.identity.tool_names import TOOL_NAMES
 
         organization = await organization_by_slug(core.store, org)
         chosen = environment
@@ -51,7 +50,6 @@ def create(
             environment=chosen,
             expires_at=None if expires_days is None else core.clock.now() + timedelta(days=expires_days),
             tools=None if tools is None else [tool.strip() for tool in tools.split(",")],
-            known_tools=TOOL_NAMES,
             actor=acting(),
         )
         return {"key": made.key.reveal(), **_document(made.record)}

@@ -22,6 +22,7 @@ from mpesa_mcp.identity.models import ApiKey, Organization, OrganizationStatus
 from mpesa_mcp.identity.names import checked_name
 from mpesa_mcp.identity.organizations import changeable
 from mpesa_mcp.identity.principal import Actor, NotAllowed, Principal, Unauthenticated
+from mpesa_mcp.identity.tool_names import checked_tools
 from mpesa_mcp.identity.users import access_topic
 from mpesa_mcp.store.engine import Store, StoreUnavailable
 from mpesa_mcp.store.keyring import API_KEY_HASHING, Keyring
@@ -106,7 +107,6 @@ async def create_key(
     environment: Environment,
     expires_at: datetime | None,
     tools: Collection[str] | None,
-    known_tools: Collection[str],
     actor: Actor,
 ) -> NewKey:
     """Makes a key of an organization. `tools` None opens every tool of the role.
@@ -129,7 +129,7 @@ async def create_key(
         key_hash=await hash_of(keyring, text),
         role=role,
         environment=environment,
-        tools=_checked_tools(tools, known_tools),
+        tools=None if tools is None else sorted(checked_tools(tools)),
         created_at=clock.now(),
         created_by=actor.name,
         expires_at=expires_at,
@@ -282,14 +282,6 @@ async def _find(session: OrganizationSession, id_or_prefix: str) -> ApiKey:
     if len(rows) > 1:
         raise InputError("Several keys begin like this. Give the key id.", field="key_id")
     return rows[0]
-
-
-def _checked_tools(tools: Collection[str] | None, known: Collection[str]) -> list[str] | None:
-    if tools is None:
-        return None
-    if not tools or not set(tools) <= set(known):
-        raise InputError(f"tools must be some of: {', '.join(sorted(known))}.", field="tools")
-    return sorted(set(tools))
 
 
 def _record(row: ApiKey) -> KeyRecord:

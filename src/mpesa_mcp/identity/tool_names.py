@@ -1,7 +1,11 @@
-"""The names of all tools, for limiting a key to some of them.
+"""The names of all tools, for limiting a key or a plan to some of them.
 
 They are a published contract, so identity may know them without knowing the tools; a key made today may name any.
 """
+
+from collections.abc import Collection
+
+from mpesa_mcp.errors import InputError
 
 TOOL_NAMES = frozenset(
     {
@@ -19,3 +23,10 @@ TOOL_NAMES = frozenset(
         "list_approvals",
     }
 )
+
+
+def checked_tools(tools: Collection[str]) -> frozenset[str]:
+    """At least one tool, and none that does not exist. Raises InputError."""
+    if not tools or not TOOL_NAMES.issuperset(tools):
+        raise InputError(f"tools must be some of: {', '.join(sorted(TOOL_NAMES))}.", field="tools")
+    return frozenset(tools)

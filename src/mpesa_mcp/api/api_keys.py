@@ -104,10 +104,6 @@ async def list_(call: Call, limit: Limit = 50, cursor: Cursor = None) -> Page[Ke
 @allow(Role.ORG_ADMIN, person=True)
 async def create(call: Call, body: KeyWanted) -> NewKeyAnswer:
     """Make a key. Its role is at most the maker's own."""
-    environment = body.environment
-    if environment is None:
-        async with call.core.store.reading(call.organization_id) as session:
-            environment = await default_environment(session)
     now = call.core.clock.now()
     made = await create_key(
         call.core.store,
@@ -116,7 +112,7 @@ async def create(call: Call, body: KeyWanted) -> NewKeyAnswer:
         organization_id=call.organization_id,
         name=body.name,
         role=body.role,
-        environment=environment,
+        environment=body.environment or default_environment,
         expires_at=None if body.expires_days is None else now + timedelta(days=body.expires_days),
         tools=body.tools,
         actor=call.actor,

@@ -11,11 +11,10 @@ from mpesa_mcp.api.routes import Call, PermittedRoute
 from mpesa_mcp.api.shapes import NOTHING, Answer, Body, Cursor, Email, Limit, Moment, Nothing, Page
 from mpesa_mcp.api.users import Id, InvitationAnswer, NewInvitationAnswer, new_invitation_answer
 from mpesa_mcp.billing.terms import seats_of
-from mpesa_mcp.credentials.shortcodes import list_shortcodes
+from mpesa_mcp.credentials.shortcodes import shortcodes_of
 from mpesa_mcp.errors import InputError
-from mpesa_mcp.identity import standing
-from mpesa_mcp.identity.founding import found_organization
-from mpesa_mcp.identity.invitations import HasAnAdmin, invite, page_first_invitations, revoke_invitation
+from mpesa_mcp.identity import founding, standing
+from mpesa_mcp.identity.invitations import page_first_invitations, revoke_invitation
 from mpesa_mcp.identity.models import OrganizationStatus
 from mpesa_mcp.identity.names import MAX_NAME
 from mpesa_mcp.identity.organizations import (
@@ -119,7 +118,7 @@ async def list_(call: Call, limit: Limit = 50, cursor: Cursor = None) -> Page[Or
 @allow(platform=True, person=True)
 async def create(call: Call, body: NewOrganization) -> FoundedAnswer:
     """Make an organization, and invite its first org_admin, who manages it from then on."""
-    made, invited = await found_organization(
+    made, invited = await founding.found_organization(
         call.core.store,
         call.core.clock,
         name=body.name,
@@ -169,17 +168,14 @@ async def list_first_invitations(call: Call, limit: Limit = 50, cursor: Cursor =
 @allow(platform=True, person=True)
 async def invite_first_admin(call: Call, body: FirstAdmin) -> NewInvitationAnswer:
     """Invite the first org_admin (again). Refused once the organization is in use."""
-    # What its credentials reach is no business of whoever invites somebody in.
-    if await list_shortcodes(call.core.store, call.organization_id):
-        raise HasAnAdmin
-    invited = await invite(
+    invited = await founding.invite_first_admin(
         call.core.store,
         call.core.clock,
         organization_id=call.organization_id,
         email=body.email,
-        role=Role.ORG_ADMIN,
         actor=call.actor,
         seats=seats_of,
+        credentials=shortcodes_of,
     )
     return new_invitation_answer(call.core.settings, invited)
 

@@ -36,10 +36,6 @@ def create(
         from mpesa_mcp.identity.organizations import organization_by_slug
 
         organization = await organization_by_slug(core.store, org)
-        chosen = environment
-        if chosen is None:
-            async with core.store.reading(organization.organization_id) as session:
-                chosen = await default_environment(session)
         made = await create_key(
             core.store,
             core.keyring,
@@ -47,7 +43,7 @@ def create(
             organization_id=organization.organization_id,
             name=name,
             role=Role(role),
-            environment=chosen,
+            environment=environment or default_environment,
             expires_at=None if expires_days is None else core.clock.now() + timedelta(days=expires_days),
             tools=None if tools is None else [tool.strip() for tool in tools.split(",")],
             actor=acting(),

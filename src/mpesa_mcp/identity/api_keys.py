@@ -33,6 +33,8 @@ from mpesa_mcp.values import Clock, Environment, Role, Secret, new_id
 # What a new key takes over besides, in the transaction that makes it: given the ids of the old one and of the new one.
 # The rule for it, which is a matter of a room above.
 TakeOver = Callable[[OrganizationSession, str, str], Awaitable[None]]
+# Where a key belongs that names no environment: where the organization has credentials, a matter of a room above, too.
+DefaultEnvironment = Callable[[OrganizationSession], Awaitable[Environment]]
 LONGEST_OVERLAP: Final = timedelta(days=30)
 _USE_IS_NOTED_EVERY = timedelta(minutes=1)
 # A locked database would hold up the call for as long as what the call itself writes.
@@ -104,7 +106,7 @@ async def create_key(
     organization_id: str,
     name: str,
     role: Role,
-    environment: Environment,
+    environment: Environment | DefaultEnvironment,
     expires_at: datetime | None,
     tools: Collection[str] | None,
     actor: Actor,
@@ -119,6 +121,9 @@ async def create_key(
         raise NotAllowed
     if expires_at is not None and expires_at <= clock.now():
         raise InputError("The expiry must be in the future.", field="expires_at")
+    if not isinstance(environment, Environment):
+        async with store.reading(organization_id) as session:
+            environment = await environment(session)
     text = new_text(environment)
     row = ApiKey(
         organization_id=organization_id,

@@ -1,11 +1,14 @@
 """A new organization, and the invitation of its first org_admin, who manages it from then on."""
 
-from mpesa_mcp.identity.invitations import NewInvitation, invite
+from collections.abc import Awaitable, Callable, Sequence
+
+from mpesa_mcp.identity.invitations import HasAnAdmin, NewInvitation, invite
 from mpesa_mcp.identity.organizations import OrganizationRecord, create_organization
 from mpesa_mcp.identity.principal import Actor, NotAllowed
 from mpesa_mcp.identity.seats import SeatLimit, unlimited
 from mpesa_mcp.identity.users import checked_email
 from mpesa_mcp.store.engine import Store
+from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Clock, Role
 
 
@@ -40,3 +43,31 @@ async def found_organization(
         seats=seats,
     )
     return made, invited
+
+
+async def invite_first_admin(
+    store: Store,
+    clock: Clock,
+    *,
+    organization_id: str,
+    email: str,
+    actor: Actor,
+    seats: SeatLimit,
+    credentials: Callable[[OrganizationSession], Awaitable[Sequence[object]]],
+) -> NewInvitation:
+    """Invites the first org_admin (again), while nobody uses the organization and it has no `credentials`.
+
+    What they reach is no business of whoever the platform lets in. Raises as `invite` does.
+    """
+    async with store.reading(organization_id) as session:
+        if await credentials(session):
+            raise HasAnAdmin
+    return await invite(
+        store,
+        clock,
+        organization_id=organization_id,
+        email=email,
+        role=Role.ORG_ADMIN,
+        actor=actor,
+        seats=seats,
+    )

@@ -7,6 +7,7 @@ from typing import Any
 import httpx2
 
 from mpesa_mcp.billing.models import RateLimit
+from mpesa_mcp.billing.terms import seats_of
 from mpesa_mcp.identity.api_keys import create_key
 from mpesa_mcp.identity.models import PLATFORM
 from mpesa_mcp.identity.organizations import create_organization
@@ -63,6 +64,7 @@ async def make_people(core: Core, *, slug: str = "acme") -> People:
                 role=role,
                 password_hash=password_hash,
                 actor=OPERATOR.name,
+                seats=seats_of,
             )
         tokens[name] = await signed_in(core, users[name].email)
     await core.authentication.principal_on_mcp(tokens["org_admin_on_mcp"])

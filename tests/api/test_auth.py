@@ -7,6 +7,7 @@ import httpx2
 import jwt
 import pytest
 
+from mpesa_mcp.billing.terms import seats_of
 from mpesa_mcp.identity.invitations import invite
 from mpesa_mcp.identity.organizations import get_organization
 from mpesa_mcp.identity.users import UserRecord, add_user, change_role, deactivate_user
@@ -33,6 +34,7 @@ async def jane(core: Core, people: People) -> UserRecord:
             role=Role.MANAGER,
             password_hash=password_hash,
             actor=OPERATOR.name,
+            seats=seats_of,
         )
 
 
@@ -141,7 +143,13 @@ async def test_an_invitation_makes_a_user_once_and_of_no_other_role(
         assert (await get_organization(session)).slug == "acme"
     email = f"{new_id('joe')}@acme.example"
     invited = await invite(
-        core.store, core.clock, organization_id=people.organization_id, email=email, role=Role.USER, actor=OPERATOR
+        core.store,
+        core.clock,
+        organization_id=people.organization_id,
+        email=email,
+        role=Role.USER,
+        actor=OPERATOR,
+        seats=seats_of,
     )
     acceptance = {"token": invited.token.reveal(), "password": PASSWORD}
     for smuggled in ({"role": "org_admin"}, {"organization_id": people.strangers_organization_id}):

@@ -6,6 +6,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from mpesa_mcp.billing.terms import seats_of
 from mpesa_mcp.identity.passwords import hash_password
 from mpesa_mcp.identity.users import add_user
 from mpesa_mcp.payments.core import Core
@@ -59,6 +60,7 @@ async def shop(core: Core, http: httpx2.AsyncClient, people: People) -> Shop:
                 role=Role.ORG_ADMIN,
                 password_hash=password_hash,
                 actor=OPERATOR.name,
+                seats=seats_of,
             )
         tokens.append(await signed_in(core, user.email))
     return Shop(core, http, organization_id, tokens[0], tokens[1], root)

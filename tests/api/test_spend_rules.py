@@ -7,6 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from mpesa_mcp.billing.terms import seats_of
 from mpesa_mcp.errors import ConflictError
 from mpesa_mcp.identity.models import User
 from mpesa_mcp.identity.passwords import hash_password
@@ -59,6 +60,7 @@ async def an_admin(core: Core, organization_id: str, slug: str, name: str) -> st
             role=Role.ORG_ADMIN,
             password_hash=password_hash,
             actor=OPERATOR.name,
+            seats=seats_of,
         )
     return await signed_in(core, user.email)
 

@@ -11,6 +11,7 @@ from sqlmodel import SQLModel, select
 
 from mpesa_mcp.api.app import create_api
 from mpesa_mcp.app.local import LocalPlatform
+from mpesa_mcp.billing.terms import seats_of
 from mpesa_mcp.identity.models import ApiKey, Invitation, User
 from mpesa_mcp.identity.users import create_user
 from mpesa_mcp.policy.approvals import ApprovalDecision
@@ -51,6 +52,7 @@ async def desk(platform: LocalPlatform) -> AsyncIterator[Desk]:
         role=Role.ORG_ADMIN,
         password=Secret(PASSWORD),
         actor=OPERATOR,
+        seats=seats_of,
     )
     async with httpx2.AsyncClient(verify=TLS, base_url=f"{platform.url}/api/v1", timeout=30) as http:
         yield Desk(http, made.email)

@@ -13,6 +13,7 @@ from mpesa_mcp.app.http import listen, port_of, serving
 from mpesa_mcp.app.web import create_web
 from mpesa_mcp.app.worker import working
 from mpesa_mcp.audit.verification import verify
+from mpesa_mcp.billing.terms import seats_of
 from mpesa_mcp.identity.invitations import invite, link_to
 from mpesa_mcp.identity.organizations import create_organization
 from mpesa_mcp.payments.core import Core
@@ -70,6 +71,7 @@ async def test_an_organization_is_hosted_from_its_first_link_to_its_verified_aud
         email=EMAIL,
         role=Role.ORG_ADMIN,
         actor=OPERATOR,
+        seats=seats_of,
     )
     page, _, token = link_to(server.settings, invited.token).reveal().partition("#")
     async with httpx2.AsyncClient(verify=TLS, base_url=f"{server.settings.reached_at}/api/v1", timeout=20) as http:

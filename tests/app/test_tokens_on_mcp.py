@@ -6,6 +6,7 @@ from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from mpesa_mcp.app.local import LocalPlatform
+from mpesa_mcp.billing.terms import seats_of
 from mpesa_mcp.identity.principal import Actor
 from mpesa_mcp.identity.users import create_user, deactivate_user
 from mpesa_mcp.values import Role, Secret
@@ -30,6 +31,7 @@ async def test_a_token_opens_the_tools_of_its_role_and_its_session_approves_noth
         role=Role.MANAGER,
         password=Secret(PASSWORD),
         actor=OPERATOR,
+        seats=seats_of,
     )
     async with httpx2.AsyncClient(verify=TLS, base_url=f"{platform.url}/api/v1") as http:
 

@@ -7,6 +7,7 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from mpesa_mcp.app.local import local_platform
+from mpesa_mcp.billing.terms import seats_of
 from mpesa_mcp.identity.invitations import invite, link_to
 from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
 from mpesa_mcp.policy.models import SpendRule
@@ -208,6 +209,7 @@ async def test_an_invited_person_chooses_a_password_and_signs_in(office: Office,
         email="new@acme.example",
         role=Role.USER,
         actor=OPERATOR,
+        seats=seats_of,
     )
     async with looking(browser, office.url) as page:
         await page.goto(link_to(core.settings, invited.token).reveal())

@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from mpesa_mcp.app.web import create_web
+from mpesa_mcp.billing.terms import seats_of
 from mpesa_mcp.identity.console_cookies import LIFE, make_cookie, read_cookie
 from mpesa_mcp.identity.principal import Unauthenticated
 from mpesa_mcp.identity.standing import activate, suspend
@@ -107,7 +108,7 @@ async def test_what_ends_a_persons_rights_counts_from_the_next_page_on(office: O
     async with signed_in(office, "manager") as client:
         await deactivate_user(core.store, core.clock, **manager)
         assert is_signed_out(await client.get("/payments"))
-        await activate_user(core.store, core.clock, **manager)
+        await activate_user(core.store, core.clock, **manager, seats=seats_of)
         assert is_signed_out(await client.get("/payments")), "the session is over, not asleep"
     async with signed_in(office, "manager") as client:
         await change_role(core.store, core.clock, **manager, role=Role.USER)

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from mpesa_mcp.billing.terms import seats_of
 from mpesa_mcp.identity.models import User
 from mpesa_mcp.identity.principal import Actor
 from mpesa_mcp.identity.users import add_user
@@ -101,6 +102,7 @@ async def _an_approver(scene: Scene) -> None:
             role=Role.ORG_ADMIN,
             password_hash="-",
             actor="operator:tester",
+            seats=seats_of,
         )
 
 

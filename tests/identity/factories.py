@@ -1,5 +1,6 @@
 """People and organizations for these tests."""
 
+from mpesa_mcp.billing.terms import seats_of
 from mpesa_mcp.identity.organizations import create_organization
 from mpesa_mcp.identity.principal import Actor
 from mpesa_mcp.identity.users import UserRecord, create_user
@@ -19,7 +20,14 @@ async def a_user(
     store: Store, clock: Clock, organization_id: str, email: str, role: Role = Role.ORG_ADMIN
 ) -> UserRecord:
     return await create_user(
-        store, clock, organization_id=organization_id, email=email, role=role, password=PASSWORD, actor=OPERATOR
+        store,
+        clock,
+        organization_id=organization_id,
+        email=email,
+        role=role,
+        password=PASSWORD,
+        actor=OPERATOR,
+        seats=seats_of,
     )
 
 

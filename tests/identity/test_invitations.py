@@ -1,18 +1,19 @@
 """Invitations: good once, for three days, for one address, and by whoever may grant the role."""
 
 from datetime import timedelta
+from functools import partial
 
 import anyio
 import pytest
 
+from mpesa_mcp.billing.terms import seats_of
 from mpesa_mcp.errors import InputError, NotFoundError
+from mpesa_mcp.identity import invitations
 from mpesa_mcp.identity.invitations import (
     LIFE,
     AlreadyMember,
     HasAnAdmin,
     InvitationNotGood,
-    accept_invitation,
-    invite,
     list_invitations,
     revoke_invitation,
 )
@@ -26,6 +27,8 @@ from .factories import OPERATOR, PASSWORD, a_user, acting_as, an_organization
 
 pytestmark = pytest.mark.anyio
 EMAIL = "jane@example.com"
+invite = partial(invitations.invite, seats=seats_of)
+accept_invitation = partial(invitations.accept_invitation, seats=seats_of)
 
 
 async def test_who_is_invited_chooses_a_password_and_is_a_user(store: Store, clock: FrozenClock) -> None:

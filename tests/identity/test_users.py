@@ -5,6 +5,7 @@ import pytest
 from sqlmodel import select
 
 from mpesa_mcp.audit import AuditEntry
+from mpesa_mcp.billing.terms import seats_of
 from mpesa_mcp.errors import InputError, NotFoundError
 from mpesa_mcp.identity.models import PLATFORM, User
 from mpesa_mcp.identity.principal import NotAllowed
@@ -73,6 +74,7 @@ async def test_a_weak_password_is_refused_before_anything_is_stored(
             role=Role.USER,
             password=Secret(password),
             actor=OPERATOR,
+            seats=seats_of,
         )
     assert await list_users(store, acme) == []
 
@@ -169,10 +171,12 @@ async def test_a_deactivated_person_is_let_in_again_by_whoever_could_give_the_ro
     await deactivate_user(store, clock, organization_id=acme, user_id=second.user_id, actor=acting_as(admin))
     for actor, refusal in ((manager, NotAllowed), (second, OwnRole)):
         with pytest.raises(refusal):
-            await activate_user(store, clock, organization_id=acme, user_id=second.user_id, actor=acting_as(actor))
+            await activate_user(
+                store, clock, organization_id=acme, user_id=second.user_id, actor=acting_as(actor), seats=seats_of
+            )
     for _ in range(2):
         activated = await activate_user(
-            store, clock, organization_id=acme, user_id=second.user_id, actor=acting_as(admin)
+            store, clock, organization_id=acme, user_id=second.user_id, actor=acting_as(admin), seats=seats_of
         )
         assert (activated.deactivated_at, activated.role) == (None, Role.ORG_ADMIN)
     async with store.reading(acme) as session:

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from mpesa_mcp.billing.terms import seats_of
 from mpesa_mcp.identity.invitations import invite
 from mpesa_mcp.identity.models import LoginSession, RefreshToken, SupportGrant
 from mpesa_mcp.identity.principal import Actor
@@ -22,6 +23,7 @@ async def store_people(core: Core, organization_id: str, actor: str) -> dict[str
             role=Role.ORG_ADMIN,
             password_hash=password_hash,
             actor=actor,
+            seats=seats_of,
         )
         begun = LoginSession(organization_id=organization_id, id=new_id("ses"), user_id=user.user_id, created_at=now)
         session.add(begun)
@@ -52,6 +54,7 @@ async def store_people(core: Core, organization_id: str, actor: str) -> dict[str
         email="joe@zebra.example",
         role=Role.USER,
         actor=operator,
+        seats=seats_of,
     )
     return {
         "a user": user.user_id,

@@ -15,6 +15,7 @@ import pytest
 from mpesa_mcp.api.app import create_api
 from mpesa_mcp.app.local import LocalPlatform
 from mpesa_mcp.app.web import create_web
+from mpesa_mcp.billing.terms import seats_of
 from mpesa_mcp.identity.principal import Actor
 from mpesa_mcp.identity.sessions import Sessions
 from mpesa_mcp.identity.users import create_user
@@ -58,6 +59,7 @@ async def http(platform: LocalPlatform) -> AsyncIterator[httpx2.AsyncClient]:
         role=Role.ORG_ADMIN,
         password=Secret(PASSWORD),
         actor=Actor(ACTOR, None),
+        seats=seats_of,
     )
     signed_in = await Sessions(core.store, core.keyring, core.settings, core.clock).sign_in(EMAIL, Secret(PASSWORD))
     async with httpx2.AsyncClient(

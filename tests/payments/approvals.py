@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import update
 from sqlmodel import col
 
+from mpesa_mcp.billing.terms import seats_of
 from mpesa_mcp.identity.principal import Actor, Principal
 from mpesa_mcp.identity.users import add_user
 from mpesa_mcp.payments.core import Core
@@ -31,6 +32,7 @@ async def a_person(
             role=role,
             password_hash="-",
             actor="operator:tester",
+            seats=seats_of,
         )
     return Actor(f"user:{user.user_id}", role, user.user_id, is_person)
 

@@ -7,6 +7,7 @@ import anyio
 import pytest
 from sqlmodel import select
 
+from mpesa_mcp.billing.terms import seats_of
 from mpesa_mcp.credentials.models import DataKey, ShortcodeSecret
 from mpesa_mcp.errors import MpesaMcpError
 from mpesa_mcp.identity import standing
@@ -65,11 +66,18 @@ async def test_nothing_opens_a_closed_organization_and_its_records_are_kept(shop
         role=Role.ORG_ADMIN,
         password=PASSWORD,
         actor=OPERATOR,
+        seats=seats_of,
     )
     admin = Actor(f"user:{user.user_id}", user.role, user.user_id)
     await give_grant(core.store, clock, organization_id=organization_id, hours=24, reason="Help us", actor=admin)
     invited = await invite(
-        core.store, clock, organization_id=organization_id, email="joe@example.com", role=Role.USER, actor=admin
+        core.store,
+        clock,
+        organization_id=organization_id,
+        email="joe@example.com",
+        role=Role.USER,
+        actor=admin,
+        seats=seats_of,
     )
     sessions = Sessions(core.store, core.keyring, core.settings, clock)
     signed_in = await sessions.sign_in(EMAIL, PASSWORD)
@@ -88,7 +96,7 @@ async def test_nothing_opens_a_closed_organization_and_its_records_are_kept(shop
     with pytest.raises(SessionEnded):
         await sessions.refresh(signed_in.refresh_token.reveal())
     with pytest.raises(InvitationNotGood):
-        await accept_invitation(core.store, clock, invited.token.reveal(), PASSWORD)
+        await accept_invitation(core.store, clock, invited.token.reveal(), PASSWORD, seats=seats_of)
     root = Actor("user:usr_root", Role.SUPER_ADMIN, "usr_root")
     with pytest.raises(NoSupportGrant):
         await require_support_grant(core.store, clock, organization_id=organization_id, actor=root, reads="payments")
@@ -126,8 +134,10 @@ async def test_nothing_can_be_done_in_it_any_more(shop: Shop) -> None:
         lambda: standing.freeze(core.store, core.clock, **where),
         lambda: standing.suspend(core.store, core.clock, **where),
         lambda: change_organization(core.store, core.clock, **where, name="Other"),
-        lambda: invite(core.store, core.clock, **where, email=EMAIL, role=Role.USER),
-        lambda: create_user(core.store, core.clock, **where, email=EMAIL, role=Role.USER, password=PASSWORD),
+        lambda: invite(core.store, core.clock, **where, email=EMAIL, role=Role.USER, seats=seats_of),
+        lambda: create_user(
+            core.store, core.clock, **where, email=EMAIL, role=Role.USER, password=PASSWORD, seats=seats_of
+        ),
         lambda: open_payment(core, shop.principal, a_push()),
     ]
     for act in acts:

@@ -9,6 +9,7 @@ import pytest
 from sqlmodel import select
 
 from mpesa_mcp.app.core import open_core
+from mpesa_mcp.billing.terms import seats_of
 from mpesa_mcp.errors import MpesaMcpError
 from mpesa_mcp.identity import standing
 from mpesa_mcp.identity.principal import Actor
@@ -66,7 +67,13 @@ async def lift_freeze(shop: Shop) -> None:
     core, organization_id = shop.core, shop.principal.organization_id
     async with core.store.session(organization_id) as session:
         user = await add_user(
-            session, core.clock, email="admin@example.com", role=Role.ORG_ADMIN, password_hash="-", actor=OPERATOR.name
+            session,
+            core.clock,
+            email="admin@example.com",
+            role=Role.ORG_ADMIN,
+            password_hash="-",
+            actor=OPERATOR.name,
+            seats=seats_of,
         )
     admin = Actor(f"user:{user.user_id}", user.role, user.user_id)
     await unfreeze(core, organization_id=organization_id, actor=OPERATOR)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from mpesa_mcp.identity.invitations import HasAnAdmin, NewInvitation, invite
 from mpesa_mcp.identity.organizations import OrganizationRecord, create_organization
 from mpesa_mcp.identity.principal import Actor, NotAllowed
-from mpesa_mcp.identity.seats import SeatLimit, unlimited
+from mpesa_mcp.identity.seats import SeatLimit
 from mpesa_mcp.identity.users import checked_email
 from mpesa_mcp.store.engine import Store
 from mpesa_mcp.store.tenancy import OrganizationSession
@@ -20,7 +20,7 @@ async def found_organization(
     slug: str,
     admin_email: str | None,
     actor: Actor,
-    seats: SeatLimit = unlimited,
+    seats: SeatLimit,
 ) -> tuple[OrganizationRecord, NewInvitation | None]:
     """Makes an active organization, and invites its first org_admin where an address is given.
 

@@ -18,7 +18,7 @@ from mpesa_mcp.errors import Advice, ConflictError, DeniedError, NotFoundError
 from mpesa_mcp.identity.models import PLATFORM, ApiKey, Invitation, Organization, User
 from mpesa_mcp.identity.passwords import check_password, hash_password
 from mpesa_mcp.identity.principal import Actor, NotAllowed
-from mpesa_mcp.identity.seats import SeatLimit, require_seat_to_invite, unlimited
+from mpesa_mcp.identity.seats import SeatLimit, require_seat_to_invite
 from mpesa_mcp.identity.users import EmailTaken, UserRecord, add_user, check_role, checked_email
 from mpesa_mcp.settings import Settings
 from mpesa_mcp.store.crossings import find_invitation
@@ -111,7 +111,7 @@ async def invite(
     email: str,
     role: Role,
     actor: Actor,
-    seats: SeatLimit = unlimited,
+    seats: SeatLimit,
 ) -> NewInvitation:
     """Invites a person. Whether the address is in use elsewhere is not told; accepting would then fail.
 
@@ -216,7 +216,7 @@ def link_to(settings: Settings, token: Secret) -> Secret:
 
 
 async def accept_invitation(
-    store: Store, clock: Clock, token: str, password: Secret, *, seats: SeatLimit = unlimited
+    store: Store, clock: Clock, token: str, password: Secret, *, seats: SeatLimit
 ) -> UserRecord:
     """Makes the user the invitation is for. Raises InputError for the password, InvitationNotGood, NoSeatLeft."""
     found = await find_invitation(store, sha256_hex(token))

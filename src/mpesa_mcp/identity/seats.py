@@ -19,11 +19,6 @@ from mpesa_mcp.store.tenancy import OrganizationSession
 SeatLimit = Callable[[OrganizationSession], Awaitable[int | None]]
 
 
-async def unlimited(_session: OrganizationSession) -> int | None:
-    """For tests, and for nobody else: one of them looks for who forgets to say how many seats there are."""
-    return None
-
-
 class NoSeatLeft(ConflictError):
     """The plan has no room for another person. Whoever has a seat keeps it."""
 

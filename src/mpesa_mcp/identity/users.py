@@ -19,7 +19,7 @@ from mpesa_mcp.errors import Advice, ConflictError, InputError, NotFoundError
 from mpesa_mcp.identity.models import PLATFORM, LoginSession, User
 from mpesa_mcp.identity.passwords import check_password, hash_password
 from mpesa_mcp.identity.principal import Actor, NotAllowed
-from mpesa_mcp.identity.seats import SeatLimit, require_seat, unlimited
+from mpesa_mcp.identity.seats import SeatLimit, require_seat
 from mpesa_mcp.store.engine import Store
 from mpesa_mcp.store.paging import Page, page_by_id
 from mpesa_mcp.store.tenancy import OrganizationSession
@@ -94,7 +94,7 @@ async def create_user(
     role: Role,
     password: Secret,
     actor: Actor,
-    seats: SeatLimit = unlimited,
+    seats: SeatLimit,
 ) -> UserRecord:
     """Makes a user who can sign in. Raises InputError, NotAllowed, NotFoundError, EmailTaken, NoSeatLeft."""
     email = checked_email(email)
@@ -117,7 +117,7 @@ async def add_user(
     role: Role,
     password_hash: str,
     actor: str,
-    seats: SeatLimit = unlimited,
+    seats: SeatLimit,
 ) -> UserRecord:
     """Adds the row in the caller's transaction. Raises NotFoundError, EmailTaken, NoSeatLeft."""
     await require_seat(session, seats)
@@ -207,7 +207,7 @@ async def deactivate_user(
 
 
 async def activate_user(
-    store: Store, clock: Clock, *, organization_id: str, user_id: str, actor: Actor, seats: SeatLimit = unlimited
+    store: Store, clock: Clock, *, organization_id: str, user_id: str, actor: Actor, seats: SeatLimit
 ) -> UserRecord:
     """Lets a deactivated person in again, with the role they had. Doing it again changes nothing.
 

@@ -20,7 +20,7 @@ from pydantic_core import CoreSchema
 
 from mpesa_mcp.api.examples import example, example_of
 from mpesa_mcp.api.validation import without_nul
-from mpesa_mcp.values import Role
+from mpesa_mcp.values import MEMBER_ROLES, Role
 
 Item = TypeVar("Item")
 
@@ -37,7 +37,7 @@ GivenSecret = Annotated[SecretStr, Field(min_length=1, max_length=512)]
 GivenRole = Annotated[
     Role,
     Field(strict=False),
-    WithJsonSchema({"type": "string", "enum": [role.value for role in Role if role is not Role.SUPER_ADMIN]}),
+    WithJsonSchema({"type": "string", "enum": [role.value for role in MEMBER_ROLES]}),
 ]
 Limit = Annotated[int, Query(ge=1, le=200, description="Most items of a page.")]
 Cursor = Annotated[str | None, Query(max_length=80, description="next_cursor of the page before.")]

@@ -18,7 +18,7 @@ import typer
 
 from mpesa_mcp.errors import InternalFault, MpesaMcpError
 from mpesa_mcp.identity.principal import Actor
-from mpesa_mcp.values import EAT, Role
+from mpesa_mcp.values import EAT, MEMBER_ROLES, Role
 
 if TYPE_CHECKING:
     from mpesa_mcp.payments.core import Core
@@ -33,12 +33,10 @@ OrgOption = Annotated[str, typer.Option("--org", help="The organization's slug."
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
 
 
-class MemberRole(StrEnum):
-    """The roles inside an organization; super_admin is the platform's."""
-
-    ORG_ADMIN = Role.ORG_ADMIN.value
-    MANAGER = Role.MANAGER.value
-    USER = Role.USER.value
+if TYPE_CHECKING:
+    MemberRole = Role
+else:  # what a command offers are all the words of an enumeration
+    MemberRole = StrEnum("MemberRole", {role.name: role.value for role in MEMBER_ROLES})
 
 
 def run(act: Callable[["Core"], Awaitable[Result]]) -> Result:

@@ -24,10 +24,10 @@ from mpesa_mcp.policy.rule_book import list_rules
 from mpesa_mcp.policy.rules import ORGANIZATION
 from mpesa_mcp.policy.scopes import checked_scope
 from mpesa_mcp.policy.words import AMOUNTS, COUNTS, DAYS, Words, rule_from, words_of
-from mpesa_mcp.values import Role, sha256_hex
+from mpesa_mcp.values import MEMBER_ROLES, Role, sha256_hex
 
 _LISTS: Final = ("allowed_recipients", "denied_recipients")
-_SCOPES: Final = ("role:org_admin", "role:manager", "role:user", "tool:b2c_payment", "tool:reverse", "tool:stk_push")
+_SCOPES: Final = (*(f"role:{role}" for role in MEMBER_ROLES), "tool:b2c_payment", "tool:reverse", "tool:stk_push")
 
 
 class RuleChanged(ConflictError):

@@ -23,7 +23,7 @@ from mpesa_mcp.identity.names import checked_name
 from mpesa_mcp.identity.organizations import changeable
 from mpesa_mcp.identity.principal import Actor, NotAllowed, Principal, Unauthenticated
 from mpesa_mcp.identity.tool_names import checked_tools
-from mpesa_mcp.identity.users import access_topic
+from mpesa_mcp.identity.users import access_topic, check_role
 from mpesa_mcp.store.engine import Store, StoreUnavailable
 from mpesa_mcp.store.keyring import API_KEY_HASHING, Keyring
 from mpesa_mcp.store.paging import Page, page_by_id
@@ -115,8 +115,7 @@ async def create_key(
 
     Raises InputError, NotAllowed, NotFoundError, OrganizationClosed.
     """
-    if role is Role.SUPER_ADMIN:
-        raise InputError("role must be user, manager or org_admin: a key belongs to one organization.", field="role")
+    check_role(role, organization_id)
     if not actor.may_grant(role):
         raise NotAllowed
     if expires_at is not None and expires_at <= clock.now():

@@ -50,7 +50,7 @@ class Actor:
 
     def may_grant(self, role: Role) -> bool:
         """Nobody gives more than they have; a super_admin gives nothing inside an organization."""
-        return self.role is None or (self.role is not Role.SUPER_ADMIN and self.role.at_least(role))
+        return self.role is None or self.role.at_least(role)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from mpesa_mcp.identity.seats import SeatLimit, require_seat
 from mpesa_mcp.store.engine import Store
 from mpesa_mcp.store.paging import Page, page_by_id
 from mpesa_mcp.store.tenancy import OrganizationSession
-from mpesa_mcp.values import Clock, Role, Secret, new_id
+from mpesa_mcp.values import MEMBER_ROLES, Clock, Role, Secret, new_id
 
 _EMAIL = re.compile(r"[^@\s\x00-\x1f]{1,64}@[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)+")
 _MAX_EMAIL = 254
@@ -82,7 +82,9 @@ def checked_email(text: str) -> str:
 def check_role(role: Role, organization_id: str) -> None:
     """Raises InputError: only the platform has super_admins, and it has nobody else."""
     if (role is Role.SUPER_ADMIN) != (organization_id == PLATFORM):
-        raise InputError("role must be user, manager or org_admin; super_admin is for the platform.", field="role")
+        raise InputError(
+            f"role must be one of {', '.join(MEMBER_ROLES)}; super_admin is for the platform.", field="role"
+        )
 
 
 async def create_user(

@@ -2,11 +2,10 @@
 
 from mpesa_mcp.errors import InputError
 from mpesa_mcp.policy.rules import ORGANIZATION, Rule
-from mpesa_mcp.values import Role
+from mpesa_mcp.values import MEMBER_ROLES, Role
 
 COLLECTING = "tool:stk_push"
 _TOOLS = ("b2c_payment", "bulk_payment", "reverse", "stk_push")
-_ROLES = (Role.ORG_ADMIN, Role.MANAGER, Role.USER)
 _MAX_SCOPE = 60
 _ABOUT_PAYOUTS = (
     "approval_above",
@@ -34,7 +33,7 @@ def checked_scope(scope: str) -> str:
     kind, _, name = scope.partition(":")
     known = {
         ORGANIZATION: not name and scope == ORGANIZATION,
-        "role": name in set(_ROLES),
+        "role": name in MEMBER_ROLES,
         "tool": name in _TOOLS,
         "key": name.startswith("key_") and name.isascii() and len(scope) <= _MAX_SCOPE,
     }

@@ -4,7 +4,7 @@ They import nothing of ours but `errors`, hold no connection and read no setting
 """
 
 from mpesa_mcp.values.clock import EAT, Clock, FrozenClock, SystemClock, eat_day_bounds, eat_today
-from mpesa_mcp.values.environment import Environment, Role, ShortcodeType
+from mpesa_mcp.values.environment import MEMBER_ROLES, Environment, Role, ShortcodeType
 from mpesa_mcp.values.ids import new_id, random_hex, sha256_hex
 from mpesa_mcp.values.money import Kes
 from mpesa_mcp.values.msisdn import InvalidMsisdn, Msisdn
@@ -13,6 +13,7 @@ from mpesa_mcp.values.text import clean_foreign_text
 
 __all__ = [
     "EAT",
+    "MEMBER_ROLES",
     "Clock",
     "Environment",
     "FrozenClock",

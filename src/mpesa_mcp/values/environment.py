@@ -1,6 +1,7 @@
 """Where a payment happens and what a caller may do: the small closed lists the whole program shares."""
 
 from enum import StrEnum
+from typing import Final
 
 
 class Environment(StrEnum):
@@ -17,7 +18,7 @@ class ShortcodeType(StrEnum):
 
 
 class Role(StrEnum):
-    """What a principal may do, from most to least."""
+    """What a principal may do, from most to least. A super_admin runs the platform, and moves nobody's money."""
 
     SUPER_ADMIN = "super_admin"
     ORG_ADMIN = "org_admin"
@@ -25,10 +26,9 @@ class Role(StrEnum):
     USER = "user"
 
     def at_least(self, needed: "Role") -> bool:
-        """Whether this role includes `needed`. A super_admin runs the platform and moves no organization's money."""
-        if self is Role.SUPER_ADMIN:
-            return needed is Role.SUPER_ADMIN
-        return _RANK[self] >= _RANK[needed]
+        """Whether this role includes `needed`, as those inside an organization do; a super_admin is beside them."""
+        return self in MEMBER_ROLES and needed in MEMBER_ROLES[MEMBER_ROLES.index(self) :]
 
 
-_RANK = {Role.USER: 1, Role.MANAGER: 2, Role.ORG_ADMIN: 3, Role.SUPER_ADMIN: 4}
+# The roles inside an organization, from most to least.
+MEMBER_ROLES: Final = tuple(role for role in Role if role is not Role.SUPER_ADMIN)

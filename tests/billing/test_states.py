@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mpesa_mcp.billing.states import Act, SubscriptionStatus, act_of, standing
+from mpesa_mcp.billing.states import Act, SubscriptionStatus, act_of, status_at
 from mpesa_mcp.identity.tool_names import TOOL_NAMES
 from mpesa_mcp.payments.requests import B2cRequest, ReversalRequest, StkPushRequest
 from mpesa_mcp.tools.catalogue import all_tools
@@ -51,9 +51,9 @@ def test_each_state_allows_these_acts(status: SubscriptionStatus, allowed: set[A
 
 
 def test_a_trial_that_has_ended_stands_as_past_due() -> None:
-    assert standing(TRIAL, NOW + timedelta(microseconds=1), NOW) is TRIAL
-    assert standing(TRIAL, NOW, NOW) is PAST_DUE
-    assert standing(ACTIVE, NOW, NOW) is ACTIVE
+    assert status_at(TRIAL, NOW + timedelta(microseconds=1), NOW) is TRIAL
+    assert status_at(TRIAL, NOW, NOW) is PAST_DUE
+    assert status_at(ACTIVE, NOW, NOW) is ACTIVE
 
 
 def test_what_a_tool_comes_to_is_what_it_says_of_itself() -> None:

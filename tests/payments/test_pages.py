@@ -13,7 +13,7 @@ from sqlalchemy import Engine, event, make_url
 
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.reading import list_payments
-from mpesa_mcp.payments.requests import Page, PaymentFilter
+from mpesa_mcp.payments.requests import PageAsked, PaymentFilter
 
 from .factories import Shop, a_row, store_rows
 
@@ -78,7 +78,7 @@ async def test_the_last_page_costs_what_the_first_one_costs(shop: Shop) -> None:
                 from_date=None,
                 to_date=None,
                 narrowed=PaymentFilter(),
-                page=Page(20, cursor),
+                page=PageAsked(20, cursor),
             )
         assert len(page.payments) == 20
         [wanted] = [each for each in seen if "ORDER BY payments.created_at" in each[0]]

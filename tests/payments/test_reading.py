@@ -10,7 +10,7 @@ from mpesa_mcp.errors import InputError, NotFoundError
 from mpesa_mcp.payments.intake import open_payment
 from mpesa_mcp.payments.outcomes import Evidence, apply_evidence
 from mpesa_mcp.payments.reading import find_payment, list_payments, wait_until_settled
-from mpesa_mcp.payments.requests import Page, PaymentFilter
+from mpesa_mcp.payments.requests import PageAsked, PaymentFilter
 from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
 from mpesa_mcp.values import Environment, Msisdn
 
@@ -48,7 +48,7 @@ async def listed(
         from_date=from_date,
         to_date=to_date,
         narrowed=narrowed or PaymentFilter(),
-        page=Page(limit, cursor),
+        page=PageAsked(limit, cursor),
     )
     return [payment.payment_id for payment in page.payments], page.next_cursor
 

@@ -16,8 +16,7 @@ from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.desk import resolve_payment, withdraw_payment
 from mpesa_mcp.payments.reading import find_payment, history_of, list_payments
 from mpesa_mcp.payments.records import PaymentRecord
-from mpesa_mcp.payments.requests import Page as PageAsked
-from mpesa_mcp.payments.requests import PaymentFilter
+from mpesa_mcp.payments.requests import PageAsked, PaymentFilter
 from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
 from mpesa_mcp.values import Environment, Msisdn, Role
 

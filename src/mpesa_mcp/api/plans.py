@@ -16,7 +16,7 @@ router = APIRouter(prefix="/plans", tags=["plans"], route_class=PermittedRoute)
 
 Included = Annotated[int | None, Field(ge=0, le=1_000_000_000)]
 Most = Annotated[int | None, Field(ge=1, le=1_000_000)]
-_TERMS: dict[str, JsonValue] = {
+_EXAMPLE: dict[str, JsonValue] = {
     "monthly_fee": "1500.00",
     "included_calls": 10000,
     "included_payments": 500,
@@ -27,10 +27,10 @@ _TERMS: dict[str, JsonValue] = {
 }
 
 
-class TermsAnswer(Answer):
+class PlanFields(Answer):
     """What a plan promises and asks; null is no limit. More calls and payments than are included are not refused."""
 
-    model_config = example(**_TERMS)
+    model_config = example(**_EXAMPLE)
     monthly_fee: str = Field(description="KES, for example 1500.00.")
     included_calls: int | None = Field(description="Tool calls a month.")
     included_payments: int | None = Field(description="Payments a month.")
@@ -41,7 +41,7 @@ class TermsAnswer(Answer):
     tools: list[str] | None = Field(description="The only tools it opens.")
 
 
-class PlanAnswer(TermsAnswer):
+class PlanAnswer(PlanFields):
     model_config = example(slug="basic", name="Basic", built_in=False)
     slug: str
     name: str
@@ -49,7 +49,7 @@ class PlanAnswer(TermsAnswer):
 
 
 class NewPlan(Body):
-    model_config = example(slug="basic", name="Basic", **_TERMS)
+    model_config = example(slug="basic", name="Basic", **_EXAMPLE)
     slug: Annotated[str, Field(max_length=40)]
     name: Annotated[str, Field(max_length=80)]
     monthly_fee: Annotated[str, Field(max_length=20)] = "0"
@@ -62,8 +62,8 @@ class NewPlan(Body):
     tools: Annotated[list[str] | None, Field(max_length=50)] = None
 
 
-def terms_of_plan(plan: PlanRecord) -> dict[str, object]:
-    """The fields of a TermsAnswer."""
+def plan_fields(plan: PlanRecord) -> dict[str, object]:
+    """The fields of a plan, as they are answered."""
     return {
         "monthly_fee": str(plan.monthly_fee),
         "included_calls": plan.included_calls,
@@ -107,6 +107,6 @@ def _offered(offered: OfferedPlan) -> PlanAnswer:
             "slug": offered.plan.slug,
             "name": offered.name,
             "built_in": offered.built_in,
-            **terms_of_plan(offered.plan),
+            **plan_fields(offered.plan),
         }
     )

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from mpesa_mcp.api.examples import ORGANIZATION, example
 from mpesa_mcp.api.permissions import allow
-from mpesa_mcp.api.plans import TermsAnswer, terms_of_plan
+from mpesa_mcp.api.plans import PlanFields, plan_fields
 from mpesa_mcp.api.routes import Call, PermittedRoute
 from mpesa_mcp.api.shapes import Body, Moment
 from mpesa_mcp.billing.states import SubscriptionStatus
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/organizations/{organization_id}", tags=["plans"], ro
 Rate = Annotated[int | None, Field(ge=1, le=1_000_000)]
 
 
-class SubscriptionAnswer(TermsAnswer):
+class SubscriptionAnswer(PlanFields):
     """The plan as it was agreed to. The rates are those in force: the organization's own, where it has some."""
 
     model_config = example(organization_id=ORGANIZATION, plan="basic", status="active")
@@ -89,9 +89,9 @@ def _answer(call: Call, terms: Terms) -> SubscriptionAnswer:
         {
             "organization_id": call.organization_id,
             "plan": agreement.plan.slug,
-            "status": agreement.standing(call.core.clock.now()),
+            "status": agreement.status_at(call.core.clock.now()),
             "trial_ends_at": agreement.trial_ends_at,
-            **terms_of_plan(agreement.plan),
+            **plan_fields(agreement.plan),
             "calls_per_second": terms.calls_per_second,
             "key_calls_per_second": terms.key_calls_per_second,
         }

@@ -8,7 +8,7 @@ from sqlmodel import Field, SQLModel
 from mpesa_mcp.store.tables import OrganizationTable, cents, moment
 
 
-class PlanTerms(SQLModel):
+class PlanColumns(SQLModel):
     """What a plan promises and asks. None is no limit; `tools` None is all of them.
 
     `calls_per_second` is of the whole organization, `key_calls_per_second` of each of its keys.
@@ -24,7 +24,7 @@ class PlanTerms(SQLModel):
     tools: list[str] | None = Field(default=None, sa_type=JSON)
 
 
-class Plan(OrganizationTable, PlanTerms, table=True):
+class Plan(OrganizationTable, PlanColumns, table=True):
     """What an organization can subscribe to. Never changed: who agreed to one keeps it.
 
     Its organization is always PLATFORM, so that a plan is made and audited in one transaction.
@@ -38,8 +38,8 @@ class Plan(OrganizationTable, PlanTerms, table=True):
     created_by: str = Field(max_length=120)
 
 
-class Subscription(OrganizationTable, PlanTerms, table=True):
-    """What an organization agreed to: a copy of the plan's terms, so that one read tells everything."""
+class Subscription(OrganizationTable, PlanColumns, table=True):
+    """What an organization agreed to: a copy of the plan, so that one read tells everything."""
 
     __tablename__ = "subscriptions"
 

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
 from mpesa_mcp import audit
-from mpesa_mcp.billing.models import Plan, PlanTerms
+from mpesa_mcp.billing.models import Plan, PlanColumns
 from mpesa_mcp.errors import Advice, ConflictError, InputError
 from mpesa_mcp.identity.models import PLATFORM
 from mpesa_mcp.identity.names import checked_name, checked_slug
@@ -63,7 +63,7 @@ class PlanRecord:
     tools: frozenset[str] | None = None
 
     def columns(self) -> Mapping[str, Any]:
-        """The terms, by the columns they are kept in."""
+        """All but the slug, by the columns it is kept in."""
         return {
             "monthly_fee_cents": self.monthly_fee.cents,
             "included_calls": self.included_calls,
@@ -134,18 +134,18 @@ async def find_plan(store: Store, slug: str) -> PlanRecord:
     return plan_of(slug, row)
 
 
-def plan_of(slug: str, terms: PlanTerms) -> PlanRecord:
-    """The terms that a row holds."""
+def plan_of(slug: str, row: PlanColumns) -> PlanRecord:
+    """What a row says a plan is."""
     return PlanRecord(
         slug=slug,
-        monthly_fee=Kes(terms.monthly_fee_cents),
-        included_calls=terms.included_calls,
-        included_payments=terms.included_payments,
-        calls_per_second=terms.calls_per_second,
-        key_calls_per_second=terms.key_calls_per_second,
-        largest_batch=terms.largest_batch,
-        seats=terms.seats,
-        tools=None if terms.tools is None else frozenset(terms.tools),
+        monthly_fee=Kes(row.monthly_fee_cents),
+        included_calls=row.included_calls,
+        included_payments=row.included_payments,
+        calls_per_second=row.calls_per_second,
+        key_calls_per_second=row.key_calls_per_second,
+        largest_batch=row.largest_batch,
+        seats=row.seats,
+        tools=None if row.tools is None else frozenset(row.tools),
     )
 
 

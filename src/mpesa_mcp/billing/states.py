@@ -62,7 +62,7 @@ _NEXT: dict[SubscriptionStatus, frozenset[SubscriptionStatus]] = {
 }
 
 
-def standing(status: SubscriptionStatus, trial_ends_at: datetime | None, now: datetime) -> SubscriptionStatus:
+def status_at(status: SubscriptionStatus, trial_ends_at: datetime | None, now: datetime) -> SubscriptionStatus:
     """What a stored status comes to at this moment."""
     if status is _S.TRIAL and trial_ends_at is not None and now >= trial_ends_at:
         return _S.PAST_DUE

@@ -129,13 +129,13 @@ def _changed(
 ) -> Agreement:
     """What the agreement is after the change; from none at all everything can follow. Raises NoSuchChange, InputError.
 
-    A trial that has ended stands as past due, and goes on from there.
+    A trial that has ended is past due, and goes on from there.
     """
     plan = plan or before.plan
-    stands = before.standing(now)
-    status = change.status or stands
-    if known and status is not stands and not stands.may_become(status):
-        raise NoSuchChange(stands, status)
+    was = before.status_at(now)
+    status = change.status or was
+    if known and status is not was and not was.may_become(status):
+        raise NoSuchChange(was, status)
     if status is SubscriptionStatus.TRIAL:
         begins = before.status is not SubscriptionStatus.TRIAL
         if not begins and change.trial_days is None:
@@ -145,7 +145,7 @@ def _changed(
         return Agreement(plan=plan, status=status, trial_ends_at=now + timedelta(days=days))
     if change.trial_days is not None:
         raise InputError("trial_days is for a subscription in trial only.", field="trial_days")
-    return replace(before, plan=plan) if status is stands else Agreement(plan=plan, status=status)
+    return replace(before, plan=plan) if status is was else Agreement(plan=plan, status=status)
 
 
 async def _write(session: OrganizationSession, after: Agreement, now: datetime, actor: Actor, *, known: bool) -> None:

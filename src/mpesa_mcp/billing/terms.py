@@ -13,7 +13,7 @@ from typing import Final
 
 from mpesa_mcp.billing.models import RateLimit, Subscription
 from mpesa_mcp.billing.plans import SELF_HOSTED, PlanRecord, plan_of
-from mpesa_mcp.billing.states import SubscriptionStatus, act_of, standing
+from mpesa_mcp.billing.states import SubscriptionStatus, act_of, status_at
 from mpesa_mcp.errors import Advice, DeniedError
 from mpesa_mcp.store.engine import Store
 from mpesa_mcp.store.tenancy import OrganizationSession
@@ -34,14 +34,14 @@ class NotSubscribed(DeniedError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """What an organization agreed to. `status` is as stored; `standing` says what it comes to at a moment."""
+    """What an organization agreed to. `status` is as stored; `status_at` says what it comes to at a moment."""
 
     plan: PlanRecord = SELF_HOSTED
     status: SubscriptionStatus = SubscriptionStatus.ACTIVE
     trial_ends_at: datetime | None = None
 
-    def standing(self, now: datetime) -> SubscriptionStatus:
-        return standing(self.status, self.trial_ends_at, now)
+    def status_at(self, now: datetime) -> SubscriptionStatus:
+        return status_at(self.status, self.trial_ends_at, now)
 
     def refusal(self, tool: str, now: datetime) -> NotSubscribed | None:
         """Why this tool may not be called now, and what to do about it; None when it may."""
@@ -51,7 +51,7 @@ class Agreement:
                 "to choose a plan that does.",
                 code="not_in_plan",
             )
-        if self.standing(now).allows(act_of(tool)):
+        if self.status_at(now).allows(act_of(tool)):
             return None
         return NotSubscribed(f"{self._why(now)} Nothing was sent. {_PUT_RIGHT}.", code=self._code(now))
 
@@ -62,11 +62,11 @@ class Agreement:
 
     def _code(self, now: datetime) -> str:
         ended = self.status is SubscriptionStatus.TRIAL
-        return "trial_ended" if ended else f"subscription_{self.standing(now)}"
+        return "trial_ended" if ended else f"subscription_{self.status_at(now)}"
 
     def _why(self, now: datetime) -> str:
         goes_on = "Collecting and reading go on; paying out and reversing do not."
-        match self.standing(now):
+        match self.status_at(now):
             case SubscriptionStatus.PAST_DUE if self.status is SubscriptionStatus.TRIAL:
                 assert self.trial_ends_at is not None  # or it would not have ended
                 day = self.trial_ends_at.astimezone(EAT).date()

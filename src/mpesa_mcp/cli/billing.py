@@ -217,10 +217,10 @@ def _actor() -> Actor:
 
 
 def _offered(offered: "OfferedPlan") -> Document:
-    return {"slug": offered.plan.slug, "name": offered.name, **_terms(offered.plan), "built_in": offered.built_in}
+    return {"slug": offered.plan.slug, "name": offered.name, **_plan(offered.plan), "built_in": offered.built_in}
 
 
-def _terms(plan: "PlanRecord") -> Document:
+def _plan(plan: "PlanRecord") -> Document:
     return {
         "monthly_fee": str(plan.monthly_fee),
         "included_calls": plan.included_calls,
@@ -239,9 +239,9 @@ def _in_force(core: "Core", organization: "OrganizationRecord", terms: "Terms") 
         "organization_id": organization.organization_id,
         "slug": organization.slug,
         "plan": agreement.plan.slug,
-        "status": agreement.standing(core.clock.now()),
+        "status": agreement.status_at(core.clock.now()),
         "trial_ends_at": agreement.trial_ends_at,
-        **_terms(agreement.plan),
+        **_plan(agreement.plan),
         # In force: the organization's own where it has some.
         "calls_per_second": terms.calls_per_second,
         "key_calls_per_second": terms.key_calls_per_second,

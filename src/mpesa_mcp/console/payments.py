@@ -20,7 +20,7 @@ from mpesa_mcp.payments.approval_reading import approval_about
 from mpesa_mcp.payments.desk import resolve_payment, withdraw_payment
 from mpesa_mcp.payments.reading import history_of, list_payments, payment_of
 from mpesa_mcp.payments.records import PaymentRecord
-from mpesa_mcp.payments.requests import Page, PaymentFilter
+from mpesa_mcp.payments.requests import PageAsked, PaymentFilter
 from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
 from mpesa_mcp.values import Environment, Msisdn, Role
 
@@ -46,7 +46,7 @@ async def payments(visit: Visit) -> Response:
                 reference=asked.get("reference"),
                 phone=Msisdn.parse(asked["phone"]) if "phone" in asked else None,
             ),
-            page=Page(limit=_ON_A_PAGE, cursor=asked.get("cursor")),
+            page=PageAsked(limit=_ON_A_PAGE, cursor=asked.get("cursor")),
         )
         found = read.payments
         if read.next_cursor:

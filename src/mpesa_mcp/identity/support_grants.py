@@ -119,11 +119,11 @@ async def page_of_grants(store: Store, organization_id: str, *, limit: int, curs
 
 async def has_support_grant(store: Store, clock: Clock, organization_id: str) -> bool:
     """Whether one stands, for what is shown in part without it; what it shows goes through `require_support_grant`."""
-    standing = select(SupportGrant.id).where(
+    valid = select(SupportGrant.id).where(
         col(SupportGrant.revoked_at).is_(None), col(SupportGrant.expires_at) > clock.now()
     )
     async with store.reading(organization_id) as session:
-        return await session.first(standing) is not None
+        return await session.first(valid) is not None
 
 
 async def require_support_grant(
@@ -133,12 +133,12 @@ async def require_support_grant(
 
     `reads` says what. Raises NotFoundError, NoSupportGrant, which is told there too.
     """
-    now, standing = clock.now(), select(SupportGrant).where(col(SupportGrant.revoked_at).is_(None))
+    now, unrevoked = clock.now(), select(SupportGrant).where(col(SupportGrant.revoked_at).is_(None))
     async with store.session(organization_id) as session:
         if await session.get(Organization, organization_id) is None:
             raise NotFoundError("organization")
         row = await session.first(
-            standing.where(col(SupportGrant.expires_at) > now).order_by(col(SupportGrant.expires_at).desc())
+            unrevoked.where(col(SupportGrant.expires_at) > now).order_by(col(SupportGrant.expires_at).desc())
         )
         audit.record(
             session,

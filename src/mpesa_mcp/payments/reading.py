@@ -21,7 +21,7 @@ from mpesa_mcp.payments.records import (
     InquiryStatus,
     PaymentRecord,
 )
-from mpesa_mcp.payments.requests import InquiryKind, Page, PaymentFilter
+from mpesa_mcp.payments.requests import InquiryKind, PageAsked, PaymentFilter
 from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
 from mpesa_mcp.policy.approvals import APPROVAL_LIFE
 from mpesa_mcp.values import Environment, Kes, Msisdn, eat_day_bounds
@@ -57,7 +57,7 @@ async def list_payments(
     from_date: date | None,
     to_date: date | None,
     narrowed: PaymentFilter,
-    page: Page,
+    page: PageAsked,
 ) -> PaymentPage:
     """Newest first. The cursor is the id of the last payment of the page before."""
     statement = (

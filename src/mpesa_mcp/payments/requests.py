@@ -125,7 +125,7 @@ class PaymentFilter:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class PageAsked:
     """How much of a list to give: at most `limit` rows after `cursor` (from the page before)."""
 
     limit: int = 20

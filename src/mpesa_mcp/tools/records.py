@@ -8,7 +8,7 @@ from mcp.types import CallToolResult
 from pydantic import BaseModel, Field
 
 from mpesa_mcp.errors import InputError
-from mpesa_mcp.payments.requests import Page, PaymentFilter
+from mpesa_mcp.payments.requests import PageAsked, PaymentFilter
 from mpesa_mcp.payments.states import PaymentKind
 from mpesa_mcp.tools.arguments import (
     AnyId,
@@ -116,7 +116,7 @@ async def list_payments(
         from_date=_day("from_date", from_date) if from_date else None,
         to_date=_day("to_date", to_date) if to_date else None,
         narrowed=_narrowed(kind, status, reference, phone),
-        page=Page(limit=limit, cursor=given(cursor)),
+        page=PageAsked(limit=limit, cursor=given(cursor)),
     )
     listed = [payment_result(each, me.core.settings) for each in page.payments]
     structure = PaymentList(payments=listed, next_cursor=page.next_cursor)

@@ -1,4 +1,4 @@
-"""The table of statuses, pair by pair, against the table of the design written down here a second time."""
+"""The table of statuses, pair by pair, against the same table written down here a second time."""
 
 import itertools
 
@@ -47,7 +47,7 @@ FINAL = {"succeeded", "failed", "declined", "expired", "reversed"}
 
 
 @pytest.mark.parametrize(("status", "event"), list(itertools.product(PaymentStatus, PaymentEvent)))
-def test_each_event_leads_where_the_design_says_and_nowhere_else(status: PaymentStatus, event: PaymentEvent) -> None:
+def test_each_event_leads_where_the_table_says_and_nowhere_else(status: PaymentStatus, event: PaymentEvent) -> None:
     assert next_status(status, event) == TABLE.get((status.value, event.value))
 
 

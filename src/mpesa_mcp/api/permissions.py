@@ -12,7 +12,7 @@ Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
 class PersonNeeded(NotAllowed):
-    """A program, or a session that an assistant has used, asks for what a person must do (design rule 14)."""
+    """A program, or a session that an assistant has used, asks for what only a person may do."""
 
     code = "person_needed"
 

@@ -1,7 +1,7 @@
 """What a result code means (daraja/codes.md §§1, 3, 5). Pure.
 
-Codes are compared as stripped strings and per operation, because one number means different things (reading rules 1
-and 3). A code that is not in the tables is UNKNOWN: never success, never failure (rule 5). Texts that came with a
+Codes are compared as stripped strings and per operation, because one number means different things (its reading rules
+1 and 3). A code that is not in the tables is UNKNOWN: never success, never failure (rule 5). Texts that came with a
 code are never looked at (rule 4, quirk 14).
 """
 

@@ -59,7 +59,8 @@ class Principal:
 
     `actor` is what the audit says: "key:<id>", "user:<id>" or "operator:<os user>". `tools` is None when every tool of
     the role is open. `name` is the key's name or the person's address, for people. `session_id` is the login session
-    of a token; `is_person` says that no assistant has had it (design rule 14).
+    of a token; `is_person` says that no assistant has had it, so that it may do what is for people alone: approve,
+    administer, change rules.
     """
 
     organization_id: str

@@ -33,8 +33,8 @@ from mpesa_mcp.store.crossings import DueTable
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Environment, new_id, random_hex, sha256_hex
 
-# How long the same STK push without a key is taken for the same request (design: two minutes in any case, and while
-# the first is not settled, a day at most).
+# How long the same STK push without a key is taken for the same request: two minutes in any case, and while the
+# first is not settled, a day at most.
 _SAME_IN_ANY_CASE = timedelta(minutes=2)
 _SAME_WHILE_OPEN = timedelta(hours=24)
 _TRIES = 5

@@ -1,7 +1,7 @@
 """Spending counters: reserved when a payment is asked for, given back when it is certain that nothing moved.
 
-A limit holds because the statement that reserves says it (design rule 6): it adds to the row only where the sum stays
-within, so that two who read the same sum cannot both spend it.
+A limit holds because the statement that reserves says it (docs/decisions/0016): it adds to the row only where the
+sum stays within, so that two who read the same sum cannot both spend it.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence

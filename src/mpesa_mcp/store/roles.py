@@ -1,9 +1,9 @@
 """PostgreSQL's second lock: row-level security, the crossings with the owner's rights, and who may do what.
 
-Three roles (design rule 9): the owner has the tables and runs the migrations; the application reads and writes rows of
-the organization it names and owns nothing; the role of `callbacks`, the only process that faces the internet, may look
-a callback token up and store callbacks. All of it is laid on anew at the end of every `db upgrade`, so that a table
-that is added cannot be forgotten.
+Three roles (docs/decisions/0006): the owner has the tables and runs the migrations; the application reads and writes
+rows of the organization it names and owns nothing; the role of `callbacks`, the only process that faces the internet,
+may look a callback token up and store callbacks. All of it is laid on anew at the end of every `db upgrade`, so that a
+table that is added cannot be forgotten.
 """
 
 import re

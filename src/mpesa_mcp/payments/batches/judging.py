@@ -4,7 +4,7 @@ Rows are judged in their order, each after those before it; whether people must 
 nothing is split to stay below a threshold.
 
 The judging reads a moment and works with no transaction open; the transaction that stores the batch makes sure that the
-rules are still those, and reserves by statements that keep to the limits (design rule 6).
+rules are still those, and reserves by statements that keep to the limits (docs/decisions/0016).
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -13,12 +13,13 @@ import anyio.to_thread
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import SQLModel
 
 import mpesa_mcp
-from mpesa_mcp.store.migrate import RevisionState, revision_state, upgrade
+from mpesa_mcp.store.migrate import RevisionState, revision_state, state_of, upgrade
 from mpesa_mcp.store.tables import OrganizationTable, PlatformTable
 
 pytestmark = pytest.mark.anyio
@@ -49,6 +50,15 @@ def load_all_models() -> None:
 def schema(path: Path) -> list[str]:
     with closing(sqlite3.connect(path)) as connection:
         return sorted(str(row) for row in connection.execute("SELECT type, name, sql FROM sqlite_master"))
+
+
+def test_the_files_are_numbered_as_they_follow_each_other() -> None:
+    followed = ScriptDirectory(str(Path(mpesa_mcp.__file__).parent / "store/migrations")).walk_revisions()
+    newest, *older = [script.revision for script in followed]
+    assert state_of(newest) is RevisionState.CURRENT
+    assert {state_of(revision) for revision in older} == {RevisionState.BEHIND}
+    assert [newest, *older] == sorted([newest, *older], reverse=True)
+    assert state_of("9999") is RevisionState.NEWER
 
 
 async def test_the_migrations_make_what_the_models_say(url: str) -> None:

@@ -16,8 +16,8 @@ from mpesa_mcp import __version__
 from mpesa_mcp.api.app import API_PATH, create_api
 from mpesa_mcp.api.request_ids import RequestIds
 from mpesa_mcp.app.bearer import SCOPE, BearerVerifier, callers_by_token, mcp_url
-from mpesa_mcp.app.exposed_keys import KeysInAddresses
 from mpesa_mcp.app.http_errors import HttpErrors
+from mpesa_mcp.app.keys_in_addresses import KeysInAddresses
 from mpesa_mcp.app.request_states import SealedStates
 from mpesa_mcp.callbacks.sidecar import callback_routes
 from mpesa_mcp.console.app import console_routes

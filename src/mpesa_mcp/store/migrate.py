@@ -9,11 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import anyio
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, func, make_url, select
+from sqlalchemy import Connection, column, func, inspect, make_url, select, table
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -24,6 +20,8 @@ from mpesa_mcp.store.unavailable import sqlstate_of
 # PostgreSQL's lock for migrating: any number, the same in every version of this program.
 _ONE_AT_A_TIME = 7_305_419
 
+# Alembic's own table.
+_VERSION = table("alembic_version", column("version_num"))
 _SCRIPTS = Path(__file__).parent / "migrations"
 
 
@@ -74,7 +72,7 @@ async def revision_state(url: str) -> RevisionState:
     engine = create_async_engine(url)
     try:
         async with engine.connect() as connection:
-            found = await connection.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+            found = await connection.run_sync(_revision_of)
     except (SQLAlchemyError, OSError) as away:
         return state_after(away)
     finally:
@@ -105,11 +103,25 @@ def state_of(revision: str | None) -> RevisionState:
 
 @cache
 def _revisions() -> tuple[str, ...]:
-    """All revisions of this program, newest first."""
-    return tuple(script.revision for script in ScriptDirectory(str(_SCRIPTS)).walk_revisions())
+    """All revisions of this program, newest first: the numbers that the files begin with.
+
+    Alembic would say so too, by running them all, at every start of every command.
+    """
+    return tuple(sorted((path.name[:4] for path in (_SCRIPTS / "versions").glob("[0-9]*.py")), reverse=True))
+
+
+def _revision_of(connection: Connection) -> str | None:
+    if not inspect(connection).has_table(_VERSION.name):
+        return None
+    found: str | None = connection.execute(select(_VERSION.c.version_num)).scalar()
+    return found
 
 
 def _upgrade(connection: Connection) -> None:
+    # Here alone, for it takes longer to import than most commands take.
+    from alembic import command
+    from alembic.config import Config
+
     if connection.dialect.name == "sqlite":
         # The write-ahead log belongs to the file from the start: switching to it later needs the file for oneself.
         with suppress(OperationalError):  # another process is at it

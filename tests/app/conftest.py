@@ -34,5 +34,5 @@ async def simulator(held_port: Callable[[], int]) -> AsyncIterator[str]:
 async def desktop(
     simulator: str, held_port: Callable[[], int], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, str]:
-    """The variables of a desktop process whose data the command line made."""
+    """The variables of a desktop process with an organization of its own."""
     return await prepared(tmp_path_factory.mktemp("desktop") / "data", simulator, callback_port=held_port())

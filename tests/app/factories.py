@@ -1,6 +1,5 @@
 """Phones, keys and processes for the tests of this folder."""
 
-import json
 import os
 import signal
 import subprocess
@@ -15,20 +14,16 @@ import anyio
 import anyio.abc
 import httpx2
 
-from mpesa_mcp.app.local import LocalPlatform
+from mpesa_mcp.app.core import open_core
+from mpesa_mcp.app.local import LocalPlatform, add_simulator_access
 from mpesa_mcp.identity.api_keys import NewKey, create_key
+from mpesa_mcp.identity.organizations import create_organization
+from mpesa_mcp.settings import Settings
 from mpesa_mcp.values import Environment, FrozenClock, Role
 from tests.clients import TLS
 from tests.shortcodes import OPERATOR
 
 PROGRAM = (sys.executable, "-c", "from mpesa_mcp.cli import main; main()")
-SECRETS = {
-    "consumer_key": "consumer-key-of-the-app",
-    "consumer_secret": "consumer-secret-of-the-app",
-    "passkey": "bfb279f9aa9bdbcf158e97dd71a467cd2e0c893059b10f78e6b72ada1ed2c919",
-    "initiator_name": "testapi",
-    "initiator_password": "Safaricom999!*!",
-}
 
 
 def phone(last_two: str, *, group: int = 0) -> str:
@@ -73,13 +68,6 @@ def variables(**settings: object) -> dict[str, str]:
     return inherited | {f"MPESA_MCP_{name}": str(value) for name, value in settings.items()}
 
 
-async def ask(env: Mapping[str, str], *words: str, typed: str = "") -> Any:
-    """Runs a command that must succeed, with --json; gives its value."""
-    done = await anyio.run_process([*PROGRAM, *words, "--json"], input=typed.encode(), env=dict(env), check=False)
-    assert done.returncode == 0, done.stderr.decode()
-    return json.loads(done.stdout)
-
-
 @asynccontextmanager
 async def started(env: Mapping[str, str], *words: str, says: str) -> AsyncIterator[anyio.abc.Process]:
     """A process that stays up, once it has said on stderr that it does; stopped when the block ends."""
@@ -112,14 +100,11 @@ async def answers(url: str) -> None:
                     await anyio.sleep(0.05)
 
 
-async def prepared(
-    data_dir: Path, simulator_url: str, *, callback_port: int, tools: str | None = None, **more: str
-) -> dict[str, str]:
-    """An installation made by the command line: the variables of its desktop processes, key included."""
-    env = variables(DATA_DIR=data_dir, SIMULATOR_URL=simulator_url, CALLBACK_PORT=callback_port, **more)
-    await ask(env, "org", "create", "Acme Ltd", "--slug", "acme")
-    options = ("--environment", "simulator", "--shortcode", "174379", "--type", "paybill", "--file", "-")
-    await ask(env, "credentials", "set", "--org", "acme", *options, typed=json.dumps(SECRETS))
-    limited = () if tools is None else ("--tools", tools)
-    made = await ask(env, "key", "create", "--org", "acme", "--role", "manager", "--name", "desktop", *limited)
-    return env | {"MPESA_MCP_API_KEY": made["key"]}
+async def prepared(data_dir: Path, simulator_url: str, *, callback_port: int, **more: str) -> dict[str, str]:
+    """An installation with an organization: the variables of its processes, key included."""
+    given = {"DATA_DIR": data_dir, "SIMULATOR_URL": simulator_url, "CALLBACK_PORT": callback_port, **more}
+    settings = Settings(**{name.lower(): value for name, value in given.items()})
+    async with open_core(settings) as core:
+        made = await create_organization(core.store, core.clock, name="Acme Ltd", slug="acme", actor="operator:tester")
+        key = await add_simulator_access(core, made.organization_id, role=Role.MANAGER)
+    return variables(**given) | {"MPESA_MCP_API_KEY": key.reveal()}

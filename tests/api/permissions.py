@@ -72,7 +72,7 @@ ROUTES: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/batches/{batch_id}/cancel"): MANAGERS,
     ("POST", "/batches/{batch_id}/retry"): MANAGERS,
     ("GET", "/reports/transactions"): MEMBERS,
-    ("GET", "/spend-rules"): ADMINS,
+    ("GET", "/spend-rules"): MEMBERS,
     ("GET", "/spend-rules/limits"): MEMBERS,
     ("PUT", "/spend-rules/{scope}"): ADMIN_PERSON,
     ("DELETE", "/spend-rules/{scope}"): ADMIN_PERSON,
@@ -88,3 +88,13 @@ ROUTES: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/organizations/{organization_id}/usage"): MANAGERS | PLATFORM,
     ("GET", "/audit"): ADMINS | PLATFORM,
 }
+
+# What lets money out, and is refused whenever money must not leave; whatever stops it never is.
+PAYING_OUT: frozenset[tuple[str, str]] = frozenset(
+    {
+        ("POST", "/approvals/{approval_id}/approve"),
+        ("POST", "/batches"),
+        ("POST", "/batches/{batch_id}/resume"),
+        ("POST", "/batches/{batch_id}/retry"),
+    }
+)

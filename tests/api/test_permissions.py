@@ -5,24 +5,27 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
-from fastapi.routing import APIRoute
 
 from mpesa_mcp.api.app import ROUTERS
+from mpesa_mcp.api.routes import PermittedRoute
+from mpesa_mcp.billing.states import Act
 
 from .people import CALLERS, People, error_of
-from .permissions import PUBLIC, ROUTES
+from .permissions import PAYING_OUT, PUBLIC, ROUTES
 
 pytestmark = pytest.mark.anyio
 # An id of nothing, for every place of a path but the organization's.
 NOTHING = "none_00000000000000000000000000"
 
 
-def all_routes() -> Iterator[tuple[str, str]]:
+def all_routes(*acts: Act) -> Iterator[tuple[str, str]]:
+    """Those that come to one of these acts."""
     for router in ROUTERS:
         for route in router.routes:
-            assert isinstance(route, APIRoute)
+            assert isinstance(route, PermittedRoute)
             for method in route.methods or ():
-                yield method, route.path
+                if route.declared.act in acts:
+                    yield method, route.path
 
 
 def path_of(path: str, organization_id: str) -> str:
@@ -30,7 +33,12 @@ def path_of(path: str, organization_id: str) -> str:
 
 
 def test_every_route_is_in_the_table_and_the_table_has_no_other() -> None:
-    assert set(all_routes()) == set(ROUTES)
+    assert set(all_routes(*Act)) == set(ROUTES)
+
+
+def test_what_lets_money_out_says_so_where_it_stands_and_nothing_else_does() -> None:
+    assert set(all_routes(Act.PAY_OUT)) == PAYING_OUT
+    assert set(all_routes(Act.READ)) == set(ROUTES) - PAYING_OUT
 
 
 @pytest.mark.parametrize("caller", CALLERS)

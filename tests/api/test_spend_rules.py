@@ -229,6 +229,16 @@ async def test_a_caller_reads_what_binds_it_with_the_numbers_of_phones_masked(sh
     assert (await shop.ask("GET", "/limits", await a_key(shop.core, shop.id, Role.USER))).json()["rules"] == []
 
 
+async def test_every_member_reads_the_rules_and_only_who_changes_them_sees_whose_numbers_are_in_them(
+    shop: Shop,
+) -> None:
+    await shop.ask("PUT", "/role:manager", shop.admin, {"denied_recipients": ["0712345678"]})
+    for role, shown in ((Role.USER, "2547*****678"), (Role.MANAGER, "2547*****678"), (Role.ORG_ADMIN, "254712345678")):
+        own, for_managers = (await shop.ask("GET", "", await a_key(shop.core, shop.id, role))).json()["items"]
+        assert (own["scope"], own["per_day"]) == ("organization", 100_000)
+        assert for_managers["denied_recipients"] == [shown]
+
+
 async def test_the_successor_of_a_key_has_its_rule(shop: Shop) -> None:
     made = await shop.http.post(
         "/api-keys", headers={"Authorization": f"Bearer {shop.admin}"}, json={"name": "a", "role": "manager"}

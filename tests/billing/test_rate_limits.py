@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import httpx2
 import pytest
 from mcp.client import Client
 from mcp.types import CallToolResult
@@ -22,7 +23,7 @@ from mpesa_mcp.billing.terms import Agreement, Terms
 from mpesa_mcp.billing.usage import CallsOfTool, month_of, usage_of
 from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.values import Role
-from tests.clients import MODES, connected, refusal
+from tests.clients import MODES, TLS, connected, refusal
 
 from .factories import OPERATOR, a_plan, an_organization, subscribe
 from .redis_server import RedisServer, redis_server
@@ -234,6 +235,12 @@ async def test_without_its_limiter_a_server_reads_and_collects_and_pays_nobody(r
         for n, tool in enumerate(("b2c_payment", "reverse")):
             refused = refusal(await client.call_tool(tool, PAYOUT | {"idempotency_key": f"payout-{n}"}))
             assert (refused["code"], refused["advice"]) == ("limiter_unavailable", "wait")
+        # The same over REST: what lets money out, and what stops it.
+        bearer = {"Authorization": f"Bearer {platform.key.reveal()}"}
+        async with httpx2.AsyncClient(verify=TLS, base_url=f"{platform.url}/api/v1", headers=bearer) as http:
+            for path, status in (("/batches", 503), ("/batches/bat_1/resume", 503), ("/batches/bat_1/pause", 404)):
+                assert (await http.post(path)).status_code == status, path
+            assert (await http.get("/batches")).status_code == 200
         assert not (await client.call_tool("stk_push", push)).is_error
         listed = (await client.call_tool("list_payments", {})).structured_content
         assert listed is not None

@@ -41,3 +41,12 @@ PAGES: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/icon.svg"): EVERYBODY,
     ("GET", "/invitation.js"): EVERYBODY,
 }
+
+# What lets money out: the same things as over REST.
+PAYING_OUT: frozenset[tuple[str, str]] = frozenset(
+    {
+        ("POST", "/approvals/{approval_id}/approve"),
+        ("POST", "/batches/{batch_id}/resume"),
+        ("POST", "/batches/{batch_id}/retry"),
+    }
+)

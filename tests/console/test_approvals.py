@@ -4,12 +4,15 @@ import re
 
 import pytest
 
+from mpesa_mcp.audit.reading import EntryFilter, EntryRecord, list_entries
+from mpesa_mcp.billing.states import SubscriptionStatus
 from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.payments.reading import payment_of
 from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
 from mpesa_mcp.policy.approvals import Approval
+from tests.billing.factories import subscribe
 
-from .office import Office, add_payments, field, hold_payment, signed_in
+from .office import Office, add_batch, add_payments, field, hold_payment, signed_in
 
 pytestmark = pytest.mark.anyio
 
@@ -98,3 +101,46 @@ async def test_who_may_not_decide_sees_the_approval_and_no_button(office: Office
             assert "An org_admin decides about this." in shown
             assert "/approve" not in shown
             assert "/decline" not in shown
+
+
+async def test_a_subscription_that_is_past_due_lets_nothing_out_which_the_page_and_the_audit_say(
+    office: Office,
+) -> None:
+    core, acme = office.platform.core, office.people.organization_id
+    approval_id = await hold_payment(office.platform, acme, 12_000)
+    batch_id = await add_batch(office.platform, acme, 1, shillings=77)
+    async with signed_in(office, "org_admin") as client:
+        path, batch = f"/approvals/{approval_id}", f"/batches/{batch_id}"
+        shown = await client.get(path)
+        form = {"form_token": field(shown), "digest": field(shown, "digest")}
+        await client.post(f"{batch}/pause", data=form)
+        await subscribe(core.store, core.clock, acme, SubscriptionStatus.PAST_DUE)
+        for asked, said in (
+            (f"{path}/approve", "this waits until its approval expires, and can still be declined."),
+            (f"{batch}/resume", "the batch stays paused."),
+            (f"{batch}/retry", "Nothing was changed."),
+        ):
+            refused = await client.post(asked, data=form)
+            assert (refused.status_code, "subscription is past due" in refused.text) == (403, True), asked
+            assert said in refused.text
+        assert await status_of(office, approval_id) == ("pending", PaymentStatus.AWAITING_APPROVAL)
+        assert (await client.post(f"{batch}/cancel", data=form)).status_code == 303
+        await subscribe(core.store, core.clock, acme, SubscriptionStatus.ACTIVE)
+        assert (await client.post(f"{path}/approve", data={"form_token": ""})).status_code == 403
+        assert (await client.post(f"{path}/approve", data=form)).status_code == 303
+    async with signed_in(office, "manager") as client:
+        assert (await client.post(f"{path}/approve", data={"form_token": ""})).status_code == 403
+        assert (await client.get("/rules/organization")).status_code == 403
+    told: list[EntryRecord] = []
+    for subject in (approval_id, batch_id):
+        wanted = EntryFilter(action="request.refused", subject=subject)
+        told += (await list_entries(core.store, acme, wanted, limit=50)).entries[::-1]
+    assert [(each.reasons, (each.detail or {})["request"].removeprefix("POST /console")) for each in told] == [
+        ("subscription_past_due", "/approvals/{approval_id}/approve"),
+        ("not_our_form", "/approvals/{approval_id}/approve"),
+        ("not_allowed", "/approvals/{approval_id}/approve"),
+        ("subscription_past_due", "/batches/{batch_id}/resume"),
+        ("subscription_past_due", "/batches/{batch_id}/retry"),
+    ]
+    looked = await list_entries(core.store, acme, EntryFilter(action="request.refused", subject=acme), limit=50)
+    assert looked.entries == []

@@ -8,11 +8,14 @@ from hashlib import sha256
 import httpx2
 import pytest
 
+from mpesa_mcp.api.app import ROUTERS
+from mpesa_mcp.api.routes import PermittedRoute
+from mpesa_mcp.billing.states import Act
 from mpesa_mcp.console.app import ROUTES
 from mpesa_mcp.console.rendering import FILES
 
 from .office import HOSTILE, Office, browser, signed_in
-from .permissions import EVERYBODY, PAGES
+from .permissions import EVERYBODY, PAGES, PAYING_OUT
 
 pytestmark = pytest.mark.anyio
 VISITORS = ("user", "manager", "org_admin", "super_admin")
@@ -35,6 +38,32 @@ def path_of(path: str, ids: Mapping[str, str] | None = None) -> str:
 def test_every_page_is_in_the_table_and_the_table_has_no_other() -> None:
     there = {(method, route.path) for route in ROUTES for method in route.methods or () if method != "HEAD"}
     assert there == set(PAGES)
+
+
+def test_a_page_and_a_route_about_the_same_are_for_the_same_people_and_let_the_same_money_out() -> None:
+    routes = {
+        (method, route.path): route.declared
+        for router in ROUTERS
+        for route in router.routes
+        if isinstance(route, PermittedRoute)
+        for method in route.methods or ()
+    }
+    both = {"/rules": "/spend-rules", "/keys": "/api-keys", "/result.csv": "/result"}
+    compared, paying_out = set(), set()
+    for shown in ROUTES:
+        permission, act = (getattr(shown.endpoint, name, None) for name in ("permission", "act"))
+        path = shown.path
+        for here, there in both.items():
+            path = path.replace(here, there)
+        for method in shown.methods or ():
+            if act is Act.PAY_OUT:
+                paying_out.add((method, shown.path))
+            if permission is not None and (route := routes.get((method, path))):
+                same = (route.permission.least, route.permission.platform, route.act)
+                assert (permission.least, permission.platform, act) == same, path
+                compared.add((method, path))
+    assert paying_out == PAYING_OUT
+    assert len(compared) >= 18, compared
 
 
 def test_htmx_is_the_one_its_authors_publish() -> None:

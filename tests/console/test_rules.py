@@ -61,6 +61,13 @@ async def test_a_form_that_cannot_be_read_says_which_field_and_keeps_what_was_wr
         assert "single payouts" not in (await client.get("/rules")).text.partition("Make a rule for")[0]
 
 
+async def test_whose_numbers_are_in_a_rule_is_for_whoever_changes_it(office: Office) -> None:
+    async with signed_in(office, "org_admin") as admin, signed_in(office, "manager") as manager:
+        await fill_in(admin, "role:user", denied_recipients="0712345678")
+        for client, shown in ((admin, "254712345678"), (manager, "2547*****678")):
+            assert f"Never to these numbers {shown}." in (await client.get("/rules")).text
+
+
 async def test_a_form_that_was_left_open_does_not_undo_what_somebody_else_changed(office: Office) -> None:
     async with signed_in(office, "org_admin") as client:
         shown = await client.get("/rules/tool:reverse")

@@ -83,6 +83,7 @@ ELSEWHERE = (
     "organizations.create_organization:commit",
     "plans.create_plan:commit",
     "refusals._write:commit",
+    "refused_requests.record_refusal:commit",
     "rotation._rewrap_data_keys:commit",
     "rotation._rewrap_platform_key:commit",
     "rotation.rotate_master_key:commit",

@@ -3,6 +3,7 @@
 How a route is written (`auth.py`, `payments.py` are examples):
 - `@allow(...)` under the router's decorator says who may call it; without it the program does not start, and a row in
   `tests/api/permissions.py` must say what it answers to everybody else. That is checked before a body is looked at.
+  `act=Act.PAY_OUT` says that it lets money out.
 - `call: Call` is who calls, and for which organization: the token's own, or the one in the path `{organization_id}`,
   which only a super_admin may choose (`platform=True`); to everybody else any other id than their own is not found.
 - A body is a `Body` model: unknown fields are refused. Answers are `Answer` models, made from records; lists are

@@ -22,6 +22,7 @@ from mpesa_mcp.api.payments import PaymentAnswer, payment_answer
 from mpesa_mcp.api.permissions import allow
 from mpesa_mcp.api.routes import Call, Calling, PermittedRoute
 from mpesa_mcp.api.shapes import Answer, Body, Cursor, Limit, Moment, Page
+from mpesa_mcp.billing.states import Act
 from mpesa_mcp.payments import approving
 from mpesa_mcp.payments.approval_reading import AskedFor, ToDecide, approval_to_decide, list_approvals
 from mpesa_mcp.policy.approvals import ApprovalStatus, Verdict
@@ -182,7 +183,7 @@ async def read(call: Call, approval_id: ApprovalId) -> ApprovalToDecide:
 
 
 @router.post("/{approval_id}/approve")
-@allow(Role.ORG_ADMIN, person=True)
+@allow(Role.ORG_ADMIN, person=True, act=Act.PAY_OUT)
 async def approve(call: Call, approval_id: ApprovalId, body: Approve = _NO_DIGEST) -> ApprovalToDecide:
     """Approve it. With the last approval that is needed it is sent."""
     await approving.approve(call.core, call.organization_id, approval_id, actor=call.actor, digest=body.digest)

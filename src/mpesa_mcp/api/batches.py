@@ -14,6 +14,7 @@ from mpesa_mcp.api.payments import InEnvironment, reader
 from mpesa_mcp.api.permissions import allow
 from mpesa_mcp.api.routes import Call, Calling, PermittedRoute, with_body_up_to
 from mpesa_mcp.api.shapes import NOTHING, Answer, Body, Cursor, Limit, Moment, Nothing, Page
+from mpesa_mcp.billing.states import Act
 from mpesa_mcp.daraja.operations import Purpose
 from mpesa_mcp.payments.batches.control import cancel_batch, pause_batch, resume_batch
 from mpesa_mcp.payments.batches.files import MAX_FILE_BYTES, rows_of_csv, rows_of_list
@@ -165,7 +166,7 @@ def batch_answer(core: Core, batch: BatchRecord, *, replayed: bool = False) -> B
     )
 
 
-@allow(Role.MANAGER)
+@allow(Role.MANAGER, act=Act.PAY_OUT)
 @with_body_up_to(MAX_FILE_BYTES)
 async def submit_csv(
     call: Call,
@@ -195,7 +196,7 @@ router.add_api_route("", submit_csv, methods=["POST"], route_class_override=_Csv
 
 
 @router.post("")
-@allow(Role.MANAGER)
+@allow(Role.MANAGER, act=Act.PAY_OUT)
 @with_body_up_to(MAX_FILE_BYTES)
 async def submit(call: Call, body: BatchSubmission) -> BatchAnswer:
     """Check every row, then store the batch, to be paid; or nothing at all.
@@ -260,7 +261,7 @@ async def pause(call: Call, batch_id: BatchId, _body: Nothing = NOTHING) -> Batc
 
 
 @router.post("/{batch_id}/resume")
-@allow(Role.MANAGER)
+@allow(Role.MANAGER, act=Act.PAY_OUT)
 async def resume(call: Call, batch_id: BatchId, _body: Nothing = NOTHING) -> BatchAnswer:
     """Let a paused batch go on."""
     return await _decided(call, batch_id, resume_batch)
@@ -274,7 +275,7 @@ async def cancel(call: Call, batch_id: BatchId, _body: Nothing = NOTHING) -> Bat
 
 
 @router.post("/{batch_id}/retry")
-@allow(Role.MANAGER)
+@allow(Role.MANAGER, act=Act.PAY_OUT)
 async def retry(call: Call, batch_id: BatchId, _body: Nothing = NOTHING) -> BatchAnswer:
     """Make new payments for the rows that are proven failed, and for no other."""
     return await _decided(call, batch_id, retry_batch)

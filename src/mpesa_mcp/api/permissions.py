@@ -1,85 +1,55 @@
-"""Who may call a route, declared where the route is."""
+"""What a route declares of itself, under its path: who may call it, and whether a call of it lets money out."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from mpesa_mcp.identity.principal import NotAllowed, Principal
+from mpesa_mcp.billing.states import Act
+from mpesa_mcp.identity.permissions import Permission
 from mpesa_mcp.values import Role
 
-_DECLARED: Final = "__permission__"
+_DECLARED: Final = "__declared__"
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 
-class PersonNeeded(NotAllowed):
-    """A program, or a session that an assistant has used, asks for what only a person may do."""
-
-    code = "person_needed"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "Only a person may do this: sign in with POST /auth/login and use that access token here and nowhere else. "
-            "API keys, and sessions that were used on /mcp, cannot."
-        )
-
-
 @dataclass(frozen=True, slots=True)
-class Permission:
-    """`least` is the least role inside an organization; None lets nobody in but the platform.
+class Declared:
+    """`act` is what a call comes to where callers are admitted: PAY_OUT is refused whenever money must not leave."""
 
-    `platform` lets a super_admin in, `person` asks for a login session that no assistant has used, `public` needs no
-    token.
-    """
-
-    least: Role | None = None
-    platform: bool = False
-    person: bool = False
-    public: bool = False
-
-    def check(self, principal: Principal) -> None:
-        """Raises NotAllowed, PersonNeeded."""
-        if principal.role is Role.SUPER_ADMIN:
-            may = self.platform
-        else:
-            may = self.least is not None and principal.role.at_least(self.least)
-        if not may:
-            raise NotAllowed("Your role may not do this. Ask a person who administers the organization.")
-        if self.person and not principal.is_person:
-            raise PersonNeeded
-        if principal.tools is not None:
-            raise NotAllowed("This key is limited to some tools, which are on /mcp: it opens nothing here.")
+    permission: Permission
+    act: Act = Act.READ
 
     @property
     def words(self) -> str:
         """For the documentation."""
-        if self.public:
-            return "Needs no token."
-        who = [f"role {self.least} or above"] if self.least else []
-        who += ["a super_admin"] if self.platform else []
-        return f"For {' or '.join(who)}{', signed in as a person' if self.person else ''}."
+        if self.act is Act.PAY_OUT:
+            return f"{self.permission.words} It lets money out: refused while the subscription allows no payouts."
+        return self.permission.words
 
 
-def allow(least: Role | None = None, *, platform: bool = False, person: bool = False) -> Callable[[Endpoint], Endpoint]:
-    """Declares who may call the route below."""
-    return _declare(Permission(least=least, platform=platform, person=person))
+def allow(
+    least: Role | None = None, *, platform: bool = False, person: bool = False, act: Act = Act.READ
+) -> Callable[[Endpoint], Endpoint]:
+    """Declares who may call the route below, and what that comes to."""
+    return _declare(Declared(Permission(least=least, platform=platform, person=person), act))
 
 
 def allow_everybody() -> Callable[[Endpoint], Endpoint]:
     """Declares a route that needs no token."""
-    return _declare(Permission(public=True))
+    return _declare(Declared(Permission(public=True)))
 
 
-def permission_of(endpoint: Callable[..., Any]) -> Permission:
+def declared_by(endpoint: Callable[..., Any]) -> Declared:
     """What was declared. A route without it stops the start."""
     declared = getattr(endpoint, _DECLARED, None)
-    if not isinstance(declared, Permission):
+    if not isinstance(declared, Declared):
         raise TypeError(f"{endpoint.__name__} does not say who may call it: put @allow under its route")
     return declared
 
 
-def _declare(permission: Permission) -> Callable[[Endpoint], Endpoint]:
+def _declare(declared: Declared) -> Callable[[Endpoint], Endpoint]:
     def mark(endpoint: Endpoint) -> Endpoint:
-        setattr(endpoint, _DECLARED, permission)
+        setattr(endpoint, _DECLARED, declared)
         return endpoint
 
     return mark

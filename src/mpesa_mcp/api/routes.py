@@ -13,11 +13,12 @@ from starlette.responses import Response
 from starlette.types import Message
 
 from mpesa_mcp.api.errors import MAX_BODY_BYTES, BodyTooLarge, ErrorAnswer
-from mpesa_mcp.api.permissions import Permission, permission_of
+from mpesa_mcp.api.permissions import Declared, declared_by
 from mpesa_mcp.api.validation import NO_NUL, NUL
-from mpesa_mcp.billing.states import Act
-from mpesa_mcp.errors import InputError, NotFoundError
+from mpesa_mcp.errors import InputError, MpesaMcpError, NotFoundError
+from mpesa_mcp.identity.permissions import Permission
 from mpesa_mcp.identity.principal import Actor, Principal, Unauthenticated
+from mpesa_mcp.identity.refused_requests import record_refusal
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.values import Role
 
@@ -70,40 +71,55 @@ class PermittedRoute(APIRoute):
     """A route that asks for permission before FastAPI looks at the body, and documents what it may refuse."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **more: Any) -> None:
-        self.permission = permission_of(endpoint)
+        self.declared = declared_by(endpoint)
         self.body_bytes: int = getattr(endpoint, _BODY_BYTES, MAX_BODY_BYTES)
         methods = set(more.get("methods") or {"GET"})
-        refusals = _refusals(path, methods, self.permission)
+        refusals = _refusals(path, methods, self.declared.permission)
         more["responses"] = {**{status: {"model": ErrorAnswer} for status in refusals}, **(more.get("responses") or {})}
         # The first sentence of the docstring is what lists of routes show.
         said = (endpoint.__doc__ or "").strip()
         more["summary"] = said.partition(".")[0]
-        more["description"] = f"{said}\n\n{self.permission.words}"
-        if not self.permission.public:
+        more["description"] = f"{said}\n\n{self.declared.words}"
+        if not self.declared.permission.public:
             more["dependencies"] = [*(more.get("dependencies") or ()), _DOCUMENTED]
         super().__init__(path, endpoint, **more)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        answer, permission, body_bytes = super().get_route_handler(), self.permission, self.body_bytes
+        answer, declared, body_bytes = super().get_route_handler(), self.declared, self.body_bytes
 
-        async def handle(request: Request) -> Response:
-            if not permission.public:
-                request.state.calling = await _permitted(request, permission)
+        async def answered(request: Request) -> Response:
             _refuse_nul(request)
             return await answer(_bounded(request, body_bytes))
+
+        async def handle(request: Request) -> Response:
+            if declared.permission.public:
+                return await answered(request)
+            core, principal = await _admitted(request, declared)
+            try:
+                request.state.calling = _permitted(request, core, principal, declared.permission)
+                return await answered(request)
+            except MpesaMcpError as refused:
+                method, path, named = request.method, request.scope["path"], request.path_params
+                await record_refusal(core.store, core.clock, principal, refused, method=method, path=path, named=named)
+                raise
 
         return handle
 
 
-async def _permitted(request: Request, permission: Permission) -> Calling:
-    """Raises Unauthenticated, NotAllowed, PersonNeeded, NotFoundError, RateLimited."""
+async def _admitted(request: Request, declared: Declared) -> tuple[Core, Principal]:
+    """Who calls, counted against the rate limits. Raises Unauthenticated, RateLimited, LimiterUnavailable."""
     core = core_of(request)
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthenticated
     principal = await core.authentication.principal(token.strip())
-    # First: what a caller may not do counts against its limits too.
-    await core.billing.admit(principal, Act.READ)
+    # Before the permission: what a caller may not do counts against its limits too.
+    await core.billing.admit(principal, declared.act)
+    return core, principal
+
+
+def _permitted(request: Request, core: Core, principal: Principal, permission: Permission) -> Calling:
+    """Raises NotFoundError, NotAllowed, PersonNeeded."""
     named = request.path_params.get(_ORGANIZATION, principal.organization_id)
     if named != principal.organization_id and principal.role is not Role.SUPER_ADMIN:
         raise NotFoundError("organization")

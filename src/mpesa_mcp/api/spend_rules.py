@@ -19,8 +19,8 @@ from mpesa_mcp.policy.remaining import Remaining
 from mpesa_mcp.policy.rule_book import RuleRecord, list_rules
 from mpesa_mcp.policy.rules import Rule
 from mpesa_mcp.policy.windows import Window
-from mpesa_mcp.policy.words import rule_from, words_of
-from mpesa_mcp.values import Environment, Msisdn, Role
+from mpesa_mcp.policy.words import masked, rule_from, words_of
+from mpesa_mcp.values import Environment, Role
 
 router = APIRouter(prefix="/spend-rules", tags=["spend rules"], route_class=PermittedRoute)
 
@@ -145,10 +145,10 @@ class RuleProposed(RuleChanged):
 
 
 @router.get("")
-@allow(Role.ORG_ADMIN)
+@allow(Role.USER)
 async def list_(call: Call) -> Whole[RuleAnswer]:
-    """List the rules, the organization's own first."""
-    return Whole(items=[_rule(record) for record in await list_rules(call.core.store, call.organization_id)])
+    """List the rules, the organization's own first. Phone numbers in them are masked for all but an org_admin."""
+    return Whole(items=[_rule(call, record) for record in await list_rules(call.core.store, call.organization_id)])
 
 
 @router.get("/limits")
@@ -161,7 +161,7 @@ async def limits(call: Call) -> LimitsAnswer:
         role=found.role,
         tools=list(found.tools),
         rules=[
-            RuleLeft(scope=each.scope, limits=[_left(left) for left in each.remaining], rule=_shown(each.rule))
+            RuleLeft(scope=each.scope, limits=[_left(left) for left in each.remaining], rule=_masked(each.rule))
             for each in found.rules
         ],
     )
@@ -245,20 +245,17 @@ def _left(left: Remaining) -> LimitLeft:
     )
 
 
-def _shown(rule: Rule) -> RuleBody:
-    """The rule as everybody may see it."""
-    words = words_of(rule)
-    for name in ("allowed_recipients", "denied_recipients"):
-        if name in words:
-            words[name] = [Msisdn(phone).masked for phone in words[name]]
-    return RuleBody.model_validate(words)
+def _masked(rule: Rule) -> RuleBody:
+    return RuleBody.model_validate(masked(words_of(rule)))
 
 
-def _rule(record: RuleRecord) -> RuleAnswer:
+def _rule(call: Call, record: RuleRecord) -> RuleAnswer:
+    words = words_of(record.rule)
     return RuleAnswer(
         scope=record.scope,
         is_default=record.is_default,
         changed_at=record.changed_at,
         changed_by=record.changed_by,
-        **words_of(record.rule),
+        # Whoever changes a rule says the whole of it, and must see the whole of it.
+        **(words if call.principal.role is Role.ORG_ADMIN else masked(words)),
     )

@@ -43,21 +43,21 @@ class Agreement:
     def status_at(self, now: datetime) -> SubscriptionStatus:
         return status_at(self.status, self.trial_ends_at, now)
 
-    def refusal(self, tool: str, now: datetime) -> NotSubscribed | None:
-        """Why this tool may not be called now, and what to do about it; None when it may."""
+    def refusal(self, tool: str, now: datetime, *, so: str = "Nothing was sent.") -> NotSubscribed | None:
+        """Why this tool may not be called now, what that means (`so`), and what to do about it; None when it may."""
         if self.plan.tools is not None and tool not in self.plan.tools:
             return NotSubscribed(
-                f"The organization's plan, {self.plan.slug}, does not include {tool}. Nothing was sent. Ask a person "
-                "to choose a plan that does.",
+                f"The organization's plan, {self.plan.slug}, does not include {tool}. {so} Ask a person to choose "
+                "a plan that does.",
                 code="not_in_plan",
             )
         if self.status_at(now).allows(act_of(tool)):
             return None
-        return NotSubscribed(f"{self._why(now)} Nothing was sent. {_PUT_RIGHT}.", code=self._code(now))
+        return NotSubscribed(f"{self._why(now)} {so} {_PUT_RIGHT}.", code=self._code(now))
 
-    def require(self, tool: str, now: datetime) -> None:
+    def require(self, tool: str, now: datetime, *, so: str = "Nothing was sent.") -> None:
         """Raises NotSubscribed."""
-        if refusal := self.refusal(tool, now):
+        if refusal := self.refusal(tool, now, so=so):
             raise refusal
 
     def _code(self, now: datetime) -> str:

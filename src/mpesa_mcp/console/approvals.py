@@ -8,11 +8,11 @@ from typing import Final
 from starlette.responses import Response
 from starlette.routing import Route
 
+from mpesa_mcp.billing.states import Act
 from mpesa_mcp.console import words
 from mpesa_mcp.console.rendering import going_to, rendered, unchanged
 from mpesa_mcp.console.visits import Visit, page
-from mpesa_mcp.errors import ConflictError, InputError, MpesaMcpError
-from mpesa_mcp.identity.principal import NotAllowed
+from mpesa_mcp.errors import MpesaMcpError
 from mpesa_mcp.payments.approval_reading import approval_to_decide, list_approvals
 from mpesa_mcp.payments.approving import approve, decline
 from mpesa_mcp.policy.approvals import ApprovalStatus
@@ -51,41 +51,6 @@ async def approval(visit: Visit) -> Response:
     return await _shown(visit)
 
 
-@page(Role.ORG_ADMIN)
-async def approve_it(visit: Visit) -> Response:
-    """Approves what the page showed."""
-    digest = visit.form.get("digest", "")
-    try:
-        await approve(visit.core, visit.organization_id, _id(visit), actor=visit.actor, digest=digest)
-    except (InputError, ConflictError, NotAllowed) as refused:
-        return await _shown(visit, refused)
-    return going_to(f"/console/approvals/{_id(visit)}")
-
-
-@page(Role.ORG_ADMIN)
-async def decline_it(visit: Visit) -> Response:
-    """Declines it for good, with a reason that whoever asked is told."""
-    reason = visit.form.get("reason", "")
-    try:
-        await decline(visit.core, visit.organization_id, _id(visit), actor=visit.actor, reason=reason)
-    except (InputError, ConflictError, NotAllowed) as refused:
-        return await _shown(visit, refused)
-    return going_to(f"/console/approvals/{_id(visit)}")
-
-
-ROUTES: Final = (
-    Route("/approvals", approvals),
-    Route("/approvals/{approval_id}", approval),
-    Route("/approvals/{approval_id}/approve", approve_it, methods=["POST"]),
-    Route("/approvals/{approval_id}/decline", decline_it, methods=["POST"]),
-)
-
-
-def _id(visit: Visit) -> str:
-    approval_id: str = visit.request.path_params["approval_id"]
-    return approval_id
-
-
 async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response:
     found = await approval_to_decide(visit.core, visit.organization_id, _id(visit))
     return rendered(
@@ -102,3 +67,32 @@ async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response
         has_approved=visit.principal.user_id in {each.user_id for each in found.approval.decisions},
         refused=refused,
     )
+
+
+@page(Role.ORG_ADMIN, act=Act.PAY_OUT, again=_shown)
+async def approve_it(visit: Visit) -> Response:
+    """Approves what the page showed."""
+    digest = visit.form.get("digest", "")
+    await approve(visit.core, visit.organization_id, _id(visit), actor=visit.actor, digest=digest)
+    return going_to(f"/console/approvals/{_id(visit)}")
+
+
+@page(Role.ORG_ADMIN, again=_shown)
+async def decline_it(visit: Visit) -> Response:
+    """Declines it for good, with a reason that whoever asked is told."""
+    reason = visit.form.get("reason", "")
+    await decline(visit.core, visit.organization_id, _id(visit), actor=visit.actor, reason=reason)
+    return going_to(f"/console/approvals/{_id(visit)}")
+
+
+ROUTES: Final = (
+    Route("/approvals", approvals),
+    Route("/approvals/{approval_id}", approval),
+    Route("/approvals/{approval_id}/approve", approve_it, methods=["POST"]),
+    Route("/approvals/{approval_id}/decline", decline_it, methods=["POST"]),
+)
+
+
+def _id(visit: Visit) -> str:
+    approval_id: str = visit.request.path_params["approval_id"]
+    return approval_id

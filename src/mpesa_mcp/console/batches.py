@@ -6,10 +6,11 @@ from typing import Final
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from mpesa_mcp.billing.states import Act
 from mpesa_mcp.console.callers import who_asked
 from mpesa_mcp.console.rendering import HEADERS, going_to, rendered, unchanged
 from mpesa_mcp.console.visits import Endpoint, Visit, page
-from mpesa_mcp.errors import ConflictError, MpesaMcpError
+from mpesa_mcp.errors import MpesaMcpError
 from mpesa_mcp.payments.batches.control import cancel_batch, pause_batch, resume_batch
 from mpesa_mcp.payments.batches.reading import BatchRecord, batch_of, lines_after, list_batches, unpaid_lines
 from mpesa_mcp.payments.batches.results import result_csv
@@ -36,44 +37,6 @@ async def batch(visit: Visit) -> Response:
     return await _shown(visit)
 
 
-@page(Role.USER)
-async def result(visit: Visit) -> Response:
-    """Every row and what it has come to, for a spreadsheet."""
-    found = await _found(visit)
-    headers = HEADERS | {"Content-Disposition": f'attachment; filename="{found.batch_id}.csv"'}
-    return StreamingResponse(result_csv(visit.core, found), media_type="text/csv; charset=utf-8", headers=headers)
-
-
-def _acting(act: Callable[..., Awaitable[BatchRecord]]) -> Endpoint:
-    """The page behind a button."""
-
-    @page(Role.MANAGER)
-    async def acted(visit: Visit) -> Response:
-        found = await _found(visit)
-        try:
-            await act(visit.core, visit.organization_id, found.batch_id, actor=visit.principal.actor)
-        except ConflictError as refused:
-            return await _shown(visit, refused)
-        return going_to(f"/console/batches/{found.batch_id}")
-
-    return acted
-
-
-ROUTES: Final = (
-    Route("/batches", batches),
-    Route("/batches/{batch_id}", batch),
-    Route("/batches/{batch_id}/result.csv", result),
-    Route("/batches/{batch_id}/pause", _acting(pause_batch), methods=["POST"]),
-    Route("/batches/{batch_id}/resume", _acting(resume_batch), methods=["POST"]),
-    Route("/batches/{batch_id}/cancel", _acting(cancel_batch), methods=["POST"]),
-    Route("/batches/{batch_id}/retry", _acting(retry_batch), methods=["POST"]),
-)
-
-
-async def _found(visit: Visit) -> BatchRecord:
-    return await batch_of(visit.core, visit.organization_id, visit.request.path_params["batch_id"])
-
-
 async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response:
     found = await _found(visit)
     version = f"{found.status}-" + "-".join(f"{sum_.count}" for sum_ in found.totals.by_outcome.values())
@@ -95,3 +58,38 @@ async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response
         asked=asked,
         refused=refused,
     )
+
+
+@page(Role.USER)
+async def result(visit: Visit) -> Response:
+    """Every row and what it has come to, for a spreadsheet."""
+    found = await _found(visit)
+    headers = HEADERS | {"Content-Disposition": f'attachment; filename="{found.batch_id}.csv"'}
+    return StreamingResponse(result_csv(visit.core, found), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _deciding(decide: Callable[..., Awaitable[BatchRecord]], act: Act = Act.READ) -> Endpoint:
+    """The page behind a button."""
+
+    @page(Role.MANAGER, act=act, again=_shown)
+    async def decided(visit: Visit) -> Response:
+        found = await _found(visit)
+        await decide(visit.core, visit.organization_id, found.batch_id, actor=visit.principal.actor)
+        return going_to(f"/console/batches/{found.batch_id}")
+
+    return decided
+
+
+ROUTES: Final = (
+    Route("/batches", batches),
+    Route("/batches/{batch_id}", batch),
+    Route("/batches/{batch_id}/result.csv", result),
+    Route("/batches/{batch_id}/pause", _deciding(pause_batch), methods=["POST"]),
+    Route("/batches/{batch_id}/resume", _deciding(resume_batch, Act.PAY_OUT), methods=["POST"]),
+    Route("/batches/{batch_id}/cancel", _deciding(cancel_batch), methods=["POST"]),
+    Route("/batches/{batch_id}/retry", _deciding(retry_batch, Act.PAY_OUT), methods=["POST"]),
+)
+
+
+async def _found(visit: Visit) -> BatchRecord:
+    return await batch_of(visit.core, visit.organization_id, visit.request.path_params["batch_id"])

@@ -14,7 +14,7 @@ from mpesa_mcp.console.callers import who_asked
 from mpesa_mcp.console.rendering import going_to, rendered, unchanged
 from mpesa_mcp.console.visits import Visit, page
 from mpesa_mcp.credentials.records import shortcodes_of
-from mpesa_mcp.errors import ConflictError, InputError, MpesaMcpError
+from mpesa_mcp.errors import InputError, MpesaMcpError
 from mpesa_mcp.identity.principal import Principal
 from mpesa_mcp.payments.approval_reading import approval_about
 from mpesa_mcp.payments.desk import resolve_payment, withdraw_payment
@@ -71,53 +71,6 @@ async def payment(visit: Visit) -> Response:
     return await _shown(visit)
 
 
-@page(Role.MANAGER)
-async def withdraw(visit: Visit) -> Response:
-    """Takes back a payment that is still queued."""
-    found = await _found(visit)
-    try:
-        await withdraw_payment(
-            visit.core,
-            visit.organization_id,
-            found.payment_id,
-            reason=visit.form.get("reason", ""),
-            actor=visit.principal.actor,
-        )
-    except (InputError, ConflictError) as refused:
-        return await _shown(visit, refused)
-    return going_to(f"/console/payments/{found.payment_id}")
-
-
-@page(Role.MANAGER)
-async def resolve(visit: Visit) -> Response:
-    """Settles an unknown or disputed payment as a person found it."""
-    found = await _found(visit)
-    try:
-        outcome = visit.form.get("outcome")
-        if outcome not in {"succeeded", "failed"}:
-            raise InputError("Say whether it succeeded or failed.", field="outcome")
-        await resolve_payment(
-            visit.core,
-            visit.organization_id,
-            found.payment_id,
-            succeeded=outcome == "succeeded",
-            reason=visit.form.get("reason", ""),
-            receipt=visit.form.get("receipt", "").strip().upper() or None,
-            actor=visit.principal.actor,
-        )
-    except (InputError, ConflictError) as refused:
-        return await _shown(visit, refused)
-    return going_to(f"/console/payments/{found.payment_id}")
-
-
-ROUTES: Final = (
-    Route("/payments", payments),
-    Route("/payments/{payment_id}", payment),
-    Route("/payments/{payment_id}/withdraw", withdraw, methods=["POST"]),
-    Route("/payments/{payment_id}/resolve", resolve, methods=["POST"]),
-)
-
-
 async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response:
     found = await _found(visit)
     history = await history_of(visit.core, visit.organization_id, found.payment_id)
@@ -135,6 +88,47 @@ async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response
         approval=await approval_about(visit.core, visit.organization_id, found.payment_id),
         refused=refused,
     )
+
+
+@page(Role.MANAGER, again=_shown)
+async def withdraw(visit: Visit) -> Response:
+    """Takes back a payment that is still queued."""
+    found = await _found(visit)
+    await withdraw_payment(
+        visit.core,
+        visit.organization_id,
+        found.payment_id,
+        reason=visit.form.get("reason", ""),
+        actor=visit.principal.actor,
+    )
+    return going_to(f"/console/payments/{found.payment_id}")
+
+
+@page(Role.MANAGER, again=_shown)
+async def resolve(visit: Visit) -> Response:
+    """Settles an unknown or disputed payment as a person found it."""
+    found = await _found(visit)
+    outcome = visit.form.get("outcome")
+    if outcome not in {"succeeded", "failed"}:
+        raise InputError("Say whether it succeeded or failed.", field="outcome")
+    await resolve_payment(
+        visit.core,
+        visit.organization_id,
+        found.payment_id,
+        succeeded=outcome == "succeeded",
+        reason=visit.form.get("reason", ""),
+        receipt=visit.form.get("receipt", "").strip().upper() or None,
+        actor=visit.principal.actor,
+    )
+    return going_to(f"/console/payments/{found.payment_id}")
+
+
+ROUTES: Final = (
+    Route("/payments", payments),
+    Route("/payments/{payment_id}", payment),
+    Route("/payments/{payment_id}/withdraw", withdraw, methods=["POST"]),
+    Route("/payments/{payment_id}/resolve", resolve, methods=["POST"]),
+)
 
 
 async def _found(visit: Visit) -> PaymentRecord:

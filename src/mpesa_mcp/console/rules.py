@@ -16,17 +16,15 @@ from mpesa_mcp.console.rendering import going_to, rendered
 from mpesa_mcp.console.visits import Visit, page
 from mpesa_mcp.errors import ConflictError, InputError, MpesaMcpError, NotFoundError
 from mpesa_mcp.identity.api_keys import list_keys
-from mpesa_mcp.identity.principal import NotAllowed
 from mpesa_mcp.payments.limits import rules_with_limits
 from mpesa_mcp.policy.changes import confirm, decline, set_rule
 from mpesa_mcp.policy.proposals import ProposalRecord, ProposalStatus, list_proposals
 from mpesa_mcp.policy.rule_book import list_rules
-from mpesa_mcp.policy.rules import ORGANIZATION
+from mpesa_mcp.policy.rules import ORGANIZATION, Rule
 from mpesa_mcp.policy.scopes import checked_scope
-from mpesa_mcp.policy.words import AMOUNTS, COUNTS, DAYS, Words, rule_from, words_of
+from mpesa_mcp.policy.words import AMOUNTS, COUNTS, DAYS, RECIPIENTS, Words, masked, rule_from, words_of
 from mpesa_mcp.values import MEMBER_ROLES, Role, sha256_hex
 
-_LISTS: Final = ("allowed_recipients", "denied_recipients")
 _SCOPES: Final = (*(f"role:{role}" for role in MEMBER_ROLES), "tool:b2c_payment", "tool:reverse", "tool:stk_push")
 
 
@@ -45,46 +43,72 @@ async def rules(visit: Visit) -> Response:
     return await _shown(visit)
 
 
+async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response:
+    core, organization_id = visit.core, visit.organization_id
+    found = await list_rules(core.store, organization_id)
+    scopes = [each.scope for each in found]
+    limits = await rules_with_limits(core, organization_id, visit.principal.environment, scopes)
+    proposals = await _waiting(visit)
+    keys = [key for key in await list_keys(core.store, organization_id) if key.is_usable(core.clock.now())]
+    people = {each.proposed_by for each in proposals} | {each.changed_by for each in found if each.changed_by}
+    return rendered(
+        "rules.html",
+        visit=visit,
+        status=refused.http_status if refused else 200,
+        rules=[(each, _readable(visit, each.rule)) for each in found],
+        left={each.scope: each.remaining for each in limits},
+        proposals=proposals,
+        names=await callers(visit, {*scopes, *people}),
+        without=[scope for scope in (*_SCOPES, *(f"key:{key.key_id}" for key in keys)) if scope not in scopes],
+        key_names={f"key:{key.key_id}": key.name for key in keys},
+        refused=refused,
+    )
+
+
 @page(Role.ORG_ADMIN)
 async def rule(visit: Visit) -> Response:
     """The form of one rule."""
     scope, name = await _scope(visit)
     now = await _in_force(visit, scope)
-    return _form(visit, scope, name, now, shown=now)
+    return _form(visit, scope, name, version=_version(now), shown=now)
 
 
-@page(Role.ORG_ADMIN)
+async def _change_again(visit: Visit, refused: MpesaMcpError) -> Response:
+    scope, name = await _scope(visit)
+    if isinstance(refused, RuleChanged):
+        # Who would undo somebody else's change sees that first, and not what they wrote themselves.
+        now = await _in_force(visit, scope)
+        return _form(visit, scope, name, version=_version(now), shown=now, refused=refused)
+    return _form(visit, scope, name, version=visit.form["seen"], shown=_sent(visit.form), refused=refused)
+
+
+@page(Role.ORG_ADMIN, again=_change_again)
 async def change(visit: Visit) -> Response:
     """Gives a scope the rule of the form, or proposes it."""
-    scope, name = await _scope(visit)
-    now, wanted = await _in_force(visit, scope), _sent(visit.form)
-    try:
-        if visit.form.get("seen") != _version(now):
-            raise RuleChanged
-        # The organization always has a rule: without one of its own, the default. Any other may have none.
-        is_none = "remove" in visit.form or (not wanted and scope != ORGANIZATION)
-        await set_rule(
-            visit.core.store,
-            visit.core.clock,
-            organization_id=visit.organization_id,
-            scope=scope,
-            rule=None if is_none else rule_from(wanted),
-            actor=visit.actor,
-        )
-    except (InputError, ConflictError, NotAllowed) as refused:
-        # Who would undo somebody else's change sees that first, and not what they wrote themselves.
-        shown = now if isinstance(refused, RuleChanged) else wanted
-        return _form(visit, scope, name, now, shown=shown, refused=refused)
+    scope, _ = await _scope(visit)
+    wanted = _sent(visit.form)
+    if visit.form.get("seen") != _version(await _in_force(visit, scope)):
+        raise RuleChanged
+    # The organization always has a rule: without one of its own, the default. Any other may have none.
+    is_none = "remove" in visit.form or (not wanted and scope != ORGANIZATION)
+    await set_rule(
+        visit.core.store,
+        visit.core.clock,
+        organization_id=visit.organization_id,
+        scope=scope,
+        rule=None if is_none else rule_from(wanted),
+        actor=visit.actor,
+    )
     return going_to("/console/rules")
 
 
-@page(Role.ORG_ADMIN)
+@page(Role.ORG_ADMIN, again=_shown)
 async def confirm_it(visit: Visit) -> Response:
     """Makes a change that somebody else has proposed."""
     return await _decided(visit, confirm)
 
 
-@page(Role.ORG_ADMIN)
+@page(Role.ORG_ADMIN, again=_shown)
 async def decline_it(visit: Visit) -> Response:
     """Drops a proposed change."""
     return await _decided(visit, decline)
@@ -100,39 +124,19 @@ ROUTES: Final = (
 
 
 async def _decided(visit: Visit, decide: Any) -> Response:
-    try:
-        await decide(
-            visit.core.store,
-            visit.core.clock,
-            organization_id=visit.organization_id,
-            proposal_id=visit.request.path_params["proposal_id"],
-            actor=visit.actor,
-        )
-    except (ConflictError, NotAllowed) as refused:
-        return await _shown(visit, refused)
+    await decide(
+        visit.core.store,
+        visit.core.clock,
+        organization_id=visit.organization_id,
+        proposal_id=visit.request.path_params["proposal_id"],
+        actor=visit.actor,
+    )
     return going_to("/console/rules")
 
 
-async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response:
-    core, organization_id = visit.core, visit.organization_id
-    found = await list_rules(core.store, organization_id)
-    scopes = [each.scope for each in found]
-    limits = await rules_with_limits(core, organization_id, visit.principal.environment, scopes)
-    proposals = await _waiting(visit)
-    keys = [key for key in await list_keys(core.store, organization_id) if key.is_usable(core.clock.now())]
-    people = {each.proposed_by for each in proposals} | {each.changed_by for each in found if each.changed_by}
-    return rendered(
-        "rules.html",
-        visit=visit,
-        status=refused.http_status if refused else 200,
-        rules=[(each, words_of(each.rule)) for each in found],
-        left={each.scope: each.remaining for each in limits},
-        proposals=proposals,
-        names=await callers(visit, {*scopes, *people}),
-        without=[scope for scope in (*_SCOPES, *(f"key:{key.key_id}" for key in keys)) if scope not in scopes],
-        key_names={f"key:{key.key_id}": key.name for key in keys},
-        refused=refused,
-    )
+def _readable(visit: Visit, rule: Rule) -> Words:
+    """The rule with the numbers in it whole for whoever changes it, and masked for everybody else."""
+    return words_of(rule) if visit.may(Role.ORG_ADMIN) else masked(words_of(rule))
 
 
 async def _waiting(visit: Visit) -> Sequence[ProposalRecord]:
@@ -144,7 +148,7 @@ async def _waiting(visit: Visit) -> Sequence[ProposalRecord]:
 
 
 def _form(
-    visit: Visit, scope: str, name: str, now: Words, *, shown: Words, refused: MpesaMcpError | None = None
+    visit: Visit, scope: str, name: str, *, version: str, shown: Words, refused: MpesaMcpError | None = None
 ) -> Response:
     return rendered(
         "rule.html",
@@ -152,7 +156,7 @@ def _form(
         status=refused.http_status if refused else 200,
         scope=scope,
         name=name,
-        version=_version(now),
+        version=version,
         shown=shown,
         days=DAYS,
         refused=refused,
@@ -190,7 +194,7 @@ def _sent(form: Mapping[str, str]) -> Words:
             said[name] = int(text) if text.isascii() and text.isdigit() else text
     if form.get("hours", "").strip():
         said["hours"] = form["hours"].strip()
-    for name in _LISTS:
+    for name in RECIPIENTS:
         numbers = [line.strip() for line in form.get(name, "").splitlines() if line.strip()]
         if numbers:
             said[name] = numbers

@@ -3,7 +3,7 @@
 import hmac
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import parse_qsl, quote
 
@@ -11,9 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mpesa_mcp.billing.states import Act
-from mpesa_mcp.errors import DeniedError, InputError
+from mpesa_mcp.errors import DeniedError, InputError, InternalFault, MpesaMcpError, NotFoundError
 from mpesa_mcp.identity.console_cookies import form_token
-from mpesa_mcp.identity.principal import Actor, NotAllowed, Principal, Unauthenticated
+from mpesa_mcp.identity.permissions import Permission
+from mpesa_mcp.identity.principal import Actor, Principal, Unauthenticated
+from mpesa_mcp.identity.refused_requests import record_refusal
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.settings import is_loopback
 from mpesa_mcp.values import Role
@@ -73,33 +75,39 @@ class Visit:
 
 
 Shown = Callable[[Visit], Awaitable[Response]]
+Again = Callable[[Visit, MpesaMcpError], Awaitable[Response]]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """Who may see a page: `least` inside an organization (None: nobody), and whether a super_admin may."""
+def page(
+    least: Role | None, *, platform: bool = False, act: Act = Act.READ, again: Again | None = None
+) -> Callable[[Shown], Endpoint]:
+    """Makes a page out of a function: for whom it is stands where it is written, and whether it lets money out (`act`).
 
-    least: Role | None
-    platform: bool
-
-    def check(self, principal: Principal) -> None:
-        """Raises NotAllowed."""
-        is_platform = principal.role is Role.SUPER_ADMIN
-        if not (self.platform if is_platform else self.least and principal.role.at_least(self.least)):
-            raise NotAllowed("Your role may not see this page. Ask a person who administers the organization.")
-
-
-def page(least: Role | None, *, platform: bool = False) -> Callable[[Shown], Endpoint]:
-    """Makes a page out of a function: for whom it is stands where it is written."""
-    admission = Admission(least, platform)
+    `again` shows what a form stands on once more, with the reason why the form was refused.
+    """
+    permission = Permission(least, platform=platform, person=True)
 
     def made(shown: Shown) -> Endpoint:
         async def endpoint(request: Request) -> Response:
-            return await shown(await _visit(request, admission))
+            visit = await _visit(request, act)
+            try:
+                permission.check(visit.principal)
+                if request.method == "POST":
+                    visit = replace(visit, form=await sent_form(request, visit.token))
+            except MpesaMcpError as refused:
+                await _record(visit, refused)
+                raise
+            try:
+                return await shown(visit)
+            except MpesaMcpError as refused:
+                await _record(visit, refused)
+                if again is None or isinstance(refused, InternalFault | NotFoundError):
+                    raise
+                return await again(visit, refused)
 
         endpoint.__doc__ = shown.__doc__
-        endpoint.admission = admission  # type: ignore[attr-defined] # read by the test of who may see what
+        endpoint.permission, endpoint.act = permission, act  # type: ignore[attr-defined] # read by a test
         return endpoint
 
     return made
@@ -155,16 +163,19 @@ def path_of_ours(text: str) -> str:
     return text if _PATH_OF_OURS.fullmatch(text) and "//" not in text else f"{CONSOLE_PATH}/"
 
 
-async def _visit(request: Request, admission: Admission) -> Visit:
-    """Raises Unauthenticated, NotAllowed, RateLimited, FormUnreadable, NotOurForm."""
+async def _visit(request: Request, act: Act) -> Visit:
+    """Raises Unauthenticated, RateLimited, LimiterUnavailable."""
     core = core_of(request)
     principal = await core.authentication.principal_of_cookie(request.cookies.get(cookie_name(request), ""))
     if principal.session_id is None or not principal.is_person:
         raise Unauthenticated
     visit = Visit(request, core, principal, await form_token(core.keyring, principal.session_id))
     request.state.visit = visit  # a page that refuses shows who is signed in
-    admission.check(principal)
-    await core.billing.admit(principal, Act.READ)
-    if request.method == "POST":
-        visit = Visit(request, core, principal, visit.token, await sent_form(request, visit.token))
+    await core.billing.admit(principal, act)
     return visit
+
+
+async def _record(visit: Visit, refused: MpesaMcpError) -> None:
+    asked, core = visit.request, visit.core
+    method, path, named = asked.method, asked.scope["path"], asked.path_params
+    await record_refusal(core.store, core.clock, visit.principal, refused, method=method, path=path, named=named)

@@ -9,15 +9,18 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from mpesa_mcp.billing.terms import agreement_of
 from mpesa_mcp.errors import Advice, ConflictError, InputError, NotFoundError
 from mpesa_mcp.identity.principal import Actor
 from mpesa_mcp.payments.batches import held as held_batches
 from mpesa_mcp.payments.batches.lines import digest_of
 from mpesa_mcp.payments.batches.models import Batch
+from mpesa_mcp.payments.batches.submission import BatchRequest
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.held import sent_digest, void
 from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.payments.outcomes import lock_payment, move
+from mpesa_mcp.payments.requests import B2cRequest, ReversalRequest, StkPushRequest
 from mpesa_mcp.payments.standing import require_may_open
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus
 from mpesa_mcp.policy.approvals import (
@@ -35,6 +38,11 @@ from mpesa_mcp.store.tenancy import OrganizationSession
 
 _REASON_CHARACTERS = (2, 200)
 _LEASE = timedelta(seconds=30)
+_TOOLS = {each.kind: each.tool for each in (StkPushRequest, B2cRequest, ReversalRequest)}
+# Dispatch does not ask about the subscription: what was approved while all was well is sent.
+_NOT_APPROVED = (
+    "Nothing was approved, so nothing will be sent: this waits until its approval expires, and can still be declined."
+)
 _UNDECIDED = "Nobody approved it within 24 hours; nothing was sent."
 
 
@@ -84,6 +92,11 @@ class _Held:
     def kind(self) -> PaymentKind:
         return PaymentKind(self.what.kind) if isinstance(self.what, Payment) else PaymentKind.B2C
 
+    @property
+    def tool(self) -> str:
+        """The tool that asks for such a thing, by which plans and subscriptions allow it."""
+        return BatchRequest.tool if isinstance(self.what, Batch) else _TOOLS[self.kind]
+
     async def is_as_asked(self, session: OrganizationSession) -> bool:
         digest = sent_digest(self.what) if isinstance(self.what, Payment) else await digest_of(session, self.what)
         return digest == self.approval.digest
@@ -96,8 +109,8 @@ async def approve(
 
     `digest` is the one the person saw. Who approves again what they have approved changes nothing.
 
-    Raises NotFoundError, what `require_approver` and `require_may_open` raise, SawSomethingElse, AnotherMustApprove,
-    ApprovalClosed, ApprovalVoid.
+    Raises NotFoundError, what `require_approver` and `require_may_open` raise, NotSubscribed, SawSomethingElse,
+    AnotherMustApprove, ApprovalClosed, ApprovalVoid.
     """
     async with core.store.session(organization_id) as session:
         held = await _held(session, approval_id)
@@ -112,6 +125,7 @@ async def approve(
         if user.id in given:
             raise AnotherMustApprove
         await require_may_open(session, held.kind)
+        (await agreement_of(session)).require(held.tool, core.clock.now(), so=_NOT_APPROVED)
         if await held.is_as_asked(session):
             add_decision(session, core.clock, approval, user, Verdict.APPROVED)
             if len(given) + 1 >= approval.approvers_needed:

@@ -34,6 +34,7 @@ COUNTS: Final = (
     "cool_off_hours",
     "largest_batch",
 )
+RECIPIENTS: Final = ("allowed_recipients", "denied_recipients")
 _MOST_SHILLINGS = 1_000_000_000
 _MOST_COUNT = 1_000_000
 _MOST_RECIPIENTS = 1000
@@ -59,6 +60,12 @@ def words_of(rule: Rule) -> Words:
         for field in fields(Rule)
         if (value := getattr(rule, field.name)) != getattr(NO_RULE, field.name)
     }
+
+
+def masked(words: Words) -> Words:
+    """The same rule for those who need not know whose numbers are in it."""
+    lists = {name: [Msisdn(phone).masked for phone in words[name]] for name in RECIPIENTS if name in words}
+    return words | lists
 
 
 def _read(name: str, value: object) -> object:

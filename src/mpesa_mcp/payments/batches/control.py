@@ -9,6 +9,7 @@ from sqlalchemy import func, update
 from sqlmodel import col, select
 
 from mpesa_mcp import audit
+from mpesa_mcp.billing.terms import agreement_of
 from mpesa_mcp.errors import ConflictError, NotFoundError
 from mpesa_mcp.payments.batches.brakes import park, stop
 from mpesa_mcp.payments.batches.held import take_back
@@ -16,6 +17,7 @@ from mpesa_mcp.payments.batches.lines import leave_out_waiting
 from mpesa_mcp.payments.batches.models import Batch
 from mpesa_mcp.payments.batches.reading import BatchRecord, batch_record, totals_of
 from mpesa_mcp.payments.batches.states import BatchStage, BatchStatus, batch_status
+from mpesa_mcp.payments.batches.submission import BatchRequest
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.payments.states import PaymentStatus
@@ -53,13 +55,17 @@ async def pause_batch(
 async def resume_batch(
     core: Core, organization_id: str, batch_id: str, *, actor: str, environment: Environment | None = None
 ) -> BatchRecord:
-    """Lets a paused batch go on. Raises NotFoundError, NotPossibleNow."""
+    """Lets a paused batch go on. Raises NotFoundError, NotPossibleNow, NotSubscribed."""
     now = core.clock.now()
     async with core.store.session(organization_id) as session:
+        # Before the batch, as everybody takes them: what the organization subscribed to stays so meanwhile.
+        await session.hold_organization()
         batch = await locked_batch(session, batch_id, environment)
         if batch.status != BatchStage.RUNNING:
             if batch.status != BatchStage.PAUSED:
                 raise NotPossibleNow(await status_of(session, batch), "only one that is paused can be resumed")
+            agreement = await agreement_of(session)
+            agreement.require(BatchRequest.tool, now, so="Nothing was changed: the batch stays paused.")
             await change_batch(
                 session, batch, now, status=BatchStage.RUNNING, reason=None, counted_from=now, next_action_at=now
             )

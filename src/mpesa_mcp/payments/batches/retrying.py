@@ -11,6 +11,7 @@ from sqlalchemy import Select, update
 from sqlmodel import col, select
 
 from mpesa_mcp import audit
+from mpesa_mcp.billing.terms import agreement_of
 from mpesa_mcp.errors import Advice, ConflictError, InternalFault, NotFoundError
 from mpesa_mcp.payments.batches.control import NotPossibleNow, change_batch, locked_batch, record_of, status_of
 from mpesa_mcp.payments.batches.judging import Judgement, judge, take
@@ -18,7 +19,7 @@ from mpesa_mcp.payments.batches.models import Batch, BatchLine
 from mpesa_mcp.payments.batches.reading import BatchRecord
 from mpesa_mcp.payments.batches.rows import Row
 from mpesa_mcp.payments.batches.states import BatchStage, RowState
-from mpesa_mcp.payments.batches.submission import BatchInvalid
+from mpesa_mcp.payments.batches.submission import BatchInvalid, BatchRequest
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.models import UNAPPLIED, Attempt, Callback, Payment, PaymentHistory
 from mpesa_mcp.payments.states import PaymentEvent, PaymentStatus
@@ -65,8 +66,8 @@ async def retry_batch(
 ) -> BatchRecord:
     """Has new payments made for the rows that are proven failed, and for no other. A paused batch stays paused.
 
-    Raises NotFoundError, NotPossibleNow, NothingToRetry, ApprovalNeededNow, and BatchInvalid when the rules do not
-    allow a row now.
+    Raises NotFoundError, NotSubscribed, NotPossibleNow, NothingToRetry, ApprovalNeededNow, and BatchInvalid when the
+    rules do not allow a row now.
     """
     for _ in range(_TRIES):
         now = core.clock.now()
@@ -107,6 +108,7 @@ async def _have_wait(
     now: datetime,
 ) -> None:
     """The rows wait to be made payments again."""
+    (await agreement_of(session)).require(BatchRequest.tool, now, so="Nothing was changed.")
     if batch.status not in {BatchStage.RUNNING, BatchStage.PAUSED}:
         raise NotPossibleNow(await status_of(session, batch), "rows of such a batch are not tried again")
     if await _rows(session, batch.id) != rows or not await judgement.still_holds(session):

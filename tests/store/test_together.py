@@ -59,3 +59,26 @@ async def test_who_stops_waiting_keeps_nobody_else() -> None:
     go.set()
     assert await stays == 2
     assert gone.cancelled() or gone.cancelling()
+
+
+async def test_nobody_waits_for_ever_for_a_round_that_was_stopped_or_said_too_little() -> None:
+    together, begun = Together(alone=False), anyio.Event()
+
+    async def stopped(asked: Sequence[int]) -> Sequence[int]:
+        if len(asked) > 1:
+            raise ValueError
+        begun.set()
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def short(asked: Sequence[int]) -> Sequence[int]:
+        return asked[:-1]
+
+    asking = [asyncio.get_running_loop().create_task(together.ask("stopped", stopped, number)) for number in range(3)]
+    await begun.wait()
+    [serving] = together._tasks
+    serving.cancel()
+    ended = await asyncio.gather(*asking, return_exceptions=True)
+    assert [type(each) for each in ended] == [asyncio.CancelledError] * 3
+    with pytest.raises(RuntimeError):
+        await together.ask("short", short, 1)

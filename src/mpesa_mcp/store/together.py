@@ -14,6 +14,7 @@ Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
 Work = Callable[[Sequence[Asked]], Awaitable[Sequence[Answer]]]
 
+_Member = tuple[Any, asyncio.Future[Any]]
 _MOST = 64
 
 
@@ -23,14 +24,15 @@ class Together:
     def __init__(self, *, alone: bool) -> None:
         """`alone`: nothing is done together."""
         self._alone = alone
-        self._waiting: dict[Hashable, list[tuple[Any, asyncio.Future[Any]]]] = {}
+        self._waiting: dict[Hashable, list[_Member]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def ask(self, about: Hashable, work: Work[Asked, Answer], asked: Asked) -> Answer:
         """What `work` answers for `asked`, in the same order; `work` is the same for everybody who asks `about` this.
 
         A round that fails is done again, one by one: what is wrong with one is no other's fault. Whoever is cancelled
-        meanwhile is not heard of, and what he asked for is done.
+        meanwhile is not heard of, and what he asked for is done. `work` runs in the
+        circumstances of who began the round.
         """
         if self._alone:
             [answer] = await work([asked])
@@ -46,40 +48,32 @@ class Together:
         return await future
 
     async def _serve(self, about: Hashable, work: Work[Any, Any]) -> None:
+        members: Sequence[_Member] = ()
         try:
             while members := self._waiting[about][:_MOST]:
                 del self._waiting[about][:_MOST]
                 await _round(work, members)
         finally:
-            for _, future in self._waiting.pop(about):  # only when the program stops in the middle
+            for _, future in (*members, *self._waiting.pop(about)):  # only when the program stops in the middle
                 future.cancel()
 
 
-async def _round(work: Work[Any, Any], members: Sequence[tuple[Any, asyncio.Future[Any]]]) -> None:
+async def _round(work: Work[Any, Any], members: Sequence[_Member]) -> None:
     try:
         answers = await work([asked for asked, _ in members])
-    except asyncio.CancelledError:
-        for _, future in members:
-            future.cancel()
-        raise
     except Exception as fault:
         # A database that is away is so for everybody.
-        if isinstance(fault, StoreUnavailable):
-            for _, future in members:
-                _tell(future, fault)
-            return
-        if len(members) > 1:
+        if len(members) > 1 and not isinstance(fault, StoreUnavailable):
             for member in members:
                 await _round(work, [member])
             return
-        [(_, future)] = members
-        _tell(future, fault)
-        return
-    for (_, future), answer in zip(members, answers, strict=True):
-        if not future.done():
+        answers = [fault] * len(members)
+    for number, (_, future) in enumerate(members):
+        # Too few answers are a fault of ours: what was done is not done again, and nobody waits for ever.
+        answer = answers[number] if number < len(answers) else RuntimeError("a round gave too few answers")
+        if future.done():
+            continue
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+        else:
             future.set_result(answer)
-
-
-def _tell(future: asyncio.Future[Any], fault: Exception) -> None:
-    if not future.done():
-        future.set_exception(fault)

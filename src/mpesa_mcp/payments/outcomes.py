@@ -4,6 +4,7 @@ Each change names the status it expects in its WHERE, and commits together with 
 What the table of `states` does not list changes nothing and is recorded. There is no code path here that sends.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -189,6 +190,29 @@ async def move(
         assert again is not None
         payment = again
     raise RuntimeError("a payment changed under five compare-and-sets in a row")
+
+
+async def accept(
+    core: Core, session: OrganizationSession, payment_ids: Sequence[str], *, next_action_at: datetime
+) -> None:
+    """As `move` with ACCEPTED, of payments that are being sent and that the caller holds: all at once.
+
+    For this event alone, which has no consequence for a counter or another payment.
+    """
+    now = core.clock.now()
+    before, event = PaymentStatus.SENDING, PaymentEvent.ACCEPTED
+    after = next_status(before, event)
+    changes = {"status": after, "updated_at": now, "lease_until": None, "next_action_at": next_action_at}
+    changed = await session.change(
+        update(Payment)
+        .where(col(Payment.id).in_(payment_ids), col(Payment.status) == before)
+        .values(**changes, reason=None, result_code=None)
+    )
+    assert changed == len(payment_ids)  # they are held
+    for payment_id in payment_ids:
+        record_history(session, payment_id, now, event=event, before=before, after=after, source="reply")
+        audit.record(session, core.clock, actor="system", action=f"payment.{after}", subject=payment_id)
+    session.wake(*payment_ids, DueTable.PAYMENTS)
 
 
 async def _is_contradicted(

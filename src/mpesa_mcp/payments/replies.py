@@ -10,13 +10,12 @@ from typing import Any
 from sqlalchemy import update
 from sqlmodel import col, select
 
-from mpesa_mcp import audit
 from mpesa_mcp.daraja.conclusions import Accepted, Conclusion, NotSent, Refused, Unknown
 from mpesa_mcp.payments.attempts import has_unread_callback
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.history import record_history
 from mpesa_mcp.payments.models import Attempt, Payment
-from mpesa_mcp.payments.outcomes import lock_payment, move
+from mpesa_mcp.payments.outcomes import accept, lock_payment, move
 from mpesa_mcp.payments.schedule import NOT_SENT_TRIES, first_question_after, resend_after
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, Reply, next_status
 from mpesa_mcp.store.crossings import Claim, DueTable
@@ -76,27 +75,8 @@ async def _conclude_usual(
     for each in usual:
         _, values = _after_send(core, rows[each.claim.id], each.conclusion, now)
         by_moment[values["next_action_at"]].append(each.claim.id)
-    before, event = PaymentStatus.SENDING, PaymentEvent.ACCEPTED
-    after = next_status(before, event)
     for ask_at, payment_ids in by_moment.items():
-        moved = await session.change(
-            update(Payment)
-            .where(col(Payment.id).in_(payment_ids), col(Payment.status) == before)
-            .values(
-                status=after,
-                updated_at=now,
-                lease_until=None,
-                next_action_at=ask_at,
-                reason=None,
-                result_code=None,
-            )
-        )
-        assert moved == len(payment_ids)  # they are held
-    for each in usual:
-        record_history(session, each.claim.id, now, event=event, before=before, after=after, source="reply")
-        audit.record(session, core.clock, actor="system", action=f"payment.{after}", subject=each.claim.id)
-        session.wake(each.claim.id)
-    session.wake(DueTable.PAYMENTS)
+        await accept(core, session, payment_ids, next_action_at=ask_at)
     return {each.claim.id for each in usual}
 
 

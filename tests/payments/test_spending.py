@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import anyio
 import pytest
+from sqlmodel import select
 
 from mpesa_mcp.app.chores import tidy
 from mpesa_mcp.daraja.codes import Verdict
@@ -12,6 +13,8 @@ from mpesa_mcp.payments.intake import open_payment
 from mpesa_mcp.payments.outcomes import Evidence, apply_evidence
 from mpesa_mcp.payments.records import PaymentRecord
 from mpesa_mcp.payments.requests import PaymentRequest
+from mpesa_mcp.policy.models import SpendRule
+from mpesa_mcp.policy.rule_book import RuleUnreadable
 from mpesa_mcp.values import FrozenClock, Role
 from tests.spending import Counted, counted, give_rule, miscounted
 
@@ -198,3 +201,14 @@ async def test_of_several_first_payments_at_once_to_a_new_recipient_one_is_let_t
     clock.advance(timedelta(hours=24))
     assert (await opened(shop, a_payout(shillings=9000, key="known-by-now"))).status == "queued"
     await what_is_counted(shop)
+
+
+async def test_a_rule_of_a_newer_program_is_no_fault_of_who_asks_and_lets_nothing_through(shop: Shop) -> None:
+    await rule(shop, per_day=2000)
+    async with shop.core.store.session(shop.principal.organization_id) as session:
+        row = await session.first(select(SpendRule))
+        assert row is not None
+        row.rule = {**row.rule, "never_heard_of": 1}
+    with pytest.raises(RuleUnreadable):
+        await opened(shop, a_payout())
+    assert await what_is_counted(shop) == {}

@@ -20,6 +20,7 @@ from mpesa_mcp.identity.standing import changeable_alone
 from mpesa_mcp.policy.loosening import loosened
 from mpesa_mcp.policy.models import RuleProposal, SpendRule
 from mpesa_mcp.policy.proposals import MOST_WAITING, ProposalRecord, ProposalStatus, proposal_record
+from mpesa_mcp.policy.rule_book import rule_of
 from mpesa_mcp.policy.rules import DEFAULT_RULE, NO_RULE, ORGANIZATION, Rule
 from mpesa_mcp.policy.scopes import checked_for_scope, checked_scope
 from mpesa_mcp.policy.second_person import SecondPerson, second_person
@@ -189,7 +190,7 @@ async def _require_key(session: OrganizationSession, scope: str) -> None:
 
 async def _stored(session: OrganizationSession, scope: str) -> Rule | None:
     row = await session.first(select(SpendRule).where(SpendRule.scope == scope))
-    return None if row is None else rule_from(row.rule)
+    return None if row is None else rule_of(row)
 
 
 def _in_force(scope: str, rule: Rule | None) -> Rule:

@@ -6,11 +6,24 @@ from datetime import datetime
 
 from sqlmodel import col, select
 
+from mpesa_mcp.errors import InputError, InternalFault
 from mpesa_mcp.policy.models import SpendRule
 from mpesa_mcp.policy.rules import DEFAULT_RULE, ORGANIZATION, Rule
 from mpesa_mcp.policy.words import rule_from
 from mpesa_mcp.store.engine import Store
 from mpesa_mcp.store.tenancy import OrganizationSession
+
+
+class RuleUnreadable(InternalFault):
+    """A stored rule says what this program does not know: it was changed by a newer one. No fault of who asks."""
+
+    code = "rule_unreadable"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A rule of this organization was written by a newer version of mpesa-mcp. Nothing was done. "
+            "The operator must update this program."
+        )
 
 
 async def rules_of(session: OrganizationSession, scopes: Collection[str]) -> dict[str, Rule]:
@@ -22,7 +35,7 @@ async def rules_of(session: OrganizationSession, scopes: Collection[str]) -> dic
         select(SpendRule).where(col(SpendRule.scope).in_(sorted(scopes))).order_by(col(SpendRule.scope))
     )
     rules = {ORGANIZATION: DEFAULT_RULE} if ORGANIZATION in scopes else {}
-    return rules | {row.scope: rule_from(row.rule) for row in rows}
+    return rules | {row.scope: rule_of(row) for row in rows}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +56,7 @@ async def list_rules(store: Store, organization_id: str) -> Sequence[RuleRecord]
     records = [
         RuleRecord(
             scope=row.scope,
-            rule=rule_from(row.rule),
+            rule=rule_of(row),
             is_default=False,
             changed_at=row.changed_at,
             changed_by=row.changed_by,
@@ -55,3 +68,11 @@ async def list_rules(store: Store, organization_id: str) -> Sequence[RuleRecord]
             RuleRecord(scope=ORGANIZATION, rule=DEFAULT_RULE, is_default=True, changed_at=None, changed_by=None)
         )
     return sorted(records, key=lambda record: (record.scope != ORGANIZATION, record.scope))
+
+
+def rule_of(row: SpendRule) -> Rule:
+    """The rule a row says. Raises RuleUnreadable."""
+    try:
+        return rule_from(row.rule)
+    except InputError as unread:
+        raise RuleUnreadable from unread

@@ -21,11 +21,11 @@ from mpesa_mcp.policy.changes import confirm, decline, set_rule
 from mpesa_mcp.policy.proposals import ProposalRecord, ProposalStatus, list_proposals
 from mpesa_mcp.policy.rule_book import list_rules
 from mpesa_mcp.policy.rules import ORGANIZATION, Rule
-from mpesa_mcp.policy.scopes import checked_scope
+from mpesa_mcp.policy.scopes import TOOLS, checked_scope
 from mpesa_mcp.policy.words import AMOUNTS, COUNTS, DAYS, RECIPIENTS, Words, masked, rule_from, words_of
 from mpesa_mcp.values import MEMBER_ROLES, Role, sha256_hex
 
-_SCOPES: Final = (*(f"role:{role}" for role in MEMBER_ROLES), "tool:b2c_payment", "tool:reverse", "tool:stk_push")
+_SCOPES: Final = (*(f"role:{role}" for role in MEMBER_ROLES), *(f"tool:{tool}" for tool in TOOLS))
 
 
 class RuleChanged(ConflictError):

@@ -5,7 +5,7 @@ from mpesa_mcp.policy.rules import ORGANIZATION, Rule
 from mpesa_mcp.values import MEMBER_ROLES, Role
 
 COLLECTING = "tool:stk_push"
-_TOOLS = ("b2c_payment", "bulk_payment", "reverse", "stk_push")
+TOOLS = ("b2c_payment", "bulk_payment", "reverse", "stk_push")
 _MAX_SCOPE = 60
 _ABOUT_PAYOUTS = (
     "approval_above",
@@ -34,13 +34,13 @@ def checked_scope(scope: str) -> str:
     known = {
         ORGANIZATION: not name and scope == ORGANIZATION,
         "role": name in MEMBER_ROLES,
-        "tool": name in _TOOLS,
+        "tool": name in TOOLS,
         "key": name.startswith("key_") and name.isascii() and len(scope) <= _MAX_SCOPE,
     }
     if not known.get(kind, False):
         raise InputError(
             "scope must be organization, role:manager, key:<key id> or tool:<tool>, where tool is one of: "
-            f"{', '.join(_TOOLS)}.",
+            f"{', '.join(TOOLS)}.",
             field="scope",
         )
     return scope

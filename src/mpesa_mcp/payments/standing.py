@@ -60,11 +60,6 @@ async def require_may_open(session: OrganizationSession, kind: PaymentKind) -> N
             raise OrganizationClosed
 
 
-async def may_send(session: OrganizationSession, kind: PaymentKind) -> bool:
-    """Whether a queued payment of this kind may leave, if the attempt is committed in this transaction."""
-    return lets_leave(await held_standing(session), kind)
-
-
 def lets_leave(standing: OrganizationStatus, kind: PaymentKind) -> bool:
     """Whether a queued payment of this kind may leave, if the attempt is committed where the standing is held."""
     return standing.may_pay_out if kind.pays_out else standing.may_act

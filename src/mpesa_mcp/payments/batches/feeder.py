@@ -19,6 +19,7 @@ from mpesa_mcp.payments.batches.held import expire, is_as_let_go, void
 from mpesa_mcp.payments.batches.judging import give_back
 from mpesa_mcp.payments.batches.lines import digest_of
 from mpesa_mcp.payments.batches.models import Batch, BatchLine
+from mpesa_mcp.payments.batches.repeats import paid_since
 from mpesa_mcp.payments.batches.states import BatchStage, RowState
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.history import record_history
@@ -39,6 +40,7 @@ MOST_QUEUED = 500
 _WITHDRAWN_AT_ONCE = 25
 _LOOK_WHETHER_SENT = timedelta(milliseconds=500)
 _LOOK_WHETHER_LIFTED = timedelta(seconds=10)
+_PAID_MEANWHILE = "Not tried again: this phone has been paid the same amount since."
 
 
 async def claim_batches(core: Core, limit: int, passing_over: Collection[str] = ()) -> Sequence[Claim]:
@@ -100,8 +102,7 @@ async def _feed(core: Core, session: OrganizationSession, batch: Batch) -> datet
         .limit(MADE_AT_ONCE)
     )
     lines = await session.all(waiting)
-    # An earlier payment of a row that is tried again may have turned out to have moved money: then it is not.
-    payable = [line for line in lines if line.payment_id is None or await _moved_nothing(session, line.payment_id)]
+    payable = await _payable(session, batch, lines, now)
     payments = [_payment_of(batch, line, now) for line in payable]
     session.add(*payments)
     await session.flush()  # rows and history refer to them
@@ -115,6 +116,27 @@ async def _feed(core: Core, session: OrganizationSession, batch: Batch) -> datet
     session.wake(DueTable.PAYMENTS, batch.id)
     log.info("batch_fed", batch_id=batch.id, rows=len(lines))
     return now if len(lines) == MADE_AT_ONCE else None
+
+
+async def _payable(
+    session: OrganizationSession, batch: Batch, lines: Sequence[BatchLine], now: datetime
+) -> list[BatchLine]:
+    """The rows to make payments of: all, but for those to be tried again that turn out to have been paid meanwhile.
+
+    An earlier payment of theirs may have moved money after all, or another one have paid the same.
+    """
+    paid = await paid_since(session, batch, {line.phone for line in lines if line.payment_id is not None}, now)
+    payable = []
+    for line in lines:
+        if line.payment_id is None:
+            payable.append(line)
+        elif not await _moved_nothing(session, line.payment_id):
+            continue
+        elif (line.phone, line.amount_cents) in paid:
+            line.problem = _PAID_MEANWHILE
+        else:
+            payable.append(line)
+    return payable
 
 
 async def _moved_nothing(session: OrganizationSession, payment_id: str) -> bool:

@@ -208,6 +208,7 @@ def _line_record(line: BatchLine, payment: Payment | None) -> LineRecord:
         payment_id=line.payment_id,
         receipt=paid.receipt if paid else None,
         result_code=paid.result_code if paid else None,
-        reason=paid.reason if paid else line.problem,
+        # Of a row that was to be tried again and was not: why not.
+        reason=line.problem or (paid.reason if paid else None),
         untrusted_text=paid.untrusted_text if paid else None,
     )

@@ -1,6 +1,6 @@
 """Who was paid the same a few days ago, or is about to be: the mistake that a second look at one file cannot find."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from sqlmodel import col, select
@@ -25,32 +25,58 @@ async def repeats_among(
     session: OrganizationSession, rows: Sequence[Row], environment: Environment, now: datetime
 ) -> list[RowProblem]:
     """The rows whose phone got this amount within the last 7 days, may have, or waits for it in another batch."""
-    paid = await _waiting(session, environment)
-    for start in range(0, len(rows), _AT_ONCE):
-        phones = {row.phone.digits for row in rows[start : start + _AT_ONCE]}
-        paid |= await _paid(session, environment, phones, now - WITHIN)
+    phones = {row.phone.digits for row in rows}
+    taken = await _waiting(session, environment) | await _paid(session, environment, phones, now - WITHIN)
+    return _problems(
+        rows,
+        taken,
+        "This phone was paid the same amount in the last 7 days, or is about to be. Leave it out; if it is meant, "
+        "pay it by itself.",
+    )
+
+
+async def repeats_of_failed(
+    session: OrganizationSession, rows: Sequence[Row], batch: Batch, now: datetime
+) -> list[RowProblem]:
+    """The same of failed rows of a batch, which another payment may have made good since."""
+    phones = {row.phone.digits for row in rows}
+    taken = await _waiting(session, Environment(batch.environment)) | await paid_since(session, batch, phones, now)
+    return _problems(
+        rows,
+        taken,
+        "This phone has been paid the same amount since, or is about to be. Submit the rows that are still to be paid "
+        "as a batch of their own.",
+    )
+
+
+async def paid_since(session: OrganizationSession, batch: Batch, phones: Collection[str], now: datetime) -> set[Paid]:
+    """What these phones got, or may have got, since the batch was submitted, and in the last 7 days at least."""
+    since = min(batch.created_at, now - WITHIN)
+    return await _paid(session, Environment(batch.environment), phones, since)
+
+
+def _problems(rows: Sequence[Row], taken: set[Paid], message: str) -> list[RowProblem]:
     return [
-        RowProblem(
-            row.line,
-            "amount",
-            "repeated",
-            "This phone was paid the same amount in the last 7 days, or is about to be. Leave it out; if it is meant, "
-            "pay it by itself.",
-        )
+        RowProblem(row.line, "amount", "repeated", message)
         for row in rows
-        if (row.phone.digits, row.amount.cents) in paid
+        if (row.phone.digits, row.amount.cents) in taken
     ]
 
 
-async def _paid(session: OrganizationSession, environment: Environment, phones: set[str], since: datetime) -> set[Paid]:
-    statement = select(Payment.phone, Payment.amount_cents).where(
-        Payment.kind == PaymentKind.B2C,
-        Payment.environment == environment,
-        col(Payment.phone).in_(phones),
-        col(Payment.created_at) >= since,
-        col(Payment.status).not_in(_NOTHING_MOVED),
-    )
-    return {(phone, cents) for phone, cents in await session.rows(statement)}
+async def _paid(
+    session: OrganizationSession, environment: Environment, phones: Collection[str], since: datetime
+) -> set[Paid]:
+    asked, found = sorted(phones), set[Paid]()
+    for start in range(0, len(asked), _AT_ONCE):
+        statement = select(Payment.phone, Payment.amount_cents).where(
+            Payment.kind == PaymentKind.B2C,
+            Payment.environment == environment,
+            col(Payment.phone).in_(asked[start : start + _AT_ONCE]),
+            col(Payment.created_at) >= since,
+            col(Payment.status).not_in(_NOTHING_MOVED),
+        )
+        found |= {(phone, cents) for phone, cents in await session.rows(statement)}
+    return found
 
 
 async def _waiting(session: OrganizationSession, environment: Environment) -> set[Paid]:

@@ -1,7 +1,7 @@
 """Trying the rows of a batch again that are proven failed: new payments, judged and reserved like the first.
 
-What may have been paid is never tried again. Proven is asked twice: when somebody decides it, and by the feeder in the
-commit that makes the payment.
+What may have been paid is never tried again, be it by another batch or payment. Both are asked twice: when somebody
+decides it, and by the feeder in the commit that makes the payment.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,8 @@ from mpesa_mcp.payments.batches.control import NotPossibleNow, change_batch, loc
 from mpesa_mcp.payments.batches.judging import Judgement, judge, take
 from mpesa_mcp.payments.batches.models import Batch, BatchLine
 from mpesa_mcp.payments.batches.reading import BatchRecord
-from mpesa_mcp.payments.batches.rows import Row
+from mpesa_mcp.payments.batches.repeats import repeats_of_failed
+from mpesa_mcp.payments.batches.rows import Row, sorted_problems
 from mpesa_mcp.payments.batches.states import BatchStage, RowState
 from mpesa_mcp.payments.batches.submission import BatchInvalid, BatchRequest
 from mpesa_mcp.payments.core import Core
@@ -67,7 +68,7 @@ async def retry_batch(
     """Has new payments made for the rows that are proven failed, and for no other. A paused batch stays paused.
 
     Raises NotFoundError, NotSubscribed, NotPossibleNow, NothingToRetry, ApprovalNeededNow, and BatchInvalid when the
-    rules do not allow a row now.
+    rules do not allow a row now, or it has been paid meanwhile.
     """
     for _ in range(_TRIES):
         now = core.clock.now()
@@ -115,8 +116,9 @@ async def _have_wait(
         raise _Raced
     if not rows:
         raise NothingToRetry
-    if judgement.problems:
-        raise BatchInvalid(judgement.problems, count=len(rows))
+    problems = [*judgement.problems, *await repeats_of_failed(session, rows, batch, now)]
+    if problems:
+        raise BatchInvalid(sorted_problems(problems), count=len(rows))
     # What people have approved is these very rows, and the feeder asks whether it still is.
     decision = judgement.approval(Kes(sum(row.amount.cents for row in rows)), now)
     if decision.outcome is Outcome.NEEDS_APPROVAL and batch.approval_id is None:
@@ -128,7 +130,7 @@ async def _have_wait(
             col(BatchLine.state) == RowState.MADE,
             col(BatchLine.payment_id).in_(_proven_failed(batch.id)),
         )
-        .values(state=RowState.WAITING, tries=col(BatchLine.tries) + 1, asked_at=now)
+        .values(state=RowState.WAITING, tries=col(BatchLine.tries) + 1, asked_at=now, problem=None)
     )
     if waiting != len(rows):
         raise _Raced

@@ -1,0 +1,64 @@
+"""Batches beside other batches and payments: nobody is paid twice, whoever asks."""
+
+from datetime import timedelta
+
+import pytest
+
+from mpesa_mcp.payments.batches.reading import lines_after
+from mpesa_mcp.payments.batches.retrying import retry_batch
+from mpesa_mcp.payments.batches.states import BatchStatus, Outcome
+from mpesa_mcp.payments.batches.submission import BatchInvalid
+from mpesa_mcp.payments.intake import open_payment
+from mpesa_mcp.payments.states import PaymentStatus
+from mpesa_mcp.values import FrozenClock
+
+from .factories import Shop, a_payout, send_due
+from .test_batches import FAILED, a_batch, control, end, feed, payments, rows, spent, state, submitted
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_failed_row_that_another_batch_pays_is_not_tried_again(shop: Shop, clock: FrozenClock) -> None:
+    first = await submitted(shop, a_batch(rows(2)))
+    await feed(shop)
+    await send_due(shop.core)
+    for payment in await payments(shop):
+        await end(shop, payment, FAILED)
+    await submitted(shop, a_batch(rows(1), key="another"))
+
+    async def refused() -> list[tuple[int | None, str]]:
+        with pytest.raises(BatchInvalid) as problems:
+            await control(shop, retry_batch, first)
+        return [(each.line, each.code) for each in problems.value.problems]
+
+    assert await refused() == [(1, "repeated")]
+    await feed(shop)
+    await send_due(shop.core)
+    await end(shop, next(p for p in await payments(shop) if p.status == PaymentStatus.PENDING), "0")
+    clock.advance(timedelta(days=8))
+    assert await refused() == [(1, "repeated")]
+    assert await feed(shop) == 0
+    assert await state(shop, first) == (BatchStatus.COMPLETED, {"failed": 2})
+
+
+async def test_a_row_that_is_paid_by_itself_before_it_is_tried_again_is_not_paid_twice(shop: Shop) -> None:
+    batch = await submitted(shop, a_batch(rows(2)))
+    await feed(shop)
+    await send_due(shop.core)
+    for payment in await payments(shop):
+        await end(shop, payment, FAILED)
+    await control(shop, retry_batch, batch)
+    await open_payment(shop.core, shop.principal, a_payout(phone="254712000001"))
+    assert await spent(shop) == 300
+    await feed(shop)
+    made = [p for p in await payments(shop) if p.status == PaymentStatus.QUEUED]
+    assert [(p.phone, p.idempotency_key) for p in made] == [
+        ("254712000002", f"{batch.batch_id}-2-2"),
+        ("254712000001", "payout-1"),
+    ]
+    assert await spent(shop) == 200
+    [line, _] = await lines_after(shop.core, batch, 0, limit=2)
+    assert (line.outcome, line.reason) == (
+        Outcome.FAILED,
+        "Not tried again: this phone has been paid the same amount since.",
+    )

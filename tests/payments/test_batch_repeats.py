@@ -1,7 +1,9 @@
 """Batches beside other batches and payments: nobody is paid twice, whoever asks."""
 
+from collections import Counter
 from datetime import timedelta
 
+import anyio
 import pytest
 
 from mpesa_mcp.payments.batches.reading import lines_after
@@ -11,6 +13,7 @@ from mpesa_mcp.payments.batches.submission import BatchInvalid
 from mpesa_mcp.payments.intake import open_payment
 from mpesa_mcp.payments.states import PaymentStatus
 from mpesa_mcp.values import FrozenClock
+from tests.spending import give_rule
 
 from .factories import Shop, a_payout, send_due
 from .test_batches import FAILED, a_batch, control, end, feed, payments, rows, spent, state, submitted
@@ -62,3 +65,30 @@ async def test_a_row_that_is_paid_by_itself_before_it_is_tried_again_is_not_paid
         Outcome.FAILED,
         "Not tried again: this phone has been paid the same amount since.",
     )
+
+
+async def test_a_new_recipient_is_paid_once_until_the_cool_off_is_over_however_many_batches_ask(
+    shop: Shop, clock: FrozenClock
+) -> None:
+    """The rows count from the submission on, also while people are to approve them."""
+    await give_rule(shop.core, shop.principal.organization_id, first_payment=500, cool_off_hours=24, approval_above=50)
+    became: Counter[str] = Counter()
+
+    async def submit(number: int) -> None:
+        try:
+            batch = await submitted(shop, a_batch(rows(1, amount=100 + number), key=f"batch-{number}"))
+            became[batch.status] += 1
+        except BatchInvalid as refused:
+            became.update(each.code for each in refused.problems)
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(5):
+            tasks.start_soon(submit, number)
+    assert became == {BatchStatus.AWAITING_APPROVAL: 1, "cool_off_hours": 4}
+    alone = await open_payment(shop.core, shop.principal, a_payout(phone="254712000001", shillings=20))
+    assert alone.payment.result_code == "cool_off_hours"
+    clock.advance(timedelta(hours=24))
+    later = await open_payment(
+        shop.core, shop.principal, a_payout(phone="254712000001", shillings=900, key="known-by-now")
+    )
+    assert later.payment.status == PaymentStatus.AWAITING_APPROVAL

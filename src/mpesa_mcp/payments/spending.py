@@ -8,11 +8,9 @@ payments say, until its period is so long over that it is forgotten.
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func
-from sqlmodel import col, select
-
 from mpesa_mcp.identity.principal import Principal
 from mpesa_mcp.payments.models import Payment
+from mpesa_mcp.payments.recipients import first_paid
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, first_status
 from mpesa_mcp.policy.counters import count_again, reserve, used_so_far
 from mpesa_mcp.policy.rule_book import rules_of
@@ -54,7 +52,8 @@ async def judge(
     first_paid_at = None
     if any(rule.asks_about_the_past for rule in rules.values()):
         await session.take_turn(f"recipient/{payment.phone}")
-        first_paid_at = await _first_paid_at(session, payment)
+        known = await first_paid(session, Environment(payment.environment), [payment.phone])
+        first_paid_at = known.get(payment.phone)
     used = await used_so_far(
         session,
         environment=Environment(payment.environment),
@@ -117,16 +116,4 @@ def _asked(payment: Payment, first_paid_at: datetime | None, *, confirmed: bool)
         at=payment.created_at,
         first_paid_at=first_paid_at,
         confirmed=confirmed,
-    )
-
-
-async def _first_paid_at(session: OrganizationSession, payment: Payment) -> datetime | None:
-    """When the recipient's first payment was asked for that moved, or may still move, money of this organization."""
-    return await session.first(
-        select(func.min(col(Payment.created_at))).where(
-            col(Payment.phone) == payment.phone,
-            col(Payment.kind) != PaymentKind.STK_PUSH,
-            col(Payment.environment) == payment.environment,
-            col(Payment.status).not_in([status for status in PaymentStatus if status.nothing_moved]),
-        )
     )

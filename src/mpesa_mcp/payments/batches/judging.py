@@ -7,7 +7,7 @@ The judging reads a moment and works with no transaction open; the transaction t
 rules are still those, and reserves by statements that keep to the limits (docs/decisions/0016).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -19,8 +19,7 @@ from mpesa_mcp.payments.batches.models import Batch, BatchLine
 from mpesa_mcp.payments.batches.rows import Row, RowProblem
 from mpesa_mcp.payments.batches.states import RowState
 from mpesa_mcp.payments.core import Core
-from mpesa_mcp.payments.models import Payment
-from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
+from mpesa_mcp.payments.recipients import first_paid
 from mpesa_mcp.policy.counters import count_again, reserve_many, used_so_far
 from mpesa_mcp.policy.rule_book import rules_of
 from mpesa_mcp.policy.rules import NO_RULE, Asked, Decision, Outcome, Place, Rule, Used, bounds, decide
@@ -30,15 +29,20 @@ from mpesa_mcp.values import Environment, Kes
 
 # Recipients that one statement asks about.
 _AT_ONCE = 500
-_NOTHING_MOVED = [status for status in PaymentStatus if status.nothing_moved]
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The rules it was judged by, the scopes it is counted in, and the rows that they do not allow."""
+    """The rules it was judged by, the scopes it is counted in, and the rows that they do not allow.
 
+    `recipients` are those of whom the rules ask since when they are known; `first_paid` is the answer.
+    """
+
+    environment: Environment
     scopes: Sequence[str]
     rules: Mapping[str, Rule]
+    recipients: Collection[str]
+    first_paid: Mapping[str, datetime]
     problems: Sequence[RowProblem] = field(default_factory=tuple)
 
     @property
@@ -60,8 +64,10 @@ class Judgement:
         return decide(thresholds, Asked(amount=total, recipient="", at=at), {})
 
     async def still_holds(self, session: OrganizationSession) -> bool:
-        """Whether the rules are still those; the caller has the organization alone."""
-        return await rules_of(session, self.scopes) == self.rules
+        """Whether the rules and the known recipients are still those; the caller has the organization alone."""
+        if await rules_of(session, self.scopes) != self.rules:
+            return False
+        return await first_paid(session, self.environment, self.recipients) == self.first_paid
 
 
 async def judge(
@@ -77,11 +83,11 @@ async def judge(
     async with core.store.reading(organization_id) as session:
         rules = await rules_of(session, scopes)
         used = await _used(session, environment, rules, rows, at)
-        first_paid: dict[str, datetime] = {}
-        if any(rule.asks_about_the_past for rule in rules.values()):
-            first_paid = await _first_paid(session, environment, rows)
-    problems = await anyio.to_thread.run_sync(_judged, rules, rows, used, first_paid, at)
-    return Judgement(scopes, rules, problems)
+        asks = any(rule.asks_about_the_past for rule in rules.values())
+        recipients = {row.phone.digits for row in rows} if asks else set[str]()
+        known = await first_paid(session, environment, recipients)
+    problems = await anyio.to_thread.run_sync(_judged, rules, rows, used, known, at)
+    return Judgement(environment, scopes, rules, recipients, known, problems)
 
 
 async def take(session: OrganizationSession, judgement: Judgement, batch: Batch, at: datetime) -> bool:
@@ -150,23 +156,23 @@ def _judged(
     rules: Mapping[str, Rule],
     rows: Sequence[Row],
     used: dict[Place, Used],
-    first_paid: dict[str, datetime],
+    known: Mapping[str, datetime],
     at: datetime,
 ) -> list[RowProblem]:
     """One row after the other; what is allowed counts for those that follow."""
     if all(_limits_sums_alone(rule) for rule in rules.values()) and _fits(rules, rows, used):
         return []
-    problems = []
+    problems, first = [], dict(known)
     binding = {scope: replace(rule, approval_above=None, second_approval_above=None) for scope, rule in rules.items()}
     for row in rows:
         phone = row.phone.digits
-        asked = Asked(amount=row.amount, recipient=phone, at=at, first_paid_at=first_paid.get(phone))
+        asked = Asked(amount=row.amount, recipient=phone, at=at, first_paid_at=first.get(phone))
         decision = decide(binding, asked, used)
         if decision.outcome is Outcome.DECLINED:
             reason = decision.reasons[0]
             problems.append(RowProblem(row.line, "amount", reason.code, decision.said or reason.sentence))
             continue
-        first_paid.setdefault(phone, at)
+        first.setdefault(phone, at)
         for scope in binding:
             for place in (*(Place(scope, window, "") for window in Window), Place(scope, Window.DAY, phone)):
                 so_far = used.get(place, Used(0, 0))
@@ -222,25 +228,3 @@ async def _used(
         part = recipients[start : start + _AT_ONCE]
         used |= await used_so_far(session, environment=environment, scopes=rules, recipients=part, at=at)
     return used
-
-
-async def _first_paid(
-    session: OrganizationSession, environment: Environment, rows: Sequence[Row]
-) -> dict[str, datetime]:
-    """When each recipient's first payment was asked for that moved, or may still move, money."""
-    phones = sorted({row.phone.digits for row in rows})
-    found: dict[str, datetime] = {}
-    for start in range(0, len(phones), _AT_ONCE):
-        statement = (
-            select(Payment.phone)
-            .add_columns(func.min(col(Payment.created_at)))
-            .where(
-                col(Payment.phone).in_(phones[start : start + _AT_ONCE]),
-                col(Payment.kind) != PaymentKind.STK_PUSH,
-                col(Payment.environment) == environment,
-                col(Payment.status).not_in(_NOTHING_MOVED),
-            )
-            .group_by(col(Payment.phone))
-        )
-        found |= dict(await session.rows(statement))
-    return found

@@ -1,12 +1,16 @@
 """Batches beside other batches and payments: nobody is paid twice, whoever asks."""
 
 from collections import Counter
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 import anyio
 import pytest
 
-from mpesa_mcp.payments.batches.reading import lines_after
+from mpesa_mcp.errors import InputError
+from mpesa_mcp.payments.batches.control import cancel_batch, resume_batch
+from mpesa_mcp.payments.batches.reading import find_batch, lines_after
 from mpesa_mcp.payments.batches.retrying import retry_batch
 from mpesa_mcp.payments.batches.states import BatchStatus, Outcome
 from mpesa_mcp.payments.batches.submission import BatchInvalid
@@ -15,7 +19,7 @@ from mpesa_mcp.payments.states import PaymentStatus
 from mpesa_mcp.values import FrozenClock
 from tests.spending import give_rule
 
-from .factories import Shop, a_payout, send_due
+from .factories import Shop, a_payout, a_push, a_reversal, a_row, send_due, store_rows
 from .test_batches import FAILED, a_batch, control, end, feed, payments, rows, spent, state, submitted
 
 pytestmark = pytest.mark.anyio
@@ -92,3 +96,29 @@ async def test_a_new_recipient_is_paid_once_until_the_cool_off_is_over_however_m
         shop.core, shop.principal, a_payout(phone="254712000001", shillings=900, key="known-by-now")
     )
     assert later.payment.status == PaymentStatus.AWAITING_APPROVAL
+
+
+@pytest.mark.parametrize("ask", [a_push, a_payout, partial(a_reversal, "SKE0000AA1"), partial(a_batch, rows(1))])
+def test_no_caller_chooses_a_key_that_a_row_of_a_batch_may_have(ask: Callable[..., object]) -> None:
+    with pytest.raises(InputError) as refused:
+        ask(key="BAT_01kb0d3n8t5w1y6ds9h2p4e7qc-450")
+    assert refused.value.field == "idempotency_key"
+
+
+async def test_a_batch_whose_key_an_older_payment_has_is_paused_and_says_which_line(shop: Shop) -> None:
+    batch = await submitted(shop, a_batch(rows(3)))
+    organization_id = shop.principal.organization_id
+    older = a_row(organization_id, shop.core.clock.now(), idempotency_key=f"{batch.batch_id}-2")
+    await store_rows(shop, older)
+    for _ in range(2):
+        await feed(shop)
+        assert await feed(shop) == 0
+        paused = await find_batch(shop.core, shop.principal, batch.batch_id)
+        assert paused.status is BatchStatus.PAUSED
+        assert paused.reason is not None and paused.reason.startswith(f"Line 2 cannot be paid here: {older.id}")
+        await control(shop, resume_batch, batch)
+    await control(shop, cancel_batch, batch)
+    # What has not been paid goes as a batch of its own.
+    await submitted(shop, a_batch(rows(3), key="another"))
+    await feed(shop)
+    assert len(await payments(shop)) == 4

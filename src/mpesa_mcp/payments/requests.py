@@ -18,6 +18,8 @@ STK_SHILLINGS = (1, 250_000)
 B2C_SHILLINGS = (10, 250_000)
 REFERENCE = re.compile(r"[A-Za-z0-9 -]{1,12}")
 IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,64}")
+# What keys begin with that the feeder of batches makes; whoever had one first would stop the batch.
+_OF_BATCHES = "bat_"
 RECEIPT = re.compile(r"[A-Z0-9]{8,12}")
 
 
@@ -162,9 +164,14 @@ def check_text(name: str, text: str, least: int, most: int) -> None:
 
 
 def check_key(key: str | None) -> None:
-    """Raises InputError unless it is fit for an idempotency key, or None."""
+    """Raises InputError unless it is fit for a caller's idempotency key, or None."""
     if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
         raise InputError(
             "idempotency_key must be 1 to 64 characters without spaces, for example invoice-1042-payment.",
+            field="idempotency_key",
+        )
+    if key is not None and key.lower().startswith(_OF_BATCHES):
+        raise InputError(
+            f"idempotency_key must not begin with {_OF_BATCHES}: the payments of batches have such keys.",
             field="idempotency_key",
         )

@@ -15,6 +15,7 @@ from sqlmodel import col, select
 from mpesa_mcp import audit
 from mpesa_mcp.errors import ConflictError, DeniedError
 from mpesa_mcp.payments.attempts import has_unread_callback
+from mpesa_mcp.payments.batches.brakes import stop
 from mpesa_mcp.payments.batches.held import expire, is_as_let_go, void
 from mpesa_mcp.payments.batches.judging import give_back
 from mpesa_mcp.payments.batches.lines import digest_of
@@ -102,6 +103,9 @@ async def _feed(core: Core, session: OrganizationSession, batch: Batch) -> datet
         .limit(MADE_AT_ONCE)
     )
     lines = await session.all(waiting)
+    if reason := await _key_taken(session, batch, lines):
+        await stop(session, core.clock, batch.id, reason=reason, actor="system")
+        return None
     payable = await _payable(session, batch, lines, now)
     payments = [_payment_of(batch, line, now) for line in payable]
     session.add(*payments)
@@ -116,6 +120,22 @@ async def _feed(core: Core, session: OrganizationSession, batch: Batch) -> datet
     session.wake(DueTable.PAYMENTS, batch.id)
     log.info("batch_fed", batch_id=batch.id, rows=len(lines))
     return now if len(lines) == MADE_AT_ONCE else None
+
+
+async def _key_taken(session: OrganizationSession, batch: Batch, lines: Sequence[BatchLine]) -> str | None:
+    """Why the rows cannot become payments: another payment has the key of one. None where none has.
+
+    `check_key` refuses such keys now, but stored ones may be older.
+    """
+    line_of = {_key_of(batch, line): line.line for line in lines}
+    taken = select(Payment).where(col(Payment.idempotency_key).in_(line_of)).order_by(col(Payment.id)).limit(1)
+    payment = await session.first(taken)
+    if payment is None or payment.idempotency_key is None:
+        return None
+    return (
+        f"Line {line_of[payment.idempotency_key]} cannot be paid here: {payment.id} was made by another request with "
+        "the key of this line. Cancel this batch, and submit the rows that are still to be paid as one of their own."
+    )
 
 
 async def _payable(
@@ -145,8 +165,12 @@ async def _moved_nothing(session: OrganizationSession, payment_id: str) -> bool:
     return PaymentStatus(payment.status).nothing_moved and not await has_unread_callback(session, payment_id)
 
 
-def _payment_of(batch: Batch, line: BatchLine, now: datetime) -> Payment:
+def _key_of(batch: Batch, line: BatchLine) -> str:
     again = f"-{line.tries + 1}" if line.tries else ""
+    return f"{batch.id}-{line.line}{again}"
+
+
+def _payment_of(batch: Batch, line: BatchLine, now: datetime) -> Payment:
     return Payment(
         organization_id=batch.organization_id,
         id=new_id("pay"),
@@ -160,7 +184,7 @@ def _payment_of(batch: Batch, line: BatchLine, now: datetime) -> Payment:
         reference=line.reference,
         remarks=line.remarks,
         purpose=batch.purpose,
-        idempotency_key=f"{batch.id}-{line.line}{again}",
+        idempotency_key=_key_of(batch, line),
         # One id for the payment, reused by every attempt: Daraja itself refuses a second (quirk 26).
         originator_conversation_id=random_hex(128),
         batch_id=batch.id,

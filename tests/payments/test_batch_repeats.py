@@ -14,7 +14,7 @@ from mpesa_mcp.payments.batches.reading import find_batch, lines_after
 from mpesa_mcp.payments.batches.retrying import retry_batch
 from mpesa_mcp.payments.batches.states import BatchStatus, Outcome
 from mpesa_mcp.payments.batches.submission import BatchInvalid
-from mpesa_mcp.payments.intake import open_payment
+from mpesa_mcp.payments.intake import IdempotencyConflict, open_payment
 from mpesa_mcp.payments.states import PaymentStatus
 from mpesa_mcp.values import FrozenClock
 from tests.spending import give_rule
@@ -122,3 +122,31 @@ async def test_a_batch_whose_key_an_older_payment_has_is_paused_and_says_which_l
     await submitted(shop, a_batch(rows(3), key="another"))
     await feed(shop)
     assert len(await payments(shop)) == 4
+
+
+async def test_one_key_is_of_a_payment_or_of_a_batch_and_of_several_at_once_one_is_let_through(shop: Shop) -> None:
+    became: Counter[str] = Counter()
+
+    async def pay(number: int) -> None:
+        try:
+            if number % 2:
+                await submitted(shop, a_batch(rows(1), key="november"))
+            else:
+                await open_payment(shop.core, shop.principal, a_payout(key="november"))
+        except IdempotencyConflict as refused:
+            assert refused.fields == ["kind"]
+            became["refused"] += 1
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(6):
+            tasks.start_soon(pay, number)
+    await feed(shop)
+    assert (became, len(await payments(shop))) == ({"refused": 3}, 1)
+    # Whichever was first: the other way round it is refused as well.
+    await open_payment(shop.core, shop.principal, a_payout(key="payment-first"))
+    await submitted(shop, a_batch(rows(1, first=2), key="batch-first"))
+    with pytest.raises(IdempotencyConflict):
+        await submitted(shop, a_batch(rows(1, first=3), key="payment-first"))
+    for request in (a_payout(key="batch-first"), a_push(key="batch-first")):
+        with pytest.raises(IdempotencyConflict):
+            await open_payment(shop.core, shop.principal, request)

@@ -17,6 +17,7 @@ from mpesa_mcp.billing.terms import agreement_of
 from mpesa_mcp.credentials.shortcodes import ShortcodeNeed, ShortcodeUse, choose_shortcode, require_shortcode
 from mpesa_mcp.errors import ConflictError, InternalFault, NotFoundError
 from mpesa_mcp.identity.principal import NotAllowed, Principal
+from mpesa_mcp.payments.batches.models import Batch
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.held import hold_for_approval
 from mpesa_mcp.payments.history import record_history
@@ -124,6 +125,8 @@ async def _open(
             return OpenedPayment(payment_record(stored), replayed=True)
 
     await require_may_open(session, request.kind)
+    if request.idempotency_key is not None:
+        await _require_not_of_a_batch(session, request.idempotency_key)
     (await agreement_of(session)).require(request.tool, now)
     payment = await _draft(core, session, principal, request, received, now)
     judgement = await judge(session, principal, request.tool, payment, confirmed=confirmed)
@@ -283,6 +286,12 @@ def _require_same(stored: Payment, environment: Environment, request: PaymentReq
     differing = [column for column, value in asked.items() if getattr(stored, column) != value]
     if differing:
         raise IdempotencyConflict([_argument(request, column) for column in differing])
+
+
+async def _require_not_of_a_batch(session: OrganizationSession, key: str) -> None:
+    """Raises IdempotencyConflict. The caller holds the organization, which whoever stores a batch has alone."""
+    if await session.first(select(Batch.id).where(Batch.idempotency_key == key)) is not None:
+        raise IdempotencyConflict(["kind"])
 
 
 def _argument(request: PaymentRequest, column: str) -> str:

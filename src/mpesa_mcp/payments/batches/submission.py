@@ -37,6 +37,7 @@ from mpesa_mcp.payments.batches.rows import (
 from mpesa_mcp.payments.batches.states import BatchStage, RowState
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.intake import IdempotencyConflict
+from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.payments.requests import check_key, check_text
 from mpesa_mcp.payments.standing import require_may_open
 from mpesa_mcp.payments.states import PaymentKind
@@ -237,6 +238,9 @@ async def _same(session: OrganizationSession, principal: Principal, request: Bat
     """The batch that was stored under this key. Raises IdempotencyConflict when it was another request."""
     stored = await session.first(select(Batch).where(Batch.idempotency_key == request.idempotency_key))
     if stored is None:
+        of_payment = select(Payment.id).where(Payment.idempotency_key == request.idempotency_key)
+        if await session.first(of_payment) is not None:
+            raise IdempotencyConflict(["kind"])
         return None
     asked: dict[str, Any] = {
         "name": request.name,

@@ -16,6 +16,7 @@ from mpesa_mcp.identity.users import change_role, deactivate_user
 from mpesa_mcp.payments.approving import (
     ApprovalClosed,
     ApprovalVoid,
+    NotAllowedAnyMore,
     SawSomethingElse,
     approve,
     claim_unapproved,
@@ -28,7 +29,7 @@ from mpesa_mcp.payments.standing import OrganizationFrozen
 from mpesa_mcp.policy.approvals import ApprovalStatus
 from mpesa_mcp.policy.approvers import AnotherMustApprove
 from mpesa_mcp.values import FrozenClock, Role
-from tests.spending import give_rule
+from tests.spending import give_rule, miscounted
 
 from .approvals import a_person, approval_of, held_payment, tamper
 from .factories import Shop, a_payout, a_principal, open_shop, send_due
@@ -250,3 +251,46 @@ async def test_a_freeze_stops_approving_and_what_was_approved(shop: Shop) -> Non
     assert await shop.status(approved) == "queued"
     await decline(core, organization_id, other_id, actor=joe, reason="Not while it is frozen")
     assert await shop.status(waiting) == "declined"
+
+
+async def test_the_rules_of_the_moment_are_asked_again_by_each_approval(shop: Shop) -> None:
+    """What they refuse by now is declined and given back; what wants more people by now waits for them."""
+    core, organization_id = shop.core, shop.principal.organization_id
+    jane, joe = [await a_person(core, organization_id, name) for name in ("jane", "joe")]
+    limits: dict[str, Any] = {
+        "per_day": 75_000,
+        "payments_per_recipient_per_day": 1,
+        "first_payment": 25_000,
+        "cool_off_hours": 9,
+    }
+    await give_rule(core, organization_id, approval_above=10_000, **limits)
+    phones = ["254700000001", "254700000002", "254700000003"]
+    held = [await held_payment(shop, a_payout(shillings=25_000, key=phone, phone=phone)) for phone in phones]
+    (denied, its_approval), (doubted, needs_two), (large, is_too_large) = held
+
+    limits |= {"denied_recipients": phones[:1], "second_approval_above": 20_000}
+    await give_rule(core, organization_id, approval_above=10_000, **limits)
+    with pytest.raises(NotAllowedAnyMore) as refused:
+        await approve(core, organization_id, its_approval, actor=jane)
+    assert (refused.value.code, "number" in refused.value.message) == ("approval_void", True)
+    declined = await shop.row(denied)
+    assert (declined.status, declined.result_code) == ("declined", "denied_recipients")
+    assert declined.reason is not None and declined.reason in refused.value.message
+    assert (await approval_of(shop, its_approval)).status == "void"
+    with pytest.raises(ApprovalClosed):
+        await approve(core, organization_id, its_approval, actor=joe)
+
+    # Its own part of every limit is not counted against it a second time, nor is it its recipient's first payment.
+    first = await approve(core, organization_id, needs_two, actor=jane)
+    assert (first.status, first.approvals, first.approvers_needed) == ("pending", 1, 2)
+    assert [each.code for each in first.reasons] == ["second_approval_above"]
+    assert await shop.status(doubted) == "awaiting_approval"
+    assert (await approve(core, organization_id, needs_two, actor=joe)).status is ApprovalStatus.APPROVED
+
+    await give_rule(core, organization_id, approval_above=10_000, **limits | {"per_day": 49_999})
+    with pytest.raises(NotAllowedAnyMore):
+        await approve(core, organization_id, is_too_large, actor=jane)
+    assert await shop.status(large) == "declined"
+    assert await send_due(core) == 1
+    async with core.store.reading(organization_id) as session:
+        assert await miscounted(session) == []

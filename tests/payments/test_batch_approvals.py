@@ -1,19 +1,21 @@
 """Batches that wait for people: approved once for exactly their rows, declined, expired, void."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import update
 from sqlmodel import col
 
 from mpesa_mcp.identity.principal import Actor
-from mpesa_mcp.payments.approving import ApprovalVoid, approve, decline
+from mpesa_mcp.payments.approving import ApprovalVoid, NotAllowedAnyMore, approve, decline
 from mpesa_mcp.payments.batches.control import cancel_batch
 from mpesa_mcp.payments.batches.models import BatchLine
 from mpesa_mcp.payments.batches.reading import BatchRecord, find_batch
 from mpesa_mcp.payments.batches.states import BatchStatus, Outcome
 from mpesa_mcp.policy.approvals import ApprovalStatus
 from mpesa_mcp.values import FrozenClock
+from tests.spending import give_rule
 
 from .approvals import a_person, approval_of
 from .factories import Shop, send_due
@@ -102,3 +104,37 @@ async def test_what_is_declined_expires_or_is_taken_back_pays_nobody_and_is_spen
     clock.advance(timedelta(hours=-25))
     assert await spent(shop) == 0
     assert await payments(shop) == []
+
+
+async def test_the_rules_of_the_moment_are_asked_again_about_every_row_of_a_batch(
+    shop: Shop, clock: FrozenClock
+) -> None:
+    core, organization_id = shop.core, shop.principal.organization_id
+    jane = await a_person(core, organization_id, "jane")
+    # All of it is reserved: nothing is left for anybody else, and it fits nevertheless.
+    exactly: dict[str, Any] = {"approval_above": 10_000, "per_day": 11_000, "payments_per_recipient_per_day": 1}
+    changed: dict[str, dict[str, Any]] = {
+        "at most 10 payments": {"largest_batch": 10},
+        "Line 7: ": {"denied_recipients": ["254712000007"]},
+        "Line 11: ": {"per_day": 10_999},
+        "": {"second_approval_above": 10_999},
+    }
+    for said, rule in changed.items():
+        await give_rule(core, organization_id, **exactly)
+        joe = jane if said else await a_person(core, organization_id, "joe")
+        clock.advance(timedelta(minutes=1))
+        batch = await submitted(shop, a_batch(rows(11, amount=1000), key=f"changed-{len(said)}"))
+        assert batch.approval is not None
+        await give_rule(core, organization_id, **exactly | rule)
+        if said:
+            with pytest.raises(NotAllowedAnyMore, match=said) as refused:
+                await approve(core, organization_id, batch.approval.approval_id, actor=jane)
+            found = await find_batch(core, shop.principal, batch.batch_id)
+            assert (found.status, await spent(shop)) == (BatchStatus.DECLINED, 0)
+            assert found.reason is not None and found.reason in refused.value.message
+            continue
+        waits = await approve(core, organization_id, batch.approval.approval_id, actor=jane)
+        assert (waits.status, waits.approvals, waits.approvers_needed) == (ApprovalStatus.PENDING, 1, 2)
+        done = await approve(core, organization_id, batch.approval.approval_id, actor=joe)
+        assert (done.status, await feed(shop)) == (ApprovalStatus.APPROVED, 1)
+    assert len(await payments(shop)) == 11

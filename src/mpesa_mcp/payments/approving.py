@@ -13,28 +13,34 @@ from mpesa_mcp.billing.terms import agreement_of
 from mpesa_mcp.errors import Advice, ConflictError, InputError, NotFoundError
 from mpesa_mcp.identity.principal import Actor
 from mpesa_mcp.payments.batches import held as held_batches
+from mpesa_mcp.payments.batches.judging import judge_again as judge_batch_again
 from mpesa_mcp.payments.batches.lines import digest_of
 from mpesa_mcp.payments.batches.models import Batch
 from mpesa_mcp.payments.batches.submission import BatchRequest
 from mpesa_mcp.payments.core import Core
-from mpesa_mcp.payments.held import sent_digest, void
+from mpesa_mcp.payments.held import refuse, sent_digest, void
 from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.payments.outcomes import lock_payment, move
 from mpesa_mcp.payments.requests import B2cRequest, ReversalRequest, StkPushRequest
+from mpesa_mcp.payments.spending import judge_again
 from mpesa_mcp.payments.standing import require_may_open
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus
 from mpesa_mcp.policy.approvals import (
     Approval,
     ApprovalRecord,
     ApprovalStatus,
+    HeldBy,
     Verdict,
     add_decision,
     approval_records,
+    ask_more_people,
     close,
 )
 from mpesa_mcp.policy.approvers import AnotherMustApprove, approvals_given, require_approver, require_decider
+from mpesa_mcp.policy.rules import Outcome
 from mpesa_mcp.store.crossings import Claim, DueTable, claim_due
 from mpesa_mcp.store.tenancy import OrganizationSession
+from mpesa_mcp.values import Kes
 
 _REASON_CHARACTERS = (2, 200)
 _LEASE = timedelta(seconds=30)
@@ -61,11 +67,17 @@ class ApprovalVoid(ConflictError):
 
     code = "approval_void"
 
-    def __init__(self) -> None:
+    def __init__(self, why: str = "What would be sent is not what was asked for any more.") -> None:
         super().__init__(
-            "What would be sent is not what was asked for any more. The approval is void and nothing will be sent; "
-            "whoever wants the payment asks for it anew."
+            f"{why} The approval is void and nothing will be sent; whoever wants the payment asks for it anew."
         )
+
+
+class NotAllowedAnyMore(ApprovalVoid):
+    """The rules have changed since it was asked for, and do not allow it now. `said` names what they refuse."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(f"The rules do not allow this any more. {said}")
 
 
 class SawSomethingElse(ConflictError):
@@ -101,17 +113,37 @@ class _Held:
         digest = sent_digest(self.what) if isinstance(self.what, Payment) else await digest_of(session, self.what)
         return digest == self.approval.digest
 
+    async def judged_again(self, core: Core, session: OrganizationSession) -> str | None:
+        """Asks the rules in force now: what they refuse, and with it this ends; or how many people must approve."""
+        if isinstance(self.what, Batch):
+            judgement = await judge_batch_again(session, self.what)
+            refused = judgement.refusal(self.what.row_count)
+            decision = judgement.approval(Kes(self.what.amount_cents), self.what.created_at)
+            if refused is not None:
+                await held_batches.refuse(session, core.clock, self.what, reason=refused)
+        else:
+            decision = await judge_again(session, self.what)
+            refused = decision.said if decision.outcome is Outcome.DECLINED else None
+            if refused is not None:
+                await refuse(core, session, self.what, decision)
+        reasons = [HeldBy(reason.code, reason.scope, reason.sentence) for reason in decision.reasons]
+        if refused is None:
+            ask_more_people(session, core.clock, self.approval, approvers=decision.approvers, reasons=reasons)
+        return refused
+
 
 async def approve(
     core: Core, organization_id: str, approval_id: str, *, actor: Actor, digest: str | None = None
 ) -> ApprovalRecord:
     """Approves, as one of the people who are needed; with the last of them the payment is queued.
 
+    The rules in force now are asked again: they may want more people than before, or not allow it any more.
     `digest` is the one the person saw. Who approves again what they have approved changes nothing.
 
     Raises NotFoundError, what `require_approver` and `require_may_open` raise, NotSubscribed, SawSomethingElse,
-    AnotherMustApprove, ApprovalClosed, ApprovalVoid.
+    AnotherMustApprove, ApprovalClosed, ApprovalVoid, NotAllowedAnyMore.
     """
+    refused: str | None = None
     async with core.store.session(organization_id) as session:
         held = await _held(session, approval_id)
         approval = held.approval
@@ -126,16 +158,16 @@ async def approve(
             raise AnotherMustApprove
         await require_may_open(session, held.kind)
         (await agreement_of(session)).require(held.tool, core.clock.now(), so=_NOT_APPROVED)
-        if await held.is_as_asked(session):
+        if not await held.is_as_asked(session):
+            await _void(core, session, held.what)
+        elif (refused := await held.judged_again(core, session)) is None:
             add_decision(session, core.clock, approval, user, Verdict.APPROVED)
             if len(given) + 1 >= approval.approvers_needed:
                 close(session, core.clock, approval, ApprovalStatus.APPROVED)
                 await _let_go(core, session, held.what, actor.name)
-        elif isinstance(held.what, Payment):
-            await void(core, session, held.what)
-        else:
-            await held_batches.void(session, core.clock, held.what)
         record = await _record(session, approval)
+    if refused is not None:
+        raise NotAllowedAnyMore(refused)
     if record.status is ApprovalStatus.VOID:
         raise ApprovalVoid
     return record
@@ -194,6 +226,14 @@ async def expire_unapproved(core: Core, claim: Claim) -> None:
             assert approval is not None  # rows of approvals are never deleted
             close(session, core.clock, approval, ApprovalStatus.EXPIRED)
         await move(core, session, payment, PaymentEvent.APPROVAL_EXPIRED, source="clock", reason=_UNDECIDED)
+
+
+async def _void(core: Core, session: OrganizationSession, what: Payment | Batch) -> None:
+    """It is not what people were asked about."""
+    if isinstance(what, Batch):
+        await held_batches.void(session, core.clock, what)
+    else:
+        await void(core, session, what)
 
 
 async def _let_go(core: Core, session: OrganizationSession, what: Payment | Batch, actor: str) -> None:

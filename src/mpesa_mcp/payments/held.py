@@ -66,6 +66,16 @@ async def may_be_sent(session: OrganizationSession, payment: Payment) -> bool:
     )
 
 
+async def refuse(core: Core, session: OrganizationSession, payment: Payment, decision: Decision) -> None:
+    """The rules do not allow a payment, locked by the caller, any more, which people are about to approve."""
+    assert payment.approval_id is not None  # it waits for people
+    approval = await session.lock(Approval, payment.approval_id)
+    assert approval is not None  # rows of approvals are never deleted
+    close(session, core.clock, approval, ApprovalStatus.VOID)
+    code = decision.reasons[0].code
+    await move(core, session, payment, PaymentEvent.DECLINED, source="rules", code=code, reason=decision.said)
+
+
 async def void(core: Core, session: OrganizationSession, payment: Payment) -> None:
     """Ends a payment, locked by the caller, that is not what people were asked about, and its approval."""
     approval = await session.lock(Approval, payment.approval_id) if payment.approval_id is not None else None

@@ -64,6 +64,29 @@ async def judge(
     return Judgement(decide(rules, _asked(payment, first_paid_at, confirmed=confirmed), used), rules, counted_in)
 
 
+async def judge_again(session: OrganizationSession, payment: Payment) -> Decision:
+    """What the rules in force now say of a payment that waits and is counted already: its own part is left out.
+
+    As of the moment it was asked for, whose periods it is counted in; what was asked for later does not matter to it.
+    A person looks at it, so nobody need confirm it in the chat. The caller holds the organization.
+    """
+    rules = await rules_of(session, payment.reserved_in)
+    used = await used_so_far(
+        session,
+        environment=Environment(payment.environment),
+        scopes=rules,
+        recipients=[payment.phone],
+        at=payment.created_at,
+    )
+    others = {place: Used(sums.cents - payment.amount_cents, sums.payments - 1) for place, sums in used.items()}
+    first_paid_at = None
+    if any(rule.asks_about_the_past for rule in rules.values()):
+        environment, at = Environment(payment.environment), payment.created_at
+        known = await first_paid(session, environment, [payment.phone], until=at, but_for=payment.id)
+        first_paid_at = known.get(payment.phone)
+    return decide(rules, _asked(payment, first_paid_at, confirmed=True), others)
+
+
 def begin(payment: Payment, judgement: Judgement) -> None:
     """Gives the new row the status that the rules give it, and what belongs to that."""
     decision, now = judgement.decision, payment.created_at

@@ -228,6 +228,16 @@ def add_decision(
     note(session, clock, approval, actor=f"user:{user.id}", action=verdict, reasons=reason)
 
 
+def ask_more_people(
+    session: OrganizationSession, clock: Clock, approval: Approval, *, approvers: int, reasons: Sequence[HeldBy]
+) -> None:
+    """Has more people approve, for these reasons, where the rules want more by now; never fewer than were asked."""
+    if approvers > approval.approvers_needed:
+        approval.approvers_needed = approvers
+        approval.reasons = [asdict(reason) for reason in reasons]
+        note(session, clock, approval, actor="system", action="raised")
+
+
 def close(session: OrganizationSession, clock: Clock, approval: Approval, status: ApprovalStatus) -> None:
     """Ends an approval, locked by the caller. `expired` and `void` nobody decided, so they are told here."""
     approval.status, approval.closed_at = status, clock.now()

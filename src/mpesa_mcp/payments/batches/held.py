@@ -14,6 +14,7 @@ from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Clock, Environment, Kes
 
 _UNDECIDED = "Nobody approved it within 24 hours; nothing was sent."
+_LONGEST_REASON = 300
 _CHANGED = "The rows are not those that were checked and let go, so nothing more of it is paid. Submit it anew."
 
 
@@ -61,6 +62,13 @@ async def decline(session: OrganizationSession, clock: Clock, batch: Batch, *, r
     """A person has declined a batch, held by the caller."""
     await leave_out_waiting(session, batch)
     _end(session, clock, batch, BatchStage.DECLINED, reason=f"A person declined it: {reason}", actor=actor)
+
+
+async def refuse(session: OrganizationSession, clock: Clock, batch: Batch, *, reason: str) -> None:
+    """The rules do not allow a batch, held by the caller, any more, which people are about to approve."""
+    await _close(session, clock, batch, ApprovalStatus.VOID)
+    await leave_out_waiting(session, batch)
+    _end(session, clock, batch, BatchStage.DECLINED, reason=reason[:_LONGEST_REASON])
 
 
 async def expire(session: OrganizationSession, clock: Clock, batch: Batch) -> None:

@@ -7,6 +7,7 @@ The judging reads a moment and works with no transaction open; the transaction t
 rules are still those, and reserves by statements that keep to the limits (docs/decisions/0016).
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -25,7 +26,7 @@ from mpesa_mcp.policy.rule_book import rules_of
 from mpesa_mcp.policy.rules import NO_RULE, Asked, Decision, Outcome, Place, Rule, Used, bounds, decide
 from mpesa_mcp.policy.windows import Window
 from mpesa_mcp.store.tenancy import OrganizationSession
-from mpesa_mcp.values import Environment, Kes
+from mpesa_mcp.values import Environment, Kes, Msisdn
 
 # Recipients that one statement asks about.
 _AT_ONCE = 500
@@ -63,6 +64,12 @@ class Judgement:
         }
         return decide(thresholds, Asked(amount=total, recipient="", at=at), {})
 
+    def refusal(self, count: int) -> str | None:
+        """Why a batch of so many rows is not paid at all, in a sentence."""
+        if self.largest_batch is not None and count > self.largest_batch:
+            return f"The rules allow at most {self.largest_batch:,} payments in one batch."
+        return f"Line {self.problems[0].line}: {self.problems[0].message}" if self.problems else None
+
     async def still_holds(self, session: OrganizationSession) -> bool:
         """Whether the rules and the known recipients are still those; the caller has the organization alone."""
         if await rules_of(session, self.scopes) != self.rules:
@@ -88,6 +95,27 @@ async def judge(
         known = await first_paid(session, environment, recipients)
     problems = await anyio.to_thread.run_sync(_judged, rules, rows, used, known, at)
     return Judgement(environment, scopes, rules, recipients, known, problems)
+
+
+async def judge_again(session: OrganizationSession, batch: Batch) -> Judgement:
+    """What the rules in force now say of a batch that waits for people and is counted already.
+
+    Its own part is left out. As of the moment it was asked for, whose periods it is counted in; what was asked for
+    later does not matter to it. The caller holds the organization.
+    """
+    environment, at = Environment(batch.environment), batch.created_at
+    rules = await rules_of(session, batch.reserved_in)
+    lines = select(BatchLine).where(*_waiting(batch)).order_by(col(BatchLine.line))
+    rows = [
+        Row(line.line, Msisdn(line.phone), Kes(line.amount_cents), line.reference, line.remarks)
+        for line in await session.all(lines)
+    ]
+    used = await _used(session, environment, rules, rows, at)
+    asks = any(rule.asks_about_the_past for rule in rules.values())
+    recipients = {row.phone.digits for row in rows} if asks else set[str]()
+    known = await first_paid(session, environment, recipients, until=at, but_for=batch.id)
+    problems = await anyio.to_thread.run_sync(_judged, rules, rows, _without(rows, used), known, at)
+    return Judgement(environment, batch.reserved_in, rules, recipients, known, problems)
 
 
 async def take(session: OrganizationSession, judgement: Judgement, batch: Batch, at: datetime) -> bool:
@@ -178,6 +206,19 @@ def _judged(
                 so_far = used.get(place, Used(0, 0))
                 used[place] = Used(so_far.cents + row.amount.cents, so_far.payments + 1)
     return problems
+
+
+def _without(rows: Sequence[Row], used: Mapping[Place, Used]) -> dict[Place, Used]:
+    """What is counted without these rows."""
+    cents, payments = Counter[str](), Counter[str]()
+    for row in rows:
+        for recipient in ("", row.phone.digits):
+            cents[recipient] += row.amount.cents
+            payments[recipient] += 1
+    return {
+        place: Used(sums.cents - cents[place.recipient], sums.payments - payments[place.recipient])
+        for place, sums in used.items()
+    }
 
 
 def _limits_sums_alone(rule: Rule) -> bool:

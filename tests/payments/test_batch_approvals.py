@@ -9,15 +9,16 @@ from sqlmodel import col
 
 from mpesa_mcp.identity.principal import Actor
 from mpesa_mcp.payments.approving import ApprovalVoid, NotAllowedAnyMore, approve, decline
-from mpesa_mcp.payments.batches.control import cancel_batch
+from mpesa_mcp.payments.batches.brakes import IN_A_ROW
+from mpesa_mcp.payments.batches.control import cancel_batch, pause_batch, resume_batch
 from mpesa_mcp.payments.batches.models import BatchLine
 from mpesa_mcp.payments.batches.reading import BatchRecord, find_batch
 from mpesa_mcp.payments.batches.states import BatchStatus, Outcome
-from mpesa_mcp.policy.approvals import ApprovalStatus
+from mpesa_mcp.policy.approvals import Approval, ApprovalStatus
 from mpesa_mcp.values import FrozenClock
 from tests.spending import give_rule
 
-from .approvals import a_person, approval_of
+from .approvals import a_person, approval_of, tamper
 from .factories import Shop, send_due
 from .test_batches import a_batch, control, feed, payments, rows, spent, submitted
 
@@ -55,9 +56,8 @@ async def test_one_approval_lets_every_row_go(shop: Shop, clock: FrozenClock) ->
         approved = await approve(shop.core, shop.principal.organization_id, approval_id, actor=person)
         assert approved.status is ApprovalStatus.APPROVED
     assert await feed(shop) == 1
-    while await send_due(shop.core):
-        pass
-    assert len(shop.daraja.of("b2c")) == 11
+    await send_due(shop.core)
+    assert len(shop.daraja.of("b2c")) == IN_A_ROW
 
 
 async def test_a_batch_that_is_edited_before_it_is_approved_is_void(shop: Shop, clock: FrozenClock) -> None:
@@ -138,3 +138,47 @@ async def test_the_rules_of_the_moment_are_asked_again_about_every_row_of_a_batc
         done = await approve(core, organization_id, batch.approval.approval_id, actor=joe)
         assert (done.status, await feed(shop)) == (ApprovalStatus.APPROVED, 1)
     assert len(await payments(shop)) == 11
+
+
+async def test_a_payment_of_a_batch_is_sent_as_its_row_was_approved_or_not_at_all(
+    shop: Shop, clock: FrozenClock
+) -> None:
+    """Whatever is written into the rows of payments, and whoever has the batch go on after that."""
+    batch, approval_id, person = await held(shop, clock)
+    await approve(shop.core, shop.principal.organization_id, approval_id, actor=person)
+    await feed(shop)
+    await control(shop, pause_batch, batch)
+    edited: list[dict[str, Any]] = [
+        {"phone": "254799999999"},
+        {"amount_cents": 250_000_00},
+        {"reference": "OTHER"},
+        {"remarks": "Other"},
+        {"purpose": "promotion"},
+        {"occasion": "Other"},
+        {"shortcode": "600000"},
+        {"idempotency_key": f"{batch.batch_id}-1-2"},
+        {"idempotency_key": "other"},
+    ]
+    *changed, one, other = await payments(shop)
+    for payment, values in zip(changed, edited, strict=True):
+        await tamper(shop, payment.id, **values)
+    await control(shop, resume_batch, batch)
+    await send_due(shop.core)
+    await send_due(shop.core)
+    assert {each.body["OriginatorConversationID"] for each in shop.daraja.of("b2c")} == {
+        one.originator_conversation_id,
+        other.originator_conversation_id,
+    }
+    assert [await shop.status(each.id) for each in changed] == ["expired"] * len(edited)
+
+
+async def test_queued_payments_of_a_batch_that_is_not_approved_are_not_sent(shop: Shop, clock: FrozenClock) -> None:
+    _, approval_id, person = await held(shop, clock)
+    await approve(shop.core, shop.principal.organization_id, approval_id, actor=person)
+    await feed(shop)
+    async with shop.core.store.session(shop.principal.organization_id) as session:
+        await session.change(update(Approval).where(col(Approval.id) == approval_id).values(status="pending"))
+    await send_due(shop.core)
+    await send_due(shop.core)
+    assert shop.daraja.of("b2c") == []
+    assert {payment.status for payment in await payments(shop)} == {"expired"}

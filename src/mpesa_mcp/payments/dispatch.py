@@ -35,7 +35,7 @@ from mpesa_mcp.payments.attempts import (
 )
 from mpesa_mcp.payments.batches.brakes import is_let_go, is_stopped
 from mpesa_mcp.payments.core import Core
-from mpesa_mcp.payments.held import may_be_sent, void
+from mpesa_mcp.payments.held import sendable, void
 from mpesa_mcp.payments.history import record_history
 from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.payments.outcomes import lock_payment, move
@@ -106,7 +106,8 @@ async def _read(core: Core, organization_id: str, payment_ids: Sequence[str]) ->
     """
     async with core.store.reading(organization_id) as session:
         rows = await session.all(select(Payment).where(col(Payment.id).in_(payment_ids)))
-        found = {row.id: (row, await may_be_sent(session, row)) for row in rows}
+        as_approved = await sendable(session, rows)
+    found = {row.id: (row, row.id in as_approved) for row in rows}
     return [found[payment_id] for payment_id in payment_ids]  # rows of payments are never deleted
 
 

@@ -230,26 +230,44 @@ async def test_nothing_leaves_a_paused_batch_not_even_what_a_worker_has_taken(sh
     assert await send_due(shop.core) == 3
 
 
-async def test_five_refusals_in_a_row_for_reasons_of_ours_stop_the_batch_and_others_in_between_do_not(
+async def test_five_refusals_in_a_row_for_reasons_of_ours_stop_the_batch_before_a_sixth_is_under_way(
     shop: Shop, clock: FrozenClock
 ) -> None:
-    batch = await submitted(shop, a_batch(rows(14)))
-    await feed(shop)
-    await send_due(shop.core)
-    sent = [payment for payment in await payments(shop) if payment.status == PaymentStatus.PENDING]
-    for payment, code in zip(sent, [LOCKED] * 4 + [FAILED] + [INSUFFICIENT, "2001", "21", LOCKED], strict=False):
+    """Others in between do not stop it; and once a row is paid nothing holds it back any more."""
+
+    async def sent() -> int:
+        """How many have been sent, once everything has been that may be."""
         clock.advance(timedelta(seconds=1))
-        await end(shop, payment, code)
-    assert (await state(shop, batch))[0] is BatchStatus.RUNNING
-    clock.advance(timedelta(seconds=1))
-    await end(shop, sent[9], LOCKED)
+        for _ in range(5):
+            await send_due(shop.core)
+        return len(shop.daraja.of("b2c"))
+
+    async def answered(*codes: str) -> None:
+        under_way = [payment for payment in await payments(shop) if payment.status == PaymentStatus.PENDING]
+        for payment, code in zip(under_way, codes, strict=False):
+            clock.advance(timedelta(seconds=1))
+            await end(shop, payment, code)
+
+    batch = await submitted(shop, a_batch(rows(24)))
+    await feed(shop)
+    assert [await sent(), await sent()] == [5, 5]
+    await answered(*[LOCKED] * 4)
+    assert await sent() == 5  # the fifth decides
+    await answered(FAILED)
+    assert await sent() == 10
+    await answered(INSUFFICIENT, "2001", "21", LOCKED)
+    assert ((await state(shop, batch))[0], await sent()) == (BatchStatus.RUNNING, 10)
+    await answered(LOCKED)
     stopped = await find_batch(shop.core, shop.principal, batch.batch_id)
-    assert (stopped.status, stopped.totals[Outcome.WAITING].count) == (BatchStatus.PAUSED, 4)
+    assert (stopped.status, stopped.totals[Outcome.WAITING].count) == (BatchStatus.PAUSED, 14)
     assert stopped.reason is not None and "locked" in stopped.reason
-    assert await send_due(shop.core) == 0
+    assert await sent() == 10
+
     # Let go again, it takes five more; and rows that failed wait for a decision of their own.
     await control(shop, resume_batch, batch)
-    assert await send_due(shop.core) == 4
+    assert await sent() == 15
+    await answered("0")
+    assert await sent() == 24
     retried = await control(shop, retry_batch, batch)
     assert retried.totals[Outcome.WAITING].count == 10
 
@@ -258,7 +276,7 @@ async def test_cancelling_keeps_what_was_sent_and_withdraws_the_rest(shop: Shop)
     await give_wide_rules(shop.core, shop.principal.organization_id)
     batch = await submitted(shop, a_batch(rows(MADE_AT_ONCE + 10)))
     await feed(shop)
-    await send_due(shop.core)  # ten of them
+    await send_due(shop.core)  # five of them
     cancelled = await control(shop, cancel_batch, batch)
     assert cancelled.status is BatchStatus.CANCELLING
     assert await send_due(shop.core) == 0
@@ -267,7 +285,7 @@ async def test_cancelling_keeps_what_was_sent_and_withdraws_the_rest(shop: Shop)
     status, totals = await state(shop, batch)
     assert (status, totals) == (
         BatchStatus.CANCELLING,
-        {"in_progress": 10, "failed": MADE_AT_ONCE - 10, "cancelled": 10},
+        {"in_progress": 5, "failed": MADE_AT_ONCE - 5, "cancelled": 10},
     )
     for payment in [p for p in await payments(shop) if p.status == PaymentStatus.PENDING]:
         await end(shop, payment, "0")

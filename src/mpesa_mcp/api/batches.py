@@ -261,7 +261,7 @@ async def pause(call: Call, batch_id: BatchId, _body: Nothing = NOTHING) -> Batc
 
 
 @router.post("/{batch_id}/resume")
-@allow(Role.MANAGER, act=Act.PAY_OUT)
+@allow(Role.MANAGER, person=True, act=Act.PAY_OUT)
 async def resume(call: Call, batch_id: BatchId, _body: Nothing = NOTHING) -> BatchAnswer:
     """Let a paused batch go on."""
     return await _decided(call, batch_id, resume_batch)
@@ -275,7 +275,7 @@ async def cancel(call: Call, batch_id: BatchId, _body: Nothing = NOTHING) -> Bat
 
 
 @router.post("/{batch_id}/retry")
-@allow(Role.MANAGER, act=Act.PAY_OUT)
+@allow(Role.MANAGER, person=True, act=Act.PAY_OUT)
 async def retry(call: Call, batch_id: BatchId, _body: Nothing = NOTHING) -> BatchAnswer:
     """Make new payments for the rows that are proven failed, and for no other."""
     return await _decided(call, batch_id, retry_batch)

@@ -33,7 +33,7 @@ from mpesa_mcp.payments.attempts import (
     within_deadline,
     written_down,
 )
-from mpesa_mcp.payments.batches.brakes import is_let_go, is_stopped
+from mpesa_mcp.payments.batches.brakes import is_let_go, is_stopped, room_in
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.held import sendable, void
 from mpesa_mcp.payments.history import record_history
@@ -51,6 +51,7 @@ log = structlog.get_logger(__name__)
 
 # The inbox reads within a moment; after a worker's death, when the callback's lease has ended.
 _LOOK_AFTER_CALLBACK = timedelta(seconds=1)
+_LOOK_FOR_ROOM = timedelta(milliseconds=500)
 _LOOK_WHETHER_LIFTED = timedelta(hours=1)
 
 _OPERATIONS = {
@@ -211,6 +212,7 @@ async def _commit_attempts(
             # The organization is frozen or suspended. No attempt, and no try used up; whoever lifts it makes them due.
             await _wait_in_time(session, claim, payment, now + _LOOK_WHETHER_LIFTED)
             await _others_wait(core, session, payment, now + _LOOK_WHETHER_LIFTED)
+        ready = await _with_room(core, session, ready, now)
         taken = set(await session.changed(_take(ready, now))) if ready else set()
         callback_id = (await get_organization(session)).callback_id
         for claim, payment in ready:
@@ -222,6 +224,27 @@ async def _commit_attempts(
             stopped = await is_stopped(session, payment)
             await _wait(session, None if stopped else now + _LOOK_AFTER_CALLBACK, _is_held(claim))
     return [found.get(claim.id) for claim, _ in asked]
+
+
+async def _with_room(
+    core: Core, session: OrganizationSession, ready: list[tuple[Claim, Payment]], now: datetime
+) -> list[tuple[Claim, Payment]]:
+    """Those that may leave: of a batch that has paid nobody yet few at a time, and the others look again soon."""
+    batches = sorted({payment.batch_id for _, payment in ready if payment.batch_id is not None})
+    if not batches:
+        return ready
+    room = {batch_id: await room_in(session, batch_id) for batch_id in batches}  # in one order, for they are locked
+    leaving, until = [], now + _LOOK_FOR_ROOM
+    for claim, payment in ready:
+        left = room.get(payment.batch_id or "")
+        if left is None or left > 0:
+            leaving.append((claim, payment))
+            if left is not None and payment.batch_id is not None:
+                room[payment.batch_id] = left - 1
+            continue
+        await _wait_in_time(session, claim, payment, until)
+        await _others_wait(core, session, payment, until, col(Payment.batch_id) == payment.batch_id)
+    return leaving
 
 
 def _take(ready: Sequence[tuple[Claim, Payment]], now: datetime) -> ReturningUpdate[str]:

@@ -6,7 +6,7 @@ every payment of it that is queued: of the two, the one that commits first wins,
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, or_, update
+from sqlalchemy import ColumnElement, func, or_, update
 from sqlmodel import col, select
 
 from mpesa_mcp import audit
@@ -26,6 +26,7 @@ _OURS = {
     "2001": "the initiator's name or password is wrong",
     "8006": "the initiator is locked",
 }
+_UNDER_WAY = (PaymentStatus.SENDING, PaymentStatus.PENDING)
 _LET_GO = [stage for stage in BatchStage if stage.may_send]
 
 
@@ -41,6 +42,34 @@ async def is_stopped(session: OrganizationSession, payment: Payment) -> bool:
         return False
     let_go = select(Batch.id).where(Batch.id == payment.batch_id, col(Batch.status).in_(_LET_GO))
     return await session.first(let_go) is None
+
+
+async def room_in(session: OrganizationSession, batch_id: str) -> int | None:
+    """How many more payments of a batch may be sent now; None for any number.
+
+    Until one has succeeded since it was let go, those under way and those refused in a row are together no more than
+    stop it: else what is sent before the first answers would be refused as well. The batch is locked meanwhile.
+    """
+    batch = await session.get(Batch, batch_id)
+    if batch is None or await _has_paid(session, batch):
+        return None
+    batch = await session.lock(Batch, batch_id)
+    if batch is None or not BatchStage(batch.status).may_send:
+        return None  # nothing of it leaves: `is_let_go`
+    under_way = select(func.count(col(Payment.id))).where(
+        Payment.batch_id == batch_id, col(Payment.settled_at).is_(None), col(Payment.status).in_(_UNDER_WAY)
+    )
+    tried = (await session.first(under_way) or 0) + await _refused_in_a_row(session, batch_id, batch.counted_from)
+    return max(IN_A_ROW - tried, 0)
+
+
+async def _has_paid(session: OrganizationSession, batch: Batch) -> bool:
+    paid = select(Payment.id).where(
+        Payment.batch_id == batch.id,
+        col(Payment.settled_at) >= batch.counted_from,
+        Payment.status == PaymentStatus.SUCCEEDED,
+    )
+    return await session.first(paid.limit(1)) is not None
 
 
 async def park(session: OrganizationSession, batch_id: str) -> None:

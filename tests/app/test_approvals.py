@@ -20,6 +20,7 @@ from mpesa_mcp.tools.catalogue import all_tools
 from mpesa_mcp.values import Role, Secret
 from tests.clients import MODES, TLS, call, connected, refusal
 from tests.shortcodes import OPERATOR
+from tests.tools.factories import text_of
 
 from .factories import key_for, movements, phone
 
@@ -112,6 +113,8 @@ async def test_a_person_declines_and_the_assistant_reads_why(platform: LocalPlat
         declined = await desk.http.post(f"{path}/decline", json={"reason": "We have no barn"}, headers=jane)
         assert declined.json()["status"] == "declined"
         assert (await desk.http.post(f"{path}/approve", headers=jane)).status_code == 409
+        text = text_of(await client.call_tool("get_payment", {"id": "declined"}))
+        assert "A person declined it: We have no barn. No money moved." in text
         told = await call(client, "get_payment", id="declined")
         [listed] = (await call(client, "list_approvals", status="declined"))["approvals"]
     assert (told["status"], told["final"], told["reason"]) == (

@@ -132,6 +132,12 @@ def test_of_several_rules_the_strictest_answer_wins_and_every_refusal_is_told() 
     )
 
 
+def test_of_several_limits_the_one_that_lasts_longest_is_told_first() -> None:
+    limits = {"per_hour": 100, "per_day": 100, "per_month": 100, "days": ["sun"], "denied_recipients": [JANE]}
+    refused = decided(rule_from(limits), asked(101))
+    assert codes(refused) == ["denied_recipients", "per_month", "per_day", "per_hour", "days"]
+
+
 def test_a_refusal_names_the_rule_and_what_is_left_of_it_until_when() -> None:
     decision = decided(DEFAULT_RULE, asked(9000), spent(Window.DAY, 95_000))
     [reason] = decision.reasons

@@ -133,7 +133,10 @@ class Reason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """`approvers` is how many people must approve; more than 0 only when the outcome is needs_approval."""
+    """`approvers` is how many people must approve; more than 0 only when the outcome is needs_approval.
+
+    Of several `reasons` the first is the one that lasts longest: whoever waits for that has waited for all.
+    """
 
     outcome: Outcome
     reasons: tuple[Reason, ...] = ()
@@ -159,7 +162,7 @@ def decide(rules: Mapping[str, Rule], asked: Asked, used: Mapping[Place, Used]) 
         for reason in (*_refusals(scope, rule, asked), *_exceeded(scope, rule, asked, used))
     )
     if refused:
-        return Decision(outcome=Outcome.DECLINED, reasons=refused)
+        return Decision(outcome=Outcome.DECLINED, reasons=tuple(sorted(refused, key=_how_lasting)))
     held = tuple(reason for scope, rule in rules.items() for reason in _held(scope, rule, asked))
     if not held:
         return Decision(outcome=Outcome.ALLOW)
@@ -260,6 +263,13 @@ def _exceeded(scope: str, rule: Rule, asked: Asked, used: Mapping[Place, Used]) 
         if are_too_many:
             sentence = f"allows {one}{most.payments} payments a {window}; none is left {until}."
             yield _reason(scope, f"payments_{name}", sentence, payments_left=0, resets_at=resets_at)
+
+
+def _how_lasting(reason: Reason) -> tuple[int, float]:
+    """Sorts what never passes by itself before what passes late, and that before what passes soon."""
+    if reason.resets_at is not None:
+        return 1, -reason.resets_at.timestamp()
+    return (2 if reason.code in {"hours", "days"} else 0), 0
 
 
 def _held(scope: str, rule: Rule, asked: Asked) -> Iterator[Reason]:

@@ -12,7 +12,7 @@ from mpesa_mcp.payments.requests import B2C_SHILLINGS
 from mpesa_mcp.settings import Settings
 from mpesa_mcp.tools.arguments import IdempotencyKey, Purpose
 from mpesa_mcp.tools.caller import Me
-from mpesa_mcp.tools.results import Approval, answer, eat_text, grouped, utc_text
+from mpesa_mcp.tools.results import Approval, answer, eat_text, grouped, sentence, utc_text
 from mpesa_mcp.values import Environment, Kes
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ def _sentence(structure: BatchResult, batch: "BatchRecord", *, replayed: bool) -
     if replayed:
         said.insert(0, f"This request was made before, at {eat_text(batch.created_at)}; nothing was sent again.")
     said += [f"Line {row.line}: {row.outcome.value}. {row.reason or ''}".strip() for row in structure.problems]
-    said += [text for text in (batch.reason, structure.next_step) if text]
+    said += [sentence(text) for text in (batch.reason, structure.next_step) if text]
     return " ".join([*said, f"Batch id {batch.batch_id}."])
 
 

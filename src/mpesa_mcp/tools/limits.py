@@ -144,5 +144,7 @@ def _said(limits: "Limits") -> str:
         ):
             if amount is not None:
                 said.append(words.format(money(amount)))
+        if rule.largest_batch is not None:
+            said.append(f"at most {rule.largest_batch:,} payments a batch")
         lines.append(f"{whose(each.scope)}: {'; '.join(said) or 'see its fields'}.")
     return "\n".join(lines)

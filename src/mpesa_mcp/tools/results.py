@@ -110,11 +110,16 @@ def _payment_sentence(payment: PaymentRecord, settings: Settings, *, replayed: b
     if payment.receipt:
         said.append(f"Receipt {payment.receipt}.")
     if payment.reason and payment.status is not PaymentStatus.SUCCEEDED:
-        said.append(payment.reason)
+        said.append(sentence(payment.reason))
     if step := _next_step(payment, settings):
         said.append(step)
     said.append(f"Payment id {payment.payment_id}.")
     return " ".join(said)
+
+
+def sentence(text: str) -> str:
+    """With a full stop, where what a person wrote has no end of its own."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def grouped(decimal: str) -> str:
@@ -154,7 +159,34 @@ def _next_step(payment: PaymentRecord, settings: Settings) -> str | None:
             )
         case PaymentStatus.AWAITING_APPROVAL:
             return f"A person must approve it; you cannot. {look} later."
+        case PaymentStatus.DECLINED if payment.result_code is not None:
+            return _after_a_limit(payment.result_code, payment.created_at)
         case PaymentStatus.FAILED | PaymentStatus.DECLINED | PaymentStatus.EXPIRED:
             return "No money moved. To try again, when the user asks for it, give a new idempotency_key."
         case PaymentStatus.DISPUTED:
             return "Safaricom gave two contradicting answers; a person must look. Do not send it again."
+
+
+def _after_a_limit(code: str, asked_at: datetime) -> str:
+    """What changes the answer of a rule, by the field (`code`) whose limit it was; the same request alone does not."""
+    from mpesa_mcp.policy.windows import Window
+
+    match code:
+        case "allowed_recipients" | "denied_recipients":
+            helps = ""
+        case "per_payment" | "first_payment":
+            helps = "a smaller amount, if that is all there is to pay; or "
+        case "hours" | "days":
+            helps = "asking at a time that the rule allows; or "
+        case "cool_off_hours":
+            helps = "asking after the moment that the reason names; or "
+        case _:
+            # Such a name ends with its window.
+            anew = eat_text(Window(code.rpartition("_")[2]).end(asked_at))
+            helps = f"asking from {anew} (Nairobi) on, when the limit begins anew; or "
+            if not code.startswith("payments_"):
+                helps += "an amount within what is left; or "
+    return (
+        f"No money moved, and the same again would be declined, too. What helps: {helps}an org_admin changes the rule. "
+        "Then, when the user asks for it, give a new idempotency_key."
+    )

@@ -24,7 +24,7 @@ from mpesa_mcp.billing.terms import Agreement, Terms
 from mpesa_mcp.billing.usage import CallsOfTool, month_of, usage_of
 from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.values import Role
-from tests.clients import MODES, TLS, connected, refusal
+from tests.clients import MODES, TLS, call, connected, refusal
 
 from .factories import OPERATOR, a_plan, an_organization, subscribe
 from .redis_server import RedisServer, redis_server
@@ -146,10 +146,14 @@ async def test_what_a_subscription_does_not_allow_is_not_listed_and_says_why(
     core = platform.core
     async with newcomer(platform, f"suspended-{mode}", mode) as (organization_id, client):
         everything = {tool.name for tool in (await client.list_tools()).tools}
+        paid = await call(client, "b2c_payment", **PAYOUT, idempotency_key="payout-0")
         await subscribe(core.store, core.clock, organization_id, SubscriptionStatus.PAST_DUE)
         assert {tool.name for tool in (await client.list_tools()).tools} == READING | {"stk_push"}
         await subscribe(core.store, core.clock, organization_id, SubscriptionStatus.SUSPENDED)
         assert {tool.name for tool in (await client.list_tools()).tools} == READING
+        # Who repeats a request is told what became of it, and not that nothing was sent.
+        again = await call(client, "b2c_payment", **PAYOUT, idempotency_key="payout-0")
+        assert (again["payment_id"], again["replayed"]) == (paid["payment_id"], True)
         refused = await client.call_tool("b2c_payment", PAYOUT | {"idempotency_key": "payout-1"})
         assert refusal(refused) == {
             "code": "subscription_suspended",

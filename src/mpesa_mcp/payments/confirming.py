@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sqlmodel import select
 
+from mpesa_mcp.billing.terms import agreement_of
 from mpesa_mcp.identity.principal import Principal
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.models import Payment
@@ -29,7 +30,8 @@ class Paying:
 
 
 async def to_be_confirmed(core: Core, principal: Principal, request: PaymentRequest) -> Paying | None:
-    """What the user is to be asked about; None when nothing needs to be asked, a repeated request among that.
+    """What the user is to be asked about; None when nothing needs to be asked: a repeated request among that, and one
+    that the subscription does not allow.
 
     It says the same each time until the payment is stored: a client repeats the question with its answer.
     """
@@ -39,6 +41,8 @@ async def to_be_confirmed(core: Core, principal: Principal, request: PaymentRequ
         known = select(Payment.id).where(Payment.idempotency_key == request.idempotency_key)
         if await session.first(known) is not None:
             return None
+        if (await agreement_of(session)).refusal(request.tool, core.clock.now()) is not None:
+            return None  # nobody is asked about what intake refuses
         paying = await _paying(session, principal, request)
         if paying is None:
             return None

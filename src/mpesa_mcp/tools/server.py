@@ -15,7 +15,7 @@ from mcp.types import CallToolResult, InputRequiredResult, ToolAnnotations
 from mcp.types import Tool as ListedTool
 
 from mpesa_mcp import __version__
-from mpesa_mcp.billing.states import act_of
+from mpesa_mcp.billing.states import Act, act_of
 from mpesa_mcp.errors import MpesaMcpError
 from mpesa_mcp.identity.principal import NotAllowed, Principal
 from mpesa_mcp.tools.caller import Caller, CallerSource, calling
@@ -165,7 +165,10 @@ class ToolServer(MCPServer[Any]):
         # A tool that does not exist and one that is not open to the caller are the same answer.
         if offered is None or not offered.is_open_to(caller.principal):
             return refused(NotAllowed("There is no such tool for this key. List the tools to see what it may use."))
-        if not_subscribed := terms.agreement.refusal(name, caller.core.clock.now()):
+        # What moves money is refused by intake, which first finds what this request has made before: who repeats it
+        # must be told what became of that, whatever the subscription says now.
+        is_read = act_of(name) is Act.READ
+        if is_read and (not_subscribed := terms.agreement.refusal(name, caller.core.clock.now())):
             return refused(not_subscribed)
         token = calling.set(caller)
         try:

@@ -71,7 +71,7 @@ async def test_what_does_not_fit_is_told_what_would_and_nothing_of_itself(
         return message.removesuffix(" See /api/v1/docs.")
 
     for limit in (0, 201, "hunter2"):
-        assert await told("GET", "/users", params={"limit": limit}) == "limit must be 1 to 200."
+        assert await told("GET", "/users", params={"limit": limit}) == "limit must be a whole number from 1 to 200."
     assert await told("GET", "/payments", params={"from_date": "hunter2", "kind": "hunter2"}) == (
         "from_date must be a date, written YYYY-MM-DD. kind must be stk_push, b2c or reversal."
     )

@@ -213,6 +213,13 @@ async def test_an_org_admins_api_key_changes_nothing_and_a_key_of_nobodys_has_no
     assert (await shop.ask("PUT", "/tool:stk_push", shop.admin, {"approval_above": 1})).status_code == 422
 
 
+async def test_a_limit_written_as_text_is_refused_in_words_and_nothing_else_is_named(shop: Shop) -> None:
+    refused = error_of(await shop.ask("PUT", "/organization", shop.admin, {"per_payment": 500, "per_day": "1000000"}))
+    assert refused["message"] == (
+        "per_day must be a whole number from 0 to 1,000,000,000, not text. Nothing was changed. See /api/v1/docs."
+    )
+
+
 async def test_a_caller_reads_what_binds_it_with_the_numbers_of_phones_masked(shop: Shop) -> None:
     key = await a_key(shop.core, shop.id, Role.MANAGER)
     await shop.ask("PUT", "/role:manager", shop.admin, {"denied_recipients": ["0712345678"], "payments_per_day": 3})

@@ -185,4 +185,4 @@ async def test_the_default_environment_is_the_only_one_with_credentials(
     async with store.reading(acme) as session:
         with pytest.raises(InputError) as refused:
             await default_environment(session)
-    assert "--environment" in refused.value.message
+    assert "say which environment" in refused.value.message

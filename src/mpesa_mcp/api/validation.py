@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 NUL: Final = "\x00"
 _NUL_TYPE: Final = "nul"
+_NUMBER_TYPES: Final = {"int_type", "float_type", "int_parsing", "float_parsing"}
 NO_NUL: Final = "must not contain the character U+0000"
 _NO_OBJECT: Final = "The body must be one JSON object, sent as application/json."
 
@@ -49,7 +50,8 @@ def sentences(problems: Sequence[Mapping[str, Any]], document: Schema, *, path: 
                 said.append(_known(alternatives(around or {}, document)))
             case kind:
                 accepted = NO_NUL if kind == _NUL_TYPE else must_be(schema or {}, document)
-                said.append(f"{name} {accepted or 'is not acceptable'}.")
+                as_text = place == "body" and kind in _NUMBER_TYPES and isinstance(problem.get("input"), str)
+                said.append(f"{name} {accepted or 'is not acceptable'}{', not text' if as_text else ''}.")
     # Of a field with several possible types each is a problem of its own.
     return " ".join([*dict.fromkeys(said), *([] if method in {"GET", "HEAD"} else ["Nothing was changed."])])
 
@@ -68,7 +70,9 @@ def _words(schema: Schema) -> str | None:
         return f"{', '.join(most)} or {last}" if most else last
     match schema.get("type"):
         case "integer" | "number":
-            return _between(schema.get("minimum"), schema.get("maximum")) or "a whole number"
+            bounds = _between(schema.get("minimum"), schema.get("maximum"))
+            number = "a whole number" if schema["type"] == "integer" else "a number"
+            return f"{number} {'from' if ' to ' in bounds else 'of'} {bounds}" if bounds else number
         case "boolean":
             return "true or false"
         case "string" if schema.get("format") == "date":
@@ -87,10 +91,15 @@ def _words(schema: Schema) -> str | None:
             return None
 
 
-def _between(least: int | None, most: int | None) -> str | None:
+def _between(least: float | None, most: float | None) -> str | None:
     if least is None:
-        return None if most is None else f"at most {most}"
-    return f"at least {least}" if most is None else f"{least} to {most}"
+        return None if most is None else f"at most {_plain(most)}"
+    return f"at least {_plain(least)}" if most is None else f"{_plain(least)} to {_plain(most)}"
+
+
+def _plain(bound: float) -> str:
+    """1,000, not 1000.0, which is how the document has it."""
+    return f"{int(bound):,}" if bound == int(bound) else f"{bound:,}"
 
 
 def _known(around: Sequence[Schema]) -> str:

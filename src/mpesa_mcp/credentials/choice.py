@@ -90,7 +90,7 @@ async def default_environment(session: OrganizationSession) -> Environment:
     if len(environments) > 1:
         named = ", ".join(environment for environment in Environment if environment in environments)
         raise InputError(
-            f"The organization has shortcodes in several environments ({named}): say which with --environment.",
+            f"The organization has shortcodes in several environments ({named}): say which environment this is for.",
             field="environment",
         )
     return environments.pop() if environments else Environment.SIMULATOR

@@ -24,7 +24,8 @@ async def test_a_served_installation_pays_is_healthy_and_stops_when_told(
     key = env.pop("MPESA_MCP_API_KEY")
     port = held_port()
     url = f"http://127.0.0.1:{port}"
-    async with started(env, "serve", "--port", str(port), says=f"Serving MCP at {url}/mcp") as server:
+    elsewhere = f"Links that other commands print lead to http://127.0.0.1:8765; MPESA_MCP_PORT={port} leads them here."
+    async with started(env, "serve", "--port", str(port), says=elsewhere) as server:
         await answers(url)
         async with httpx2.AsyncClient(verify=TLS, base_url=url) as http:
             assert (await http.get("/healthz")).json() == {"ok": True}

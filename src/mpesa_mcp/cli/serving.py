@@ -32,6 +32,8 @@ def serve(
         from mpesa_mcp.app.web import create_web
         from mpesa_mcp.app.worker import working
 
+        # What other commands print (invitations, approvals) follows the setting, whatever this process listens on.
+        linked = settings.reached_at
         if port is not None:
             settings = settings.model_copy(update={"port": port})
         async with AsyncExitStack() as stack:
@@ -44,6 +46,10 @@ def serve(
             web = create_web(core, with_callbacks=not no_callbacks)
             await stack.enter_async_context(serving(web, opened, trusted_proxies=settings.trusted_proxies))
             _announce(f"Serving MCP at {mcp_url(settings)} (stop with Ctrl-C).", as_json, url=mcp_url(settings))
+            if settings.reached_at != linked:
+                say(
+                    f"Links that other commands print lead to {linked}; MPESA_MCP_PORT={settings.port} leads them here."
+                )
             if settings.public_url is None:
                 say("MPESA_MCP_PUBLIC_URL is not set: only the simulator can call back.")
             await until_stopped()

@@ -144,10 +144,19 @@ async def test_who_became_org_admin_for_the_purpose_has_no_part_in_it_and_after_
 
 async def test_the_command_line_only_proposes_what_allows_more_where_two_can_agree(shop: Shop) -> None:
     core, place = shop.core, {"organization_id": shop.id, "scope": "organization"}
-    proposal = await change_rule(
-        core.store, core.clock, **place, words={"per_day": 500_000}, cleared=["approval_above"], actor=OPERATOR
-    )
+    # The same once more is the same proposal; another person's is their own, of which they are not the second.
+    proposal, again = [
+        (
+            await change_rule(
+                core.store, core.clock, **place, words={"per_day": 500_000}, cleared=["approval_above"], actor=OPERATOR
+            )
+        ).proposal
+        for _ in range(2)
+    ]
     assert proposal is not None
+    assert again == proposal
+    theirs = await shop.ask("PUT", "/organization", shop.admin, {"per_day": 500_000})
+    assert theirs.json()["proposal"]["proposal_id"] != proposal.proposal_id
     assert await shop.rule() == DEFAULT
     with pytest.raises(NotAllowed):
         await confirm(core.store, core.clock, organization_id=shop.id, proposal_id=proposal.proposal_id, actor=OPERATOR)
@@ -178,15 +187,16 @@ async def test_who_removes_the_other_org_admin_cannot_loosen_alone_for_a_day(
 
     # The operator is one of two, and the org_admin who is left the other.
     place = {"organization_id": shop.id, "scope": "organization"}
-    by_operator = await change_rule(core.store, core.clock, **place, words={}, cleared=["per_day"], actor=OPERATOR)
+    change = await change_rule(core.store, core.clock, **place, words={}, cleared=["per_day"], actor=OPERATOR)
+    by_operator = change.proposal
     assert by_operator is not None
     confirmed = await shop.ask("POST", f"/proposals/{by_operator.proposal_id}/confirm", shop.admin)
     assert (confirmed.json()["status"], confirmed.json()["next_step"]) == ("confirmed", None)
 
     await shop.ask("PUT", "/organization", shop.admin, DEFAULT)
     rule, clock = rule_from(wider), FrozenClock(tomorrow)
-    assert await set_rule(core.store, core.clock, **place, rule=rule, actor=admin.as_actor) is not None
-    assert await set_rule(core.store, clock, **place, rule=rule, actor=admin.as_actor) is None
+    assert (await set_rule(core.store, core.clock, **place, rule=rule, actor=admin.as_actor)).proposal is not None
+    assert (await set_rule(core.store, clock, **place, rule=rule, actor=admin.as_actor)).proposal is None
     assert await shop.rule() == wider
 
 
@@ -194,7 +204,7 @@ async def test_an_organization_with_one_org_admin_does_it_alone(core: Core, peop
     actor = Actor(f"user:{people.users['stranger'].user_id}", Role.ORG_ADMIN, people.users["stranger"].user_id, True)
     wider = rule_from({"per_day": 500_000})
     place = {"organization_id": people.strangers_organization_id, "scope": "organization"}
-    assert await set_rule(core.store, core.clock, **place, rule=wider, actor=actor) is None
+    assert (await set_rule(core.store, core.clock, **place, rule=wider, actor=actor)).proposal is None
     for assistant in (
         replace(actor, is_person=False),
         replace(actor, role=Role.MANAGER),

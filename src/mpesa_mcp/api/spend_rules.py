@@ -14,7 +14,7 @@ from mpesa_mcp.api.routes import Call, PermittedRoute
 from mpesa_mcp.api.shapes import NOTHING, Answer, Body, Cursor, Limit, Moment, Nothing, Page, Whole
 from mpesa_mcp.payments.limits import limits_of
 from mpesa_mcp.policy.changes import confirm, decline, set_rule
-from mpesa_mcp.policy.proposals import ProposalRecord, ProposalStatus, page_proposals
+from mpesa_mcp.policy.proposals import ProposalStatus, page_proposals
 from mpesa_mcp.policy.remaining import Remaining
 from mpesa_mcp.policy.rule_book import RuleRecord, list_rules
 from mpesa_mcp.policy.rules import Rule
@@ -220,7 +220,7 @@ async def decline_(call: Call, proposal_id: ProposalId, _body: Nothing = NOTHING
 
 
 async def _change(call: Call, scope: str, rule: Rule | None, response: Response) -> RuleChanged:
-    proposal: ProposalRecord | None = await set_rule(
+    change = await set_rule(
         call.core.store,
         call.core.clock,
         organization_id=call.organization_id,
@@ -228,10 +228,10 @@ async def _change(call: Call, scope: str, rule: Rule | None, response: Response)
         rule=rule,
         actor=call.actor,
     )
-    if proposal is None:
+    if change.proposal is None:
         return RuleChanged(done=True, proposal=None)
     response.status_code = status.HTTP_202_ACCEPTED
-    return RuleProposed(done=False, proposal=ProposalAnswer.model_validate(proposal))
+    return RuleProposed(done=False, proposal=ProposalAnswer.model_validate(change.proposal))
 
 
 def _left(left: Remaining) -> LimitLeft:

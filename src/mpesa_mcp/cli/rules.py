@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mpesa_mcp.cli.output import Document, JsonOption, OrgOption, acting, emit, run
+from mpesa_mcp.cli.output import Document, JsonOption, OrgOption, acting, emit, run, say
 
 if TYPE_CHECKING:
     from mpesa_mcp.payments.core import Core
+    from mpesa_mcp.policy.changes import RuleChange
     from mpesa_mcp.policy.proposals import ProposalRecord
 
 commands = typer.Typer(no_args_is_help=True, help="Rules about money that leaves an organization.")
@@ -83,7 +84,7 @@ def set_(
         from mpesa_mcp.policy.changes import change_rule
 
         organization_id = await _organization(core, org)
-        proposal = await change_rule(
+        change = await change_rule(
             core.store,
             core.clock,
             organization_id=organization_id,
@@ -92,7 +93,7 @@ def set_(
             cleared=cleared,
             actor=acting(),
         )
-        return await _told(core, organization_id, scope, proposal)
+        return await _told(core, organization_id, scope, change, as_json=as_json)
 
     emit(run(act), as_json=as_json)
 
@@ -105,25 +106,30 @@ def remove(org: OrgOption, scope: ScopeOption, as_json: JsonOption = False) -> N
         from mpesa_mcp.policy.changes import set_rule
 
         organization_id = await _organization(core, org)
-        proposal = await set_rule(
+        change = await set_rule(
             core.store, core.clock, organization_id=organization_id, scope=scope, rule=None, actor=acting()
         )
-        return await _told(core, organization_id, scope, proposal)
+        return await _told(core, organization_id, scope, change, as_json=as_json)
 
     emit(run(act), as_json=as_json)
 
 
 @commands.command()
-def proposals(org: OrgOption, as_json: JsonOption = False) -> None:
-    """List proposed changes. Another org_admin confirms or declines one, signed in."""
+def proposals(
+    org: OrgOption,
+    every: Annotated[bool, typer.Option("--all", help="Those that are decided, expired or void, too.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List the proposed changes that wait. Another org_admin confirms or declines one, signed in."""
 
     async def act(core: "Core") -> list[Document]:
-        from mpesa_mcp.policy.proposals import list_proposals
+        from mpesa_mcp.policy.proposals import list_open_proposals, list_proposals
 
-        found = await list_proposals(core.store, core.clock, await _organization(core, org))
-        return [_proposed(each) for each in found]
+        listing = list_proposals if every else list_open_proposals
+        found = await listing(core.store, core.clock, await _organization(core, org))
+        return [_proposed(each) if as_json else _in_short(each) for each in found]
 
-    columns = ("proposal_id", "scope", "before", "after", "status", "proposed_by", "expires_at")
+    columns = ("proposal_id", "scope", "change", "status", "proposed_by", "expires_at")
     emit(run(act), as_json=as_json, columns=columns)
 
 
@@ -133,21 +139,65 @@ async def _organization(core: "Core", org: str) -> str:
     return (await organization_by_slug(core.store, org)).organization_id
 
 
-async def _told(core: "Core", organization_id: str, scope: str, proposal: "ProposalRecord | None") -> Document:
-    """The rule as it stands now, and what waits for another person."""
-    from mpesa_mcp.policy.rule_book import list_rules
-    from mpesa_mcp.policy.words import words_of
+async def _told(core: "Core", organization_id: str, scope: str, change: "RuleChange", *, as_json: bool) -> Document:
+    """What was changed or proposed; for a program the whole rule as it stands now."""
+    proposal = change.proposal
+    if as_json:
+        from mpesa_mcp.policy.rule_book import list_rules
+        from mpesa_mcp.policy.words import words_of
 
-    rules = {record.scope: words_of(record.rule) for record in await list_rules(core.store, organization_id)}
+        rules = {record.scope: words_of(record.rule) for record in await list_rules(core.store, organization_id)}
+        return {
+            "scope": scope,
+            "rule": rules.get(scope),
+            "done": proposal is None,
+            "proposal": None if proposal is None else _proposed(proposal),
+            "voided": change.voided,
+        }
+    changes = _changes(change.before, change.after) or "nothing"
+    if proposal is None:
+        if change.voided:
+            void = "1 open proposal is" if change.voided == 1 else f"{change.voided} open proposals are"
+            say(f"{void} void now, being about the rule before. Whoever still wants such a change proposes it anew.")
+        return {"scope": scope, "changed": changes}
+    say(
+        "Nothing is changed yet: it allows more than before, which takes two people. "
+        f"{proposal.next_step} Signed in, at {core.settings.reached_at}/console/rules"
+    )
     return {
         "scope": scope,
-        "rule": rules.get(scope),
-        "done": proposal is None,
-        "proposal": None if proposal is None else _proposed(proposal),
+        "proposed": changes,
+        "proposal_id": proposal.proposal_id,
+        "expires_at": proposal.expires_at,
     }
 
 
-def _proposed(proposal: "ProposalRecord") -> Document:
+def _in_short(proposal: "ProposalRecord") -> Document:
+    """A proposal with what it would change, and not the whole rule twice."""
+    from mpesa_mcp.policy.changes import in_force
+    from mpesa_mcp.policy.words import words_of
+
+    without = words_of(in_force(proposal.scope, None))
+    before, after = (without if words is None else words for words in (proposal.before, proposal.after))
+    return _proposed(proposal) | {"change": _changes(before, after)}
+
+
+def _changes(before: Document, after: Document) -> dict[str, str]:
+    """Field by field what differs; "none" where there is no limit."""
+    return {
+        name: f"{_limit(before.get(name))} -> {_limit(after.get(name))}"
+        for name in dict.fromkeys((*before, *after))
+        if before.get(name) != after.get(name)
+    }
+
+
+def _limit(value: object) -> str:
+    if value is None:
+        return "none"
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _proposed(proposal: "ProposalRecord") -> dict[str, object]:
     return {
         "proposal_id": proposal.proposal_id,
         "scope": proposal.scope,

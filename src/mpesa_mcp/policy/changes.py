@@ -7,9 +7,10 @@ payment is judged by the old rule or by the new one.
 """
 
 from collections.abc import Collection
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from sqlalchemy import delete, func, update
+from sqlalchemy import delete, update
 from sqlmodel import col, select
 
 from mpesa_mcp import audit
@@ -19,7 +20,14 @@ from mpesa_mcp.identity.principal import Actor, NotAllowed
 from mpesa_mcp.identity.standing import changeable_alone
 from mpesa_mcp.policy.loosening import loosened
 from mpesa_mcp.policy.models import RuleProposal, SpendRule
-from mpesa_mcp.policy.proposals import MOST_WAITING, ProposalRecord, ProposalStatus, proposal_record
+from mpesa_mcp.policy.proposals import (
+    MOST_WAITING,
+    ProposalRecord,
+    ProposalStatus,
+    is_open,
+    open_proposals,
+    proposal_record,
+)
 from mpesa_mcp.policy.rule_book import rule_of
 from mpesa_mcp.policy.rules import DEFAULT_RULE, NO_RULE, ORGANIZATION, Rule
 from mpesa_mcp.policy.scopes import checked_for_scope, checked_scope
@@ -30,6 +38,20 @@ from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Clock, Role, new_id
 
 PROPOSAL_LIFE = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleChange:
+    """What a change came to: done, or (`proposal`) waiting for a second person.
+
+    `before` and `after` are what holds for the scope without it and with it, whether or not that is a rule of its own;
+    `voided` how many open proposals it has ended, as they were about the rule before.
+    """
+
+    before: Words
+    after: Words
+    proposal: ProposalRecord | None = None
+    voided: int = 0
 
 
 class AnotherMustConfirm(ConflictError):
@@ -74,11 +96,11 @@ class TooManyProposals(ConflictError):
 
 async def set_rule(
     store: Store, clock: Clock, *, organization_id: str, scope: str, rule: Rule | None, actor: Actor
-) -> ProposalRecord | None:
+) -> RuleChange:
     """Gives a scope this rule, or (None) takes its rule away; the organization's then is the default again.
 
-    Returns the proposal when a second person must agree, and None when it is done. Raises InputError, NotAllowed,
-    NotFoundError, OrganizationClosed, TooManyProposals.
+    Or proposes it, when a second person must agree: the same change, asked for again by who proposed it, is the same
+    proposal. Raises InputError, NotAllowed, NotFoundError, OrganizationClosed, TooManyProposals.
     """
     async with store.session(organization_id) as session:
         before = await _changeable(session, scope, actor)
@@ -94,11 +116,11 @@ async def change_rule(
     words: Words,
     cleared: Collection[str],
     actor: Actor,
-) -> ProposalRecord | None:
+) -> RuleChange:
     """As `set_rule`, of the rule that holds for the scope, with these fields changed and those cleared."""
     async with store.session(organization_id) as session:
         before = await _changeable(session, scope, actor)
-        rule = rule_from(words_of(_in_force(scope, before)) | words | dict.fromkeys(cleared))
+        rule = rule_from(words_of(in_force(scope, before)) | words | dict.fromkeys(cleared))
         return await _set(session, clock, scope, before, rule, actor)
 
 
@@ -156,17 +178,18 @@ async def _changeable(session: OrganizationSession, scope: str, actor: Actor) ->
 
 async def _set(
     session: OrganizationSession, clock: Clock, scope: str, before: Rule | None, after: Rule | None, actor: Actor
-) -> ProposalRecord | None:
+) -> RuleChange:
     if after is not None:
         checked_for_scope(scope, after)
+    was, will_be = in_force(scope, before), in_force(scope, after)
+    change = RuleChange(before=words_of(was), after=words_of(will_be))
     if before == after:
-        return None
-    if loosened(_in_force(scope, before), _in_force(scope, after)):
+        return change
+    if loosened(was, will_be):
         second = await second_person(session, clock.now())
         if second.is_needed:
-            return await _propose(session, clock, scope, before, after, actor, second)
-    await _apply(session, clock, scope, before, after, actor)
-    return None
+            return replace(change, proposal=await _propose(session, clock, scope, before, after, actor, second))
+    return replace(change, voided=await _apply(session, clock, scope, before, after, actor))
 
 
 async def _require_changer(session: OrganizationSession, actor: Actor) -> User | None:
@@ -193,7 +216,7 @@ async def _stored(session: OrganizationSession, scope: str) -> Rule | None:
     return None if row is None else rule_of(row)
 
 
-def _in_force(scope: str, rule: Rule | None) -> Rule:
+def in_force(scope: str, rule: Rule | None) -> Rule:
     """What holds for a scope that has this rule of its own, or none."""
     if rule is not None:
         return rule
@@ -210,17 +233,19 @@ async def _propose(
     second: SecondPerson,
 ) -> ProposalRecord:
     now = clock.now()
-    waiting = select(func.count(col(RuleProposal.id))).where(
-        RuleProposal.status == ProposalStatus.PENDING, col(RuleProposal.expires_at) > now
-    )
-    if (await session.first(waiting) or 0) >= MOST_WAITING:
+    waiting = await open_proposals(session, now)
+    was, will_be = None if before is None else words_of(before), None if after is None else words_of(after)
+    for open_ in waiting:
+        if (open_.scope, open_.before, open_.after, open_.proposed_by) == (scope, was, will_be, actor.name):
+            return proposal_record(open_, now, second)
+    if len(waiting) >= MOST_WAITING:
         raise TooManyProposals
     row = RuleProposal(
         organization_id=session.organization_id,
         id=new_id("rpr"),
         scope=scope,
-        before=None if before is None else words_of(before),
-        after=None if after is None else words_of(after),
+        before=was,
+        after=will_be,
         status=ProposalStatus.PENDING,
         proposed_by=actor.name,
         proposed_at=now,
@@ -249,13 +274,13 @@ async def _apply(
     actor: Actor,
     *,
     proposal: RuleProposal | None = None,
-) -> None:
-    """Writes the rule. Whatever else was proposed for the scope is about a rule that is no more."""
+) -> int:
+    """Writes the rule. Whatever else was proposed for the scope is about a rule that is no more: returns how many."""
     now = clock.now()
     await session.flush()
-    await session.change(
+    voided = await session.change(
         update(RuleProposal)
-        .where(col(RuleProposal.scope) == scope, col(RuleProposal.status) == ProposalStatus.PENDING)
+        .where(col(RuleProposal.scope) == scope, *is_open(now))
         .values(status=ProposalStatus.VOID, decided_at=now)
     )
     if after is None:
@@ -274,6 +299,7 @@ async def _apply(
         after=None if after is None else words_of(after),
         detail=None if proposal is None else {"proposal_id": proposal.id, "proposed_by": proposal.proposed_by},
     )
+    return voided
 
 
 async def _pending(session: OrganizationSession, clock: Clock, proposal_id: str) -> RuleProposal:

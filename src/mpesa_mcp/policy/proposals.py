@@ -6,11 +6,15 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from sqlalchemy import ColumnElement
+from sqlmodel import col, select
+
 from mpesa_mcp.policy.models import RuleProposal
 from mpesa_mcp.policy.second_person import SecondPerson, second_person
 from mpesa_mcp.policy.words import Words
 from mpesa_mcp.store.engine import Store
 from mpesa_mcp.store.paging import Page, page_by_id
+from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Clock
 
 # At a moment, of one organization.
@@ -58,6 +62,25 @@ async def page_proposals(
 async def list_proposals(store: Store, clock: Clock, organization_id: str) -> Sequence[ProposalRecord]:
     """The newest proposals, those that are decided too."""
     return (await page_proposals(store, clock, organization_id, limit=2 * MOST_WAITING, cursor=None)).items
+
+
+async def list_open_proposals(store: Store, clock: Clock, organization_id: str) -> Sequence[ProposalRecord]:
+    """Those that somebody can still decide, newest first."""
+    async with store.reading(organization_id) as session:
+        now = clock.now()
+        rows = await open_proposals(session, now)
+        second = await second_person(session, now)
+    return [proposal_record(row, now, second) for row in rows]
+
+
+async def open_proposals(session: OrganizationSession, now: datetime) -> Sequence[RuleProposal]:
+    """The rows of the same, MOST_WAITING at most."""
+    return await session.all(select(RuleProposal).where(*is_open(now)).order_by(col(RuleProposal.id).desc()))
+
+
+def is_open(now: datetime) -> tuple[ColumnElement[bool], ...]:
+    """That a proposal is undecided and in time."""
+    return col(RuleProposal.status) == ProposalStatus.PENDING, col(RuleProposal.expires_at) > now
 
 
 def proposal_record(row: RuleProposal, now: datetime, second: SecondPerson | None = None) -> ProposalRecord:

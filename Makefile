@@ -1,6 +1,7 @@
 # Every target does its own set-up; it needs Python 3.11 or newer with pip, and nothing else.
 PYTHON ?= python3
 BIN = .venv/bin
+PIP = $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off
 # The suite starts our program some hundred times: it is compiled once.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -49,10 +50,18 @@ lock: .venv/installed ## Renew requirements.lock: names, versions and hashes, no
 
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed") if sys.version_info < (3, 11) else None'
+	@echo "Installing into .venv, which takes some minutes the first time ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "Installing what is locked in requirements.lock (once) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@# What fails is told by pip on stderr; of what it does, a line for every ten packages.
+	@rm -f .venv/failed; all=$$(grep -c == requirements.lock); n=0; \
+	  { $(PIP) --require-hashes -r requirements.lock || touch .venv/failed; } | while read -r did _; do \
+	    case $$did in \
+	      Collecting|Processing) n=$$((n + 1)); test $$((n % 10)) != 0 || echo "  $$n of $$all packages ..." ;; \
+	      Installing) echo "  unpacking them ..." ;; \
+	    esac; \
+	  done; \
+	  test ! -e .venv/failed
+	@$(PIP) --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
 .PHONY: demo run test test-fast lint types check crash storm model bench bench-batches bench-neighbours lock

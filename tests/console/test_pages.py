@@ -192,3 +192,14 @@ def _token(answer: httpx2.Response) -> str:
     found = re.search('name="form_token" value="([^"]+)"', answer.text)
     assert found
     return found.group(1)
+
+
+async def test_numbers_and_days_beyond_all_that_is_stored_are_pages_like_others(
+    visitors: Mapping[str, httpx2.AsyncClient], office: Office
+) -> None:
+    batch = f"/batches/{office.own['batch_id']}"
+    for path in (
+        *(f"{batch}?after={digit * count}" for digit in ("9", "\u0669") for count in (9, 30, 5_000)),
+        *(f"/payments?{day}" for day in ("from=0001-01-01", "to=9999-12-31", "from=9999-12-31&to=0001-01-01")),
+    ):
+        assert (await visitors["manager"].get(path)).status_code == 200, path[:80]

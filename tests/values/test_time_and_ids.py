@@ -47,6 +47,11 @@ def test_a_day_in_nairobi_lasts_from_nine_in_the_evening_utc_to_the_next() -> No
     assert start.utcoffset() == end.utcoffset() == timedelta(0)
 
 
+def test_days_beyond_all_moments_are_the_first_or_the_last_that_have_some() -> None:
+    start, end = eat_day_bounds(date.min, date.max)
+    assert (start.year, end.year) == (1970, 9999)
+
+
 def test_a_span_of_days_includes_both_ends_over_a_month_and_a_year() -> None:
     start, end = eat_day_bounds(date(2026, 12, 31), date(2027, 1, 1))
     assert (start, end) == (datetime(2026, 12, 30, 21, tzinfo=UTC), datetime(2027, 1, 1, 21, tzinfo=UTC))

@@ -13,9 +13,6 @@ from mpesa_mcp.errors import InputError
 from mpesa_mcp.store.engine import Store
 from mpesa_mcp.values import eat_day_bounds
 
-# Days beyond these have no moments to compare with, and no entries.
-_RECORDABLE = date(2000, 1, 1), date(9000, 1, 1)
-
 
 @dataclass(frozen=True, slots=True)
 class EntryFilter:
@@ -80,8 +77,7 @@ async def list_entries(
 
 def span_of(first: date | None, last: date | None) -> tuple[datetime, datetime]:
     """The half-open span in UTC of these Nairobi days; without one of them, all that can have been recorded."""
-    earliest, latest = _RECORDABLE
-    return eat_day_bounds(max(first or earliest, earliest), min(last or latest, latest))
+    return eat_day_bounds(first or date.min, last or date.max)
 
 
 def _conditions(narrowed: EntryFilter) -> list[ColumnElement[bool]]:

@@ -1,5 +1,6 @@
 """Batches: what each has come to, its rows, its result as a file; and stopping one, or letting it go on."""
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -20,6 +21,7 @@ from mpesa_mcp.values import Role
 
 _ON_A_PAGE: Final = 25
 _ROWS_ON_A_PAGE: Final = 100
+_LINE: Final = re.compile("[0-9]{1,9}")
 
 
 @page(Role.USER)
@@ -42,7 +44,8 @@ async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response
     version = f"{found.status}-" + "-".join(f"{sum_.count}" for sum_ in found.totals.by_outcome.values())
     if visit.query.get("seen") == version:
         return unchanged()
-    after = int(visit.query["after"]) if visit.query.get("after", "").isdecimal() else 0
+    given = visit.query.get("after", "")
+    after = int(given) if _LINE.fullmatch(given) else 0
     lines = await lines_after(visit.core, found, after, limit=_ROWS_ON_A_PAGE + 1)
     asked = await who_asked(visit, found.created_by, found.batch_id)
     return rendered(

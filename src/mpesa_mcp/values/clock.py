@@ -5,6 +5,8 @@ from typing import Protocol
 from zoneinfo import ZoneInfo
 
 EAT = ZoneInfo("Africa/Nairobi")
+# Their bounds are moments in every time zone.
+_POSSIBLE = (date(1970, 1, 2), date(9999, 12, 30))
 
 
 class Clock(Protocol):
@@ -38,10 +40,18 @@ def eat_today(clock: Clock) -> date:
 
 
 def eat_day_bounds(first: date, last: date) -> tuple[datetime, datetime]:
-    """The half-open span [start, end) in UTC of the Nairobi days `first` to `last`, both included."""
-    start = datetime.combine(first, time.min, EAT).astimezone(UTC)
-    end = datetime.combine(last + timedelta(days=1), time.min, EAT).astimezone(UTC)
+    """The half-open span [start, end) in UTC of the Nairobi days `first` to `last`, both included.
+
+    Days before or after anything that can have happened are taken for the first or the last that can.
+    """
+    start = datetime.combine(_possible(first), time.min, EAT).astimezone(UTC)
+    end = datetime.combine(_possible(last) + timedelta(days=1), time.min, EAT).astimezone(UTC)
     return start, end
+
+
+def _possible(day: date) -> date:
+    earliest, latest = _POSSIBLE
+    return min(max(day, earliest), latest)
 
 
 def daraja_timestamp(at: datetime) -> str:

@@ -92,3 +92,21 @@ async def test_ten_thousand_rows_are_taken_and_more_than_four_mebibytes_are_not(
     for content, status in ((a_file(1, 10_001), 422), (b"x" * (4 << 20) + b"y", 413)):
         refused = await http.post("/batches", params=asked | {"idempotency_key": "k"}, content=content, headers=headers)
         assert refused.status_code == status
+
+
+async def test_a_body_that_no_batch_has_is_refused_before_anybody_looks_through_it(
+    http: httpx2.AsyncClient, people: People
+) -> None:
+    nested: object = "0712345678"
+    for _ in range(400):
+        nested = {"phone": nested}
+    rest = {"amount": 20, "reference": "A", "remarks": "Tea money"}
+    for payments, said in (
+        ([{"phone": nested} | rest], "nested more than 20 deep"),
+        ([{"phone": [0] * 1_000_000} | rest], "more values"),
+        ([{"phone": ["0712345678"]} | rest], "given as text"),
+        ([{}] * 1_000_000, "more values"),
+    ):
+        body: dict[str, object] = {"name": "Salaries", "idempotency_key": "odd", "payments": payments}
+        refused = await http.post("/batches", json=body, headers=people.headers("manager"))
+        assert (refused.status_code, said in refused.json()["error"]["message"]) == (422, True), refused.text[:300]

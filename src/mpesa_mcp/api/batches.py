@@ -1,7 +1,9 @@
 """Batches of payouts: submitting them as JSON or CSV, reading them, their result, and deciding about one."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Final, Literal
 
+import anyio.to_thread
 from fastapi import APIRouter, Path, Query
 from pydantic import Field
 from starlette.requests import Request
@@ -12,7 +14,7 @@ from starlette.types import Scope
 from mpesa_mcp.api.examples import APPROVAL, AT, BATCH, KEY, NEXT_DAY, PAYMENT, SOON, example
 from mpesa_mcp.api.payments import InEnvironment, reader
 from mpesa_mcp.api.permissions import allow
-from mpesa_mcp.api.routes import Call, Calling, PermittedRoute, with_body_up_to
+from mpesa_mcp.api.routes import LARGE_BODIES, Call, Calling, PermittedRoute, with_body_up_to
 from mpesa_mcp.api.shapes import NOTHING, Answer, Body, Cursor, Limit, Moment, Nothing, Page
 from mpesa_mcp.billing.states import Act
 from mpesa_mcp.daraja.operations import Purpose
@@ -179,17 +181,20 @@ async def submit_csv(
     skip_invalid: Annotated[SkipInvalid, Query()] = False,
 ) -> BatchAnswer:
     """Check and submit the rows of a CSV."""
-    rows = rows_of_csv(await request.body())
-    asked = BatchRequest(
-        name=name,
-        rows=rows,
-        idempotency_key=idempotency_key,
-        purpose=purpose,
-        expected_total=None if expected_total is None else Kes.from_shillings(expected_total),
-        expected_count=expected_count,
-        skip_invalid=skip_invalid,
-    )
-    return await _submitted(call, asked)
+    content = await request.body()
+
+    def read() -> BatchRequest:
+        return BatchRequest(
+            name=name,
+            rows=rows_of_csv(content),
+            idempotency_key=idempotency_key,
+            purpose=purpose,
+            expected_total=None if expected_total is None else Kes.from_shillings(expected_total),
+            expected_count=expected_count,
+            skip_invalid=skip_invalid,
+        )
+
+    return await _submitted(call, read)
 
 
 router.add_api_route("", submit_csv, methods=["POST"], route_class_override=_CsvRoute, include_in_schema=False)
@@ -205,16 +210,19 @@ async def submit(call: Call, body: BatchSubmission) -> BatchAnswer:
     so. As CSV: send it as text/csv, with a first line that names phone, amount, reference and remarks, and the other
     fields of the body in the query. At most 10,000 rows and 4 MiB.
     """
-    asked = BatchRequest(
-        name=body.name,
-        rows=rows_of_list([row.model_dump() for row in body.payments]),
-        idempotency_key=body.idempotency_key,
-        purpose=body.purpose,
-        expected_total=None if body.expected_total is None else Kes.from_shillings(body.expected_total),
-        expected_count=body.expected_count,
-        skip_invalid=body.skip_invalid,
-    )
-    return await _submitted(call, asked)
+
+    def read() -> BatchRequest:
+        return BatchRequest(
+            name=body.name,
+            rows=rows_of_list([row.model_dump() for row in body.payments]),
+            idempotency_key=body.idempotency_key,
+            purpose=body.purpose,
+            expected_total=None if body.expected_total is None else Kes.from_shillings(body.expected_total),
+            expected_count=body.expected_count,
+            skip_invalid=body.skip_invalid,
+        )
+
+    return await _submitted(call, read)
 
 
 @router.get("")
@@ -281,7 +289,8 @@ async def retry(call: Call, batch_id: BatchId, _body: Nothing = NOTHING) -> Batc
     return await _decided(call, batch_id, retry_batch)
 
 
-async def _submitted(call: Calling, asked: BatchRequest) -> BatchAnswer:
+async def _submitted(call: Calling, read: Callable[[], BatchRequest]) -> BatchAnswer:
+    asked = await anyio.to_thread.run_sync(read, limiter=LARGE_BODIES)  # not on the loop that serves everybody
     opened = await submit_batch(call.core, call.principal, asked)
     return batch_answer(call.core, opened.batch, replayed=opened.replayed)
 

@@ -19,7 +19,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from mpesa_mcp.api.examples import example, example_of
-from mpesa_mcp.api.validation import without_nul
+from mpesa_mcp.api.validation import fit_to_read
 from mpesa_mcp.values import MEMBER_ROLES, Role
 
 Item = TypeVar("Item")
@@ -48,7 +48,7 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True, strict=True)
 
-    _no_nul = field_validator("*", mode="before")(without_nul)
+    _fit_to_read = field_validator("*", mode="before")(fit_to_read)
 
 
 class Nothing(Body):

@@ -3,7 +3,7 @@
 So that the refusal says what the documentation says. What was sent is never repeated, nor the name of an unknown field.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from pydantic_core import PydanticCustomError
@@ -12,24 +12,34 @@ NUL: Final = "\x00"
 _NUL_TYPE: Final = "nul"
 _NUMBER_TYPES: Final = {"int_type", "float_type", "int_parsing", "float_parsing"}
 NO_NUL: Final = "must not contain the character U+0000"
+_DEEP_TYPE: Final = "deep"
+_DEEPEST: Final = 20
+_NOT_DEEP: Final = f"must not be nested more than {_DEEPEST} deep"
+_UNFIT: Final = {_NUL_TYPE: NO_NUL, _DEEP_TYPE: _NOT_DEEP}
 _NO_OBJECT: Final = "The body must be one JSON object, sent as application/json."
 
 Schema = Mapping[str, Any]
 
 
-def without_nul(value: Any) -> Any:
-    """The value as it is, if no text in it has a NUL, which PostgreSQL cannot store. Raises PydanticCustomError."""
-    if _has_nul(value):
-        raise PydanticCustomError(_NUL_TYPE, NO_NUL)
-    return value
+def fit_to_read(value: Any) -> Any:
+    """The value as it is. Raises PydanticCustomError for what nobody can store or read.
+
+    A NUL, which PostgreSQL does not take; and lists in lists without end, which overflow whoever walks through them.
+    """
+    level = [value]
+    for _ in range(_DEEPEST):
+        if any(isinstance(each, str) and NUL in each for each in level):
+            raise PydanticCustomError(_NUL_TYPE, NO_NUL)
+        level = [inside for each in level for inside in _inside(each)]
+        if not level:
+            return value
+    raise PydanticCustomError(_DEEP_TYPE, _NOT_DEEP)
 
 
-def _has_nul(value: Any) -> bool:
-    if isinstance(value, str):
-        return NUL in value
+def _inside(value: Any) -> Iterable[Any]:
     if isinstance(value, Mapping):
-        return any(_has_nul(each) for pair in value.items() for each in pair)
-    return isinstance(value, list) and any(map(_has_nul, value))
+        return [each for pair in value.items() for each in pair]
+    return value if isinstance(value, list) else ()
 
 
 def sentences(problems: Sequence[Mapping[str, Any]], document: Schema, *, path: str, method: str) -> str:
@@ -49,7 +59,7 @@ def sentences(problems: Sequence[Mapping[str, Any]], document: Schema, *, path: 
                 around = _schema_of(document, operation, str(place), field[:-1])
                 said.append(_known(alternatives(around or {}, document)))
             case kind:
-                accepted = NO_NUL if kind == _NUL_TYPE else must_be(schema or {}, document)
+                accepted = _UNFIT.get(kind) or must_be(schema or {}, document)
                 as_text = place == "body" and kind in _NUMBER_TYPES and isinstance(problem.get("input"), str)
                 said.append(f"{name} {accepted or 'is not acceptable'}{', not text' if as_text else ''}.")
     # Of a field with several possible types each is a problem of its own.

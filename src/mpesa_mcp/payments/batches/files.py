@@ -17,6 +17,8 @@ COLUMNS = ("phone", "amount", "reference", "remarks")
 # Whole shillings; what a spreadsheet adds to them is no other amount.
 _WHOLE = re.compile(r"([0-9]{1,9})(?:\.0{1,2})?")
 _MAX_CELL = 1_000
+# Empty ones, and those within cells, among them.
+_MOST_LINES = 5 * MOST_ROWS
 
 
 class UnreadableFile(InputError):
@@ -31,6 +33,8 @@ def rows_of_csv(content: bytes) -> Sequence[GivenRow]:
     Commas or semicolons; UTF-8, with or without a mark. Raises UnreadableFile.
     """
     text = _text_of(content)
+    if max(text.count("\n"), text.count("\r")) > _MOST_LINES:
+        raise UnreadableFile(f"The file has too many lines: a batch has at most {MOST_ROWS:,} payments.")
     header = text.partition("\n")[0]
     delimiter = ";" if header.count(";") > header.count(",") else ","
     # Strictly: a quote that is never closed would swallow the rest of the file as one cell.
@@ -76,8 +80,15 @@ def _row(line: int, cells: Sequence[str], places: Sequence[int]) -> GivenRow:
 
 def _row_of(line: int, given: object) -> GivenRow:
     row = given if isinstance(given, dict) else {}
-    phone, amount, reference, remarks = (row.get(name) for name in COLUMNS)
+    phone, amount, reference, remarks = (_plain(row.get(name)) for name in COLUMNS)
     return GivenRow(line, phone, amount, reference, remarks, has_more=not set(row) <= set(COLUMNS))
+
+
+def _plain(given: object) -> object:
+    """What one cell could hold; None for lists and objects, which no field is and which may be of any size."""
+    if isinstance(given, str):
+        return given[:_MAX_CELL]
+    return given if isinstance(given, int | float) else None
 
 
 def _text_of(content: bytes) -> str:

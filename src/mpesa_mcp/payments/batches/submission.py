@@ -5,7 +5,7 @@ that has the organization alone, so that of two files with the same payment in t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -90,7 +90,10 @@ class BatchTooLarge(DeniedError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchRequest:
-    """Pay every row. `expected_count` and `expected_total` are what the caller believes the rows to be."""
+    """Pay every row. `expected_count` and `expected_total` are what the caller believes the rows to be.
+
+    Making one looks at all rows: what `rows_sha256` is of, for the idempotency key.
+    """
 
     tool: ClassVar = "bulk_payment"
     least_role: ClassVar = Role.MANAGER
@@ -102,12 +105,14 @@ class BatchRequest:
     expected_total: Kes | None = None
     expected_count: int | None = None
     skip_invalid: bool = False
+    rows_sha256: str = field(init=False)
 
     def __post_init__(self) -> None:
         check_text("name", self.name, 2, 80)
         check_key(self.idempotency_key)
         if not 1 <= len(self.rows) <= MOST_ROWS:
             raise InputError(f"A batch has 1 to {MOST_ROWS:,} payments.", field="payments")
+        object.__setattr__(self, "rows_sha256", asked_sha256(self.rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +198,7 @@ async def _submit(
         purpose=request.purpose,
         idempotency_key=request.idempotency_key,
         skip_invalid=request.skip_invalid,
-        rows_sha256=asked_sha256(request.rows),
+        rows_sha256=request.rows_sha256,
         digest="",
         row_count=len(checked.rows),
         amount_cents=checked.payable_cents,
@@ -247,7 +252,7 @@ async def _same(session: OrganizationSession, principal: Principal, request: Bat
         "purpose": request.purpose,
         "environment": principal.environment,
         "skip_invalid": request.skip_invalid,
-        "rows_sha256": asked_sha256(request.rows),
+        "rows_sha256": request.rows_sha256,
     }
     differing = [column for column, value in asked.items() if getattr(stored, column) != value]
     if differing:

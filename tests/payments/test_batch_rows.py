@@ -2,7 +2,7 @@
 
 import pytest
 
-from mpesa_mcp.payments.batches.files import UnreadableFile, rows_of_csv, rows_of_json
+from mpesa_mcp.payments.batches.files import UnreadableFile, rows_of_csv, rows_of_json, rows_of_list
 from mpesa_mcp.payments.batches.results import guarded
 from mpesa_mcp.payments.batches.rows import GivenRow, RowProblem, check_rows, totals_problems
 from mpesa_mcp.payments.batches.states import BatchStage, BatchStatus, Outcome, Totals, batch_status
@@ -108,10 +108,42 @@ def test_json_is_a_list_or_an_object_with_one() -> None:
             rows_of_json(content.encode())
 
 
-@pytest.mark.parametrize("cell", ["=1+1", "+254", "-2", "@SUM(A1)", "\tx", "\rx"])
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "=1+1",
+        "+254",
+        "-2",
+        "@SUM(A1)",
+        "\tx",
+        "\rx",
+        "\n=1",
+        " =1",
+        '"=1',
+        "\uff1d1+1",
+        "\uff0b1",
+        "\uff0d1",
+        "\uff20A",
+    ],
+)
 def test_no_cell_of_a_result_is_a_formula(cell: str) -> None:
-    assert guarded(cell) == f"'{cell}"
-    assert guarded("Jane = 1") == "Jane = 1"
+    """Wherever a spreadsheet parts it: with semicolons, the quotes around a cell hold nothing together."""
+    assert guarded(cell).startswith("'")
+    for separator in ";\t|\r\n" if cell.strip() not in {"x"} else "":
+        parts = guarded(f"a{separator}{cell};b").split(separator)
+        assert any(part.startswith("'") for part in parts), parts
+    for plain in ("Jane = 1", "a; b - c", "O'Neill; 1-2"):
+        assert guarded(plain) == plain
+
+
+def test_neither_empty_lines_nor_lists_where_a_text_should_be_are_looked_at_without_end() -> None:
+    header = b"phone,amount,reference,remarks"
+    for line in (b"\n", b"\r", b",\n"):
+        with pytest.raises(UnreadableFile, match="too many lines"):
+            rows_of_csv(header + line * 1_000_000)
+    row = {"phone": [0] * 2_000_000, "amount": {"a": 1}, "reference": "A" * 2_000_000, "remarks": []}
+    [read] = rows_of_list([row])
+    assert (read.phone, read.amount, len(str(read.reference)), read.remarks) == (None, None, 1_000, None)
 
 
 def test_what_a_batch_has_come_to_follows_from_its_rows() -> None:

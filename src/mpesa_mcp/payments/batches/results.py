@@ -6,6 +6,7 @@ has an apostrophe in front; some of them come from whoever received the money.
 
 import csv
 import io
+import re
 from collections.abc import AsyncIterator, Iterable
 
 from mpesa_mcp.payments.batches.reading import BatchRecord, LineRecord, lines_of
@@ -24,7 +25,9 @@ COLUMNS = (
     "reason",
     "untrusted_text",
 )
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+# Where a cell begins: also after what parts cells elsewhere, for a spreadsheet may open this file with semicolons, and
+# then a quote in the middle holds nothing together. What makes a formula there, full width too, blanks in front or not.
+_FORMULA = re.compile(r'(^|[;|\t\r\n])(?=[\s"]*[=+\-@\uff1d\uff0b\uff0d\uff20])|^(?=[\t\r\n])')
 
 
 async def result_csv(core: Core, batch: BatchRecord) -> AsyncIterator[bytes]:
@@ -37,7 +40,7 @@ async def result_csv(core: Core, batch: BatchRecord) -> AsyncIterator[bytes]:
 def guarded(cell: object) -> str:
     """A cell that no spreadsheet takes for a formula."""
     text = "" if cell is None else str(cell)
-    return f"'{text}" if text.startswith(_FORMULAS) else text
+    return _FORMULA.sub(r"\1'", text)
 
 
 def _cells(line: LineRecord) -> Iterable[object]:

@@ -19,6 +19,7 @@ ROUTES: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/auth/refresh"): PUBLIC,
     ("POST", "/auth/logout"): PUBLIC,
     ("POST", "/auth/password"): PERSONS,
+    ("POST", "/auth/invitations/read"): PUBLIC,
     ("POST", "/auth/invitations/accept"): PUBLIC,
     ("GET", "/organizations"): PLATFORM,
     ("POST", "/organizations"): PLATFORM,

@@ -152,12 +152,15 @@ async def test_an_invitation_makes_a_user_once_and_of_no_other_role(
         seats=seats_of,
     )
     acceptance = {"token": invited.token.reveal(), "password": PASSWORD}
+    told = (await http.post("/auth/invitations/read", json={"token": invited.token.reveal()})).json()
+    assert (told["organization"], told["email"], told["role"]) == ("Acme", email, "user")
     for smuggled in ({"role": "org_admin"}, {"organization_id": people.strangers_organization_id}):
         refused = await http.post("/auth/invitations/accept", json=acceptance | smuggled)
         assert (refused.status_code, error_of(refused)["code"]) == (422, "invalid_input")
     made = await http.post("/auth/invitations/accept", json=acceptance)
     assert (made.status_code, made.json()["role"], made.json()["email"]) == (201, "user", email)
-    assert (await http.post("/auth/invitations/accept", json=acceptance)).status_code == 404
+    for path, again in (("accept", acceptance), ("read", {"token": invited.token.reveal()}), ("read", {"token": "0"})):
+        assert (await http.post(f"/auth/invitations/{path}", json=again)).status_code == 404
     assert (await login(http, email))["role"] == "user"
 
 

@@ -5,12 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, status
 from pydantic import Field
 
-from mpesa_mcp.api.examples import AT, JANE, JANES_ADDRESS, ORGANIZATION, example
+from mpesa_mcp.api.examples import AT, JANE, JANES_ADDRESS, NEXT_DAY, ORGANIZATION, example
 from mpesa_mcp.api.permissions import allow, allow_everybody
 from mpesa_mcp.api.routes import Call, PermittedRoute, TheCore
 from mpesa_mcp.api.shapes import Answer, Body, Email, GivenSecret, Moment
 from mpesa_mcp.billing.terms import seats_of
-from mpesa_mcp.identity.invitations import accept_invitation
+from mpesa_mcp.identity.invitations import accept_invitation, read_invitation
 from mpesa_mcp.identity.sessions import Sessions, SignedIn
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.values import Role, Secret
@@ -41,6 +41,21 @@ class Acceptance(Body):
     model_config = example(token="b71c…", password=_PHRASE)
     token: GivenSecret
     password: GivenSecret
+
+
+class InvitationToken(Body):
+    model_config = example(token="b71c…")
+    token: GivenSecret
+
+
+class Invited(Answer):
+    """Whom a token invites, and where to. Times in UTC."""
+
+    model_config = example(organization="Acme Traders", email=JANES_ADDRESS, role="org_admin", expires_at=NEXT_DAY)
+    organization: Annotated[str, Field(description="Its name.")]
+    email: str
+    role: Role
+    expires_at: Moment
 
 
 class Tokens(Answer):
@@ -120,6 +135,14 @@ async def change_password(call: Call, body: PasswordChange) -> None:
         current=Secret(body.current_password.get_secret_value()),
         new=Secret(body.new_password.get_secret_value()),
     )
+
+
+@router.post("/invitations/read")
+@allow_everybody()
+async def read_one(core: TheCore, body: InvitationToken) -> Invited:
+    """Read the invitation that a token is good for, before accepting it. Changes nothing."""
+    found, organization = await read_invitation(core.store, core.clock, body.token.get_secret_value())
+    return Invited(organization=organization, email=found.email, role=found.role, expires_at=found.expires_at)
 
 
 @router.post("/invitations/accept", status_code=status.HTTP_201_CREATED)

@@ -215,14 +215,22 @@ def link_to(settings: Settings, token: Secret) -> Secret:
     return Secret(f"{settings.reached_at}/console/invitation#{token.reveal()}")
 
 
+async def read_invitation(store: Store, clock: Clock, token: str) -> tuple[InvitationRecord, str]:
+    """The invitation that this token is good for, and the organization's name. Raises InvitationNotGood."""
+    organization_id, invitation_id = await _ids_of(store, token)
+    async with store.reading(organization_id) as session:
+        row = await session.get(Invitation, invitation_id)
+        organization = await session.get(Organization, organization_id)
+    if row is None or organization is None or not _is_good(row, clock.now()):
+        raise InvitationNotGood
+    return _record(row), organization.name
+
+
 async def accept_invitation(
     store: Store, clock: Clock, token: str, password: Secret, *, seats: SeatLimit
 ) -> UserRecord:
     """Makes the user the invitation is for. Raises InputError for the password, InvitationNotGood, NoSeatLeft."""
-    found = await find_invitation(store, sha256_hex(token))
-    if found is None:
-        raise InvitationNotGood
-    organization_id, invitation_id = found
+    organization_id, invitation_id = await _ids_of(store, token)
     async with store.reading(organization_id) as session:
         row = await session.get(Invitation, invitation_id)
     if row is None or not _is_good(row, clock.now()):
@@ -254,6 +262,14 @@ async def accept_invitation(
             )
     except EmailTaken as taken:
         raise InvitationNotGood from taken
+
+
+async def _ids_of(store: Store, token: str) -> tuple[str, str]:
+    """Organization and invitation of a token. Raises InvitationNotGood."""
+    found = await find_invitation(store, sha256_hex(token))
+    if found is None:
+        raise InvitationNotGood
+    return found
 
 
 def _is_good(row: Invitation, now: datetime) -> bool:

@@ -13,23 +13,33 @@ function say(text, isRefused) {
   said.hidden = false;
 }
 
-async function accept(password) {
-  const answer = await fetch("/api/v1/auth/invitations/accept", {
+// What the API says; an error carries its sentence.
+async function ask(what, body) {
+  const answer = await fetch(`/api/v1/auth/invitations/${what}`, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ token, password }),
+    body: JSON.stringify({ token, ...body }),
   });
-  const body = await answer.json();
+  const told = await answer.json();
   if (!answer.ok) {
-    throw new Error(body.error.message);
+    throw new Error(told.error.message);
   }
-  return body;
+  return told;
 }
 
-if (!token) {
-  form.hidden = true;
-  say("This link is not complete. Open it as it was sent to you, or ask for a new one.", true);
+async function show() {
+  if (!token) {
+    throw new Error("This link is not complete. Open it as it was sent to you, or ask for a new one.");
+  }
+  const invited = await ask("read", {});
+  document.getElementById("organization").textContent = invited.organization;
+  document.getElementById("email").value = invited.email;
 }
+
+show().catch((refused) => {
+  form.hidden = true;
+  say(refused.message, true);
+});
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
@@ -38,13 +48,15 @@ form.addEventListener("submit", async (event) => {
     say("The two passwords differ.", true);
     return;
   }
-  form.querySelector("button").disabled = true;
+  const button = form.querySelector("button");
+  button.disabled = true;
   try {
-    const user = await accept(password);
+    const user = await ask("accept", { password });
     form.hidden = true;
+    document.getElementById("heading").textContent = "You are in";
     say(`Done. You can sign in as ${user.email}.`, false);
   } catch (refused) {
-    form.querySelector("button").disabled = false;
+    button.disabled = false;
     say(refused.message, true);
   }
 });

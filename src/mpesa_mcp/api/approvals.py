@@ -93,6 +93,7 @@ class ApprovalAnswer(Answer):
     status: ApprovalStatus
     payment_id: str | None
     batch_id: str | None
+    batch_name: str | None
     environment: Environment
     payment_count: int
     amount: str
@@ -221,6 +222,7 @@ def _answer(call: Calling, found: AskedFor) -> ApprovalAnswer:
         status=approval.status,
         payment_id=approval.payment_id,
         batch_id=approval.batch_id,
+        batch_name=found.batch.name if found.batch is not None else None,
         environment=approval.environment,
         payment_count=approval.payment_count,
         amount=str(approval.amount),

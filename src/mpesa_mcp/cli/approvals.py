@@ -41,6 +41,7 @@ def list_(
                 "status": found.approval.status.value,
                 "payment_id": found.approval.payment_id,
                 "batch_id": found.approval.batch_id,
+                "batch_name": found.batch.name if found.batch is not None else None,
                 "environment": found.approval.environment.value,
                 "payment_count": found.approval.payment_count,
                 "amount": str(found.approval.amount),
@@ -59,5 +60,8 @@ def list_(
             for found in page.items
         ]
 
-    columns = ("asked_at", "approval_id", "status", "amount", "phone", "asker", "approvals", "approvers_needed", "url")
+    columns = (
+        *("asked_at", "approval_id", "status", "amount", "phone", "batch_name"),
+        *("asker", "approvals", "approvers_needed", "url"),
+    )
     emit(run(act), as_json=as_json, columns=columns)

@@ -1,13 +1,16 @@
 """Reading approvals: the queue of what waits for people, and one with all that whoever decides should know."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from sqlalchemy import case, func
 from sqlmodel import col, select
 
 from mpesa_mcp.errors import InputError, NotFoundError
 from mpesa_mcp.identity.named import names_of
+from mpesa_mcp.payments.batches.models import Batch, BatchLine
+from mpesa_mcp.payments.batches.states import RowState
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.held import sending_of
 from mpesa_mcp.payments.models import Payment
@@ -18,18 +21,30 @@ from mpesa_mcp.policy.approvals import Approval, ApprovalRecord, ApprovalStatus,
 from mpesa_mcp.policy.digests import Sending
 from mpesa_mcp.store.paging import Page, page_by_id
 from mpesa_mcp.store.tenancy import OrganizationSession
-from mpesa_mcp.values import Environment
+from mpesa_mcp.values import Environment, Kes
 
 MOST_EARLIER = 10
 _EARLIER = timedelta(days=366)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AskedBatch:
+    """What a person should know of a batch: `left_out` rows of its file are not paid, `largest` is its largest one."""
+
+    name: str
+    purpose: str
+    shortcode: str
+    left_out: int
+    largest: Kes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AskedFor:
-    """One approval with the payment it is about, if it is about one; `asker` is the name of the key or the person."""
+    """One approval with the payment or the batch it is about; `asker` is the name of the key or the person."""
 
     approval: ApprovalRecord
     payment: PaymentRecord | None
+    batch: AskedBatch | None
     asker: str
 
 
@@ -68,10 +83,16 @@ async def list_approvals(
         approvals = await approval_records(session, page.items)
         wanted = [each.payment_id for each in approvals if each.payment_id is not None]
         rows = await session.all(select(Payment).where(col(Payment.id).in_(wanted)))
+        batches = await _batches(session, [each.batch_id for each in approvals if each.batch_id is not None])
         names = await names_of(session, {each.asked_by for each in approvals})
     payments = {row.id: payment_record(row) for row in rows}
     items = [
-        AskedFor(approval=each, payment=payments.get(each.payment_id or ""), asker=names[each.asked_by])
+        AskedFor(
+            approval=each,
+            payment=payments.get(each.payment_id or ""),
+            batch=batches.get(each.batch_id or ""),
+            asker=names[each.asked_by],
+        )
         for each in approvals
     ]
     return Page(items, page.next_cursor)
@@ -91,6 +112,7 @@ async def approval_to_decide(
         return ToDecide(
             approval=approval,
             payment=payment_record(payment) if payment is not None else None,
+            batch=(await _batches(session, [row.batch_id])).get(row.batch_id) if row.batch_id is not None else None,
             asker=names[row.asked_by],
             sending=sending_of(payment) if payment is not None else None,
             earlier=await _earlier(session, payment) if payment is not None else [],
@@ -102,6 +124,39 @@ async def approval_about(core: Core, organization_id: str, payment_id: str) -> A
     async with core.store.reading(organization_id) as session:
         rows = await session.all(select(Approval).where(col(Approval.payment_id) == payment_id))
         return next(iter(await approval_records(session, rows)), None)
+
+
+async def count_waiting(session: OrganizationSession) -> int:
+    """How many approvals wait for a person, in every environment."""
+    waiting = select(func.count(col(Approval.id))).where(col(Approval.status) == ApprovalStatus.PENDING)
+    return await session.first(waiting) or 0
+
+
+async def _batches(session: OrganizationSession, batch_ids: Sequence[str]) -> Mapping[str, AskedBatch]:
+    """These batches, by their ids."""
+    if not batch_ids:
+        return {}
+    is_left_out = col(BatchLine.state) == RowState.REJECTED
+    of_rows = (
+        select(BatchLine.batch_id)
+        .add_columns(
+            func.sum(case((is_left_out, 1), else_=0)),
+            func.max(case((is_left_out, 0), else_=col(BatchLine.amount_cents))),
+        )
+        .where(col(BatchLine.batch_id).in_(batch_ids))
+        .group_by(col(BatchLine.batch_id))
+    )
+    found = {row.id: row for row in await session.all(select(Batch).where(col(Batch.id).in_(batch_ids)))}
+    return {
+        batch_id: AskedBatch(
+            name=found[batch_id].name,
+            purpose=found[batch_id].purpose,
+            shortcode=found[batch_id].shortcode,
+            left_out=int(left_out),
+            largest=Kes(int(largest)),
+        )
+        for batch_id, left_out, largest in await session.rows(of_rows)
+    }
 
 
 async def _earlier(session: OrganizationSession, payment: Payment) -> Sequence[PaymentRecord]:

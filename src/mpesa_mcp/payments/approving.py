@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from mpesa_mcp.billing.terms import agreement_of
+from mpesa_mcp.billing.terms import NotSubscribed, agreement_of
 from mpesa_mcp.errors import Advice, ConflictError, InputError, NotFoundError
 from mpesa_mcp.identity.principal import Actor
 from mpesa_mcp.payments.batches import held as held_batches
@@ -171,6 +171,13 @@ async def approve(
     if record.status is ApprovalStatus.VOID:
         raise ApprovalVoid
     return record
+
+
+async def refusal_to_approve(core: Core, organization_id: str, kind: PaymentKind | None) -> NotSubscribed | None:
+    """Why the subscription lets nobody approve such a payment now, or a batch (None); as far as is remembered."""
+    terms = await core.billing.terms.terms(organization_id)
+    tool = BatchRequest.tool if kind is None else _TOOLS[kind]
+    return terms.agreement.refusal(tool, core.clock.now(), so=_NOT_APPROVED)
 
 
 async def decline(core: Core, organization_id: str, approval_id: str, *, actor: Actor, reason: str) -> ApprovalRecord:

@@ -23,6 +23,7 @@ class ListedApproval(BaseModel):
     status: Literal["pending", "approved", "declined", "expired", "void"]
     payment_id: str | None
     batch_id: str | None
+    batch_name: str | None
     payment_count: int
     environment: Environment
     amount: str = Field(description="In KES, for example 1500.00.")
@@ -63,7 +64,7 @@ async def list_approvals(me: Me, status: ApprovalStatusFilter = "pending") -> An
     structure = ApprovalList(approvals=[_listed(me, each) for each in page.items])
     lines = [
         f"{each.approval_id} {each.status}: KES {grouped(each.amount)}"
-        f"{f' to {each.phone}' if each.phone else f' in {each.payment_count} payments'}, "
+        f"{f' to {each.phone}' if each.phone else f' in {each.payment_count} payments of {each.batch_name}'}, "
         f"asked at {eat_text(found.approval.asked_at)}; people decide at {each.url}"
         for each, found in zip(structure.approvals, page.items, strict=True)
     ]
@@ -78,6 +79,7 @@ def _listed(me: Me, found: "AskedFor") -> ListedApproval:
         status=approval.status.value,
         payment_id=approval.payment_id,
         batch_id=approval.batch_id,
+        batch_name=found.batch.name if found.batch is not None else None,
         payment_count=approval.payment_count,
         environment=approval.environment,
         amount=str(approval.amount),

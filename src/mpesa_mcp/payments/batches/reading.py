@@ -42,11 +42,15 @@ _UNPAID = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchRecord:
-    """One batch as it stands. `count` and `amount` are of the rows that are paid; times in UTC."""
+    """One batch as it stands: `stage` is what was decided about it, `status` what it has come to.
+
+    `count` and `amount` are of the rows that are paid; times in UTC.
+    """
 
     organization_id: str
     batch_id: str
     name: str
+    stage: BatchStage
     status: BatchStatus
     environment: Environment
     shortcode: str
@@ -123,9 +127,13 @@ async def lines_of(core: Core, batch: BatchRecord) -> AsyncIterator[Sequence[Lin
         after = lines[-1].line
 
 
-async def lines_after(core: Core, batch: BatchRecord, after: int, *, limit: int) -> Sequence[LineRecord]:
-    """The next rows after this line; 0 is before all of them."""
+async def lines_after(
+    core: Core, batch: BatchRecord, after: int, *, limit: int, rejected: bool = True
+) -> Sequence[LineRecord]:
+    """The next rows after this line, with those that were rejected or without; 0 is before all of them."""
     statement = _with_payments(batch.batch_id).where(col(BatchLine.line) > after).limit(limit)
+    if not rejected:
+        statement = statement.where(col(BatchLine.state) != RowState.REJECTED)
     async with core.store.reading(batch.organization_id) as session:
         rows = await session.rows(statement)
     return [_line_record(line, payment) for line, payment in rows]
@@ -172,6 +180,7 @@ def batch_record(row: Batch, totals: Totals) -> BatchRecord:
         organization_id=row.organization_id,
         batch_id=row.id,
         name=row.name,
+        stage=BatchStage(row.status),
         status=batch_status(BatchStage(row.status), totals),
         environment=Environment(row.environment),
         shortcode=row.shortcode,

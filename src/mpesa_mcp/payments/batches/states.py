@@ -158,6 +158,11 @@ class Totals:
     def not_known(self) -> int:
         return self[Outcome.UNKNOWN].count + self[Outcome.DISPUTED].count
 
+    @property
+    def decided(self) -> int:
+        """Rows of which it is known for good whether they were paid; rejected ones are not counted."""
+        return sum(self[outcome].count for outcome in (Outcome.SUCCEEDED, Outcome.FAILED, Outcome.CANCELLED))
+
 
 def batch_status(stage: BatchStage, totals: Totals) -> BatchStatus:
     """What a batch has come to, by what was decided and by its rows."""

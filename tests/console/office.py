@@ -122,18 +122,25 @@ async def hold_payment(
     return opened.payment.approval.approval_id
 
 
-async def add_batch(platform: LocalPlatform, organization_id: str, count: int, *, shillings: int = 100) -> str:
-    """Payouts to so many people, one of them to a number that fails (80); the id of the batch."""
+async def add_batch(
+    platform: LocalPlatform, organization_id: str, count: int, *, shillings: int = 100, left_out: int = 0
+) -> str:
+    """Payouts to so many people, one of them to a number that fails (80); the id of the batch.
+
+    `left_out` rows more are to no number.
+    """
     rows = [
         GivenRow(line, f"07220{line:03d}{80 if line == 2 else 10}", shillings, "NOV", "Salary of November")
         for line in range(1, count + 1)
     ]
+    rows += [GivenRow(count + line, "12", shillings, "NOV", "Salary of November") for line in range(1, left_out + 1)]
     wanted = BatchRequest(
         name="Payroll of November",
         rows=rows,
         idempotency_key=new_id("key"),
-        expected_count=count,
-        expected_total=Kes.from_shillings(count * shillings),
+        expected_count=count + left_out,
+        expected_total=Kes.from_shillings((count + left_out) * shillings),
+        skip_invalid=left_out > 0,
     )
     return (await submit_batch(platform.core, manager_of(organization_id), wanted)).batch.batch_id
 

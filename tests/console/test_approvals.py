@@ -40,7 +40,7 @@ async def test_the_page_shows_what_a_person_needs_to_judge_and_approves_exactly_
         queue = await client.get("/approvals")
         assert f"/console/approvals/{approval_id}" in queue.text
         shown = await client.get(f"/approvals/{approval_id}")
-        said = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", shown.text))
+        said = _words(shown.text)
         for needed in (
             "Payout to 0733 000 001",
             "KES 25,000",
@@ -63,6 +63,44 @@ async def test_the_page_shows_what_a_person_needs_to_judge_and_approves_exactly_
         again = await client.post(f"/approvals/{approval_id}/decline", data=form | {"reason": "Too late"})
         assert (again.status_code, "approved already" in again.text) == (409, True)
         assert "org_admin@acme.example approved it" in (await client.get(f"/approvals/{approval_id}")).text
+
+
+async def test_a_batch_is_judged_by_its_name_its_size_and_what_is_left_out_of_it(office: Office) -> None:
+    acme = office.people.organization_id
+    batch_id = await add_batch(office.platform, acme, 4, shillings=9_000, left_out=2)
+    async with signed_in(office, "org_admin") as client:
+        queue = await client.get("/approvals")
+        html = next(each for each in queue.text.split("<li>") if "Payroll of November" in each)
+        card = _words(html)
+        assert "Payroll of November: batch of KES 36,000 4 payouts · business · the largest KES 9,000" in card
+        assert "2 rows of the file left out · simulator" in card
+        waiting = int(_words(queue.text.partition('id="waiting">')[2].partition("</a>")[0]).split()[0])
+        shown = await client.get(re.findall(r"/approvals/apr_\w+", html)[0])
+        assert "<h1>Payroll of November</h1>" in shown.text
+        said = _words(shown.text)
+        for needed in (
+            "KES 36,000",
+            "Batch of 4 payouts; 2 rows",
+            "Largest row KES 9,000",
+            "Purpose business",
+            "simulator",
+        ):
+            assert needed in said, needed
+        form = {"form_token": field(shown)}
+        batch = await client.get(f"/batches/{batch_id}")
+        assert 'hx-trigger="every 3s"' in batch.text, "it follows what is decided elsewhere"
+        assert batch.text.count("Kenyan mobile number") == 2, "each row once"
+        seen = re.findall(r"seen=([\w-]+)", batch.text)[0]
+        assert (await client.get(f"/batches/{batch_id}", params={"seen": seen})).status_code == 204
+        await client.post(f"/batches/{batch_id}/cancel", data=form)
+        after = await client.get(f"/batches/{batch_id}", params={"seen": seen})
+        assert (after.status_code, "cancelled" in after.text, "every 3s" in after.text) == (200, True, False)
+        assert "/retry" not in after.text
+        assert "4 of 4 paid or decided" in after.text
+        left = (await client.get("/batches")).text.partition('id="waiting">')[2].partition("</a>")[0]
+        assert int(_words(left).split()[0]) == waiting - 1
+    async with signed_in(office, "manager") as client:
+        assert 'id="waiting"' not in (await client.get("/approvals")).text
 
 
 async def test_declining_needs_a_reason_which_whoever_asked_is_told(office: Office) -> None:
@@ -115,6 +153,9 @@ async def test_a_subscription_that_is_past_due_lets_nothing_out_which_the_page_a
         form = {"form_token": field(shown), "digest": field(shown, "digest")}
         await client.post(f"{batch}/pause", data=form)
         await subscribe(core.store, core.clock, acme, SubscriptionStatus.PAST_DUE)
+        waiting = (await client.get(path)).text
+        assert "subscription is past due" in waiting
+        assert re.search(r"<button disabled[^>]*>Approve", waiting)
         for asked, said in (
             (f"{path}/approve", "this waits until its approval expires, and can still be declined."),
             (f"{batch}/resume", "the batch stays paused."),
@@ -144,3 +185,8 @@ async def test_a_subscription_that_is_past_due_lets_nothing_out_which_the_page_a
     ]
     looked = await list_entries(core.store, acme, EntryFilter(action="request.refused", subject=acme), limit=50)
     assert looked.entries == []
+
+
+def _words(page: str) -> str:
+    """What a page says, without its tags."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page)).strip()

@@ -34,7 +34,12 @@ async def test_a_stricter_rule_holds_at_once_and_a_looser_one_when_a_second_pers
         assert all(said in for_managers for said in ("KES 5,000", "08:00-18:00", "mon", office.email("org_admin")))
         await fill_in(jane, "role:manager", per_payment="9000", hours="08:00-18:00", day_mon="on")
         rules = await jane.get("/rules")
-        assert "KES 9,000" in rules.text
+        # Only the line that changes is marked, on both sides.
+        proposed = rules.text.partition(f"Proposed by {office.email('org_admin')}")[2].partition("Drop it")[0]
+        assert re.findall(r"<(del|ins)>([^<]*)", proposed) == [
+            ("del", "At most KES 5,000 with one payment."),
+            ("ins", "At most KES 9,000 with one payment."),
+        ]
         assert "You proposed it. Another org_admin confirms it." in rules.text
         path = rules.text.partition(f"Proposed by {office.email('org_admin')}")[2].partition('action="/console')[2]
         path = path.partition('"')[0].rpartition("/")[0]
@@ -50,14 +55,20 @@ async def test_a_stricter_rule_holds_at_once_and_a_looser_one_when_a_second_pers
 async def test_a_form_that_cannot_be_read_says_which_field_and_keeps_what_was_written(office: Office) -> None:
     async with signed_in(office, "org_admin") as client:
         for written, said in (
-            ({"per_day": "a lot"}, "per_day must be a whole number"),
-            ({"hours": "all day"}, "hours must be two times"),
-            ({"denied_recipients": "0700000001\n12"}, "Kenyan mobile number"),
+            ({"per_day": "a lot"}, "“In a day” (The most that may leave) must be a whole number"),
+            ({"hours": "all day"}, "“Only between” must be two times"),
+            ({"denied_recipients": "0700000001\n12"}, "“Never to these numbers” must be a Kenyan mobile number"),
         ):
             answer = await fill_in(client, "tool:b2c_payment", **written)
             assert answer.status_code == 422
-            assert said in html.unescape(answer.text)
-            assert next(iter(written.values())) in answer.text
+            [(field_name, value)] = written.items()
+            # At the top, leading to the field, and beside it.
+            assert html.unescape(answer.text).count(said) == 2
+            assert f'<a href="#{field_name}">' in answer.text
+            marked = re.search(r'name="(\w+)"[^>]*aria-invalid="true" aria-describedby="wrong"', answer.text)
+            assert marked is not None
+            assert marked.group(1) == field_name
+            assert value in answer.text
         assert "single payouts" not in (await client.get("/rules")).text.partition("Make a rule for")[0]
 
 

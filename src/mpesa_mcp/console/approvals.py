@@ -14,7 +14,7 @@ from mpesa_mcp.console.rendering import going_to, rendered, unchanged
 from mpesa_mcp.console.visits import Visit, page
 from mpesa_mcp.errors import MpesaMcpError
 from mpesa_mcp.payments.approval_reading import approval_to_decide, list_approvals
-from mpesa_mcp.payments.approving import approve, decline
+from mpesa_mcp.payments.approving import approve, decline, refusal_to_approve
 from mpesa_mcp.policy.approvals import ApprovalStatus
 from mpesa_mcp.values import Msisdn, Role
 
@@ -59,12 +59,16 @@ async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response
         status=refused.http_status if refused else 200,
         approval=found.approval,
         payment=found.payment,
+        batch=found.batch,
         asker=words.caller(found.approval.asked_by, found.asker),
         sending=found.sending,
         to=Msisdn(found.sending.phone) if found.sending else None,
         earlier=found.earlier,
         is_asker=found.approval.asked_by == visit.principal.actor,
         has_approved=visit.principal.user_id in {each.user_id for each in found.approval.decisions},
+        may_not=await refusal_to_approve(
+            visit.core, visit.organization_id, found.payment.kind if found.payment else None
+        ),
         refused=refused,
     )
 

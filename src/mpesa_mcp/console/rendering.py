@@ -3,6 +3,7 @@
 The policy lets a page load, reach and submit to nothing but this server, and run no script that stands in it.
 """
 
+import re
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -14,6 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from mpesa_mcp.console import words
 from mpesa_mcp.values import EAT, Kes
 
+_NO_CENTS: Final = re.compile(r"\b(KES [\d,]+)\.00\b")
 FILES: Final = Path(__file__).parent / "files"
 ASSETS: Final = ("console.css", "console.js", "htmx.min.js", "icon.svg", "invitation.js")
 HEADERS: Final = {
@@ -51,6 +53,11 @@ def _money(amount: Kes) -> str:
     return f"KES {int(whole):,}" + (f".{cents}" if cents != "00" else "")
 
 
+def _plain(sentence: str) -> str:
+    """A sentence with its amounts as pages write them: without the cents that are none."""
+    return _NO_CENTS.sub(r"\1", sentence)
+
+
 def _moment(at: datetime) -> str:
     return f"{at.astimezone(EAT):%d %b %Y, %H:%M}"
 
@@ -67,7 +74,7 @@ _TEMPLATES: Final = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_TEMPLATES.filters |= {"money": _money, "moment": _moment, "phone": words.phone, "word": words.word}
+_TEMPLATES.filters |= {"money": _money, "moment": _moment, "phone": words.phone, "plain": _plain, "word": words.word}
 _TEMPLATES.globals |= {
     "file": {name: _address(name) for name in ASSETS},
     "words": words,

@@ -79,7 +79,8 @@ async def _change_again(visit: Visit, refused: MpesaMcpError) -> Response:
         # Who would undo somebody else's change sees that first, and not what they wrote themselves.
         now = await _in_force(visit, scope)
         return _form(visit, scope, name, version=_version(now), shown=now, refused=refused)
-    return _form(visit, scope, name, version=visit.form["seen"], shown=_sent(visit.form), refused=refused)
+    sent = _sent(visit.form)
+    return _form(visit, scope, name, version=visit.form["seen"], shown=sent, refused=refused, wrong=_wrong(sent))
 
 
 @page(Role.ORG_ADMIN, again=_change_again)
@@ -148,8 +149,17 @@ async def _waiting(visit: Visit) -> Sequence[ProposalRecord]:
 
 
 def _form(
-    visit: Visit, scope: str, name: str, *, version: str, shown: Words, refused: MpesaMcpError | None = None
+    visit: Visit,
+    scope: str,
+    name: str,
+    *,
+    version: str,
+    shown: Words,
+    refused: MpesaMcpError | None = None,
+    wrong: tuple[str, str] | None = None,
 ) -> Response:
+    """The form as it is filled in; `wrong` is the field that was refused, and why."""
+    at, why = wrong or (None, None)
     return rendered(
         "rule.html",
         visit=visit,
@@ -160,6 +170,8 @@ def _form(
         shown=shown,
         days=DAYS,
         refused=refused,
+        at=at,
+        why=why,
     )
 
 
@@ -183,6 +195,17 @@ async def _in_force(visit: Visit, scope: str) -> Words:
 
 def _version(words: Words) -> str:
     return sha256_hex(json.dumps(words, sort_keys=True))
+
+
+def _wrong(sent: Words) -> tuple[str, str] | None:
+    """The first field that cannot be read, and what it must be, by the name that the form has for it."""
+    for name, value in sent.items():
+        try:
+            rule_from({name: value})
+        except InputError as refused:
+            said = refused.message.removeprefix(refused.field or "")
+            return name, f"{words.rule_field(name)}{said}"
+    return None
 
 
 def _sent(form: Mapping[str, str]) -> Words:

@@ -13,9 +13,11 @@ from starlette.responses import Response
 from mpesa_mcp.billing.states import Act
 from mpesa_mcp.errors import DeniedError, InputError, InternalFault, MpesaMcpError, NotFoundError
 from mpesa_mcp.identity.console_cookies import form_token
+from mpesa_mcp.identity.organizations import get_organization
 from mpesa_mcp.identity.permissions import Permission
 from mpesa_mcp.identity.principal import Actor, Principal, Unauthenticated
 from mpesa_mcp.identity.refused_requests import record_refusal
+from mpesa_mcp.payments.approval_reading import count_waiting
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.settings import is_loopback
 from mpesa_mcp.values import Role
@@ -48,12 +50,17 @@ class FormUnreadable(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One request of a person who is signed in. `form` is empty unless one was sent; `token` is for the forms shown."""
+    """One request of a person who is signed in. `form` is empty unless one was sent; `token` is for the forms shown.
+
+    `organization` is the name of theirs; `waiting` how many approvals wait, for those who may approve.
+    """
 
     request: Request
     core: Core
     principal: Principal
     token: str
+    organization: str = ""
+    waiting: int = 0
     form: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -172,6 +179,12 @@ async def _visit(request: Request, act: Act) -> Visit:
     visit = Visit(request, core, principal, await form_token(core.keyring, principal.session_id))
     request.state.visit = visit  # a page that refuses shows who is signed in
     await core.billing.admit(principal, act)
+    if principal.role is Role.SUPER_ADMIN:
+        return visit
+    async with core.store.reading(principal.organization_id) as session:
+        organization = (await get_organization(session)).name
+        waiting = await count_waiting(session) if principal.role is Role.ORG_ADMIN else 0
+    request.state.visit = visit = replace(visit, organization=organization, waiting=waiting)
     return visit
 
 

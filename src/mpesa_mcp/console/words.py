@@ -82,9 +82,9 @@ _SOURCES: Final = {
 # The fields of a rule, in the order and under the headings of the form: label, unit, and what a value says.
 RULES: Final = {
     "Approval by a person": {
-        "approval_above": ("Payouts above this need one approval", "KES", "Payouts above {} need one approval."),
-        "second_approval_above": ("Payouts above this need two", "KES", "Payouts above {} need two approvals."),
-        "confirm_in_chat_above": ("Above this the chat asks first, too", "KES", "Above {} the chat asks first, too."),
+        "approval_above": ("One approval above", "KES", "Payouts above {} need one approval."),
+        "second_approval_above": ("Two approvals above", "KES", "Payouts above {} need two approvals."),
+        "confirm_in_chat_above": ("The chat asks, too, above", "KES", "Above {} the chat asks first, too."),
     },
     "The most that may leave": {
         "per_payment": ("With one payment", "KES", "At most {} with one payment."),
@@ -102,7 +102,7 @@ RULES: Final = {
         "per_recipient_per_day": ("The most in a day", "KES", "At most {} in a day to one recipient."),
         "payments_per_recipient_per_day": ("Payments in a day", "", "At most {} payments in a day to one recipient."),
         "first_payment": (
-            "The most with the first payment",
+            "With the first payment",
             "KES",
             "At most {} with a first payment to a recipient.",
         ),
@@ -125,6 +125,14 @@ _SCOPES: Final = {
     "tool:reverse": "reversals",
     "tool:stk_push": "collections",
 }
+
+
+def rule_field(name: str) -> str:
+    """What the form calls a field of a rule; in which part of it, where that is not plain."""
+    for group, fields in RULES.items():
+        if name in fields:
+            return f"“{fields[name][0]}” ({group})"
+    return f"“{RULES_TOO[name]}”"
 
 
 def limits(rule: Mapping[str, Any]) -> Sequence[str]:
@@ -178,6 +186,20 @@ def phone(number: Msisdn) -> str:
     """A whole number as Kenyans write it, for whoever may see it: 0712 345 678."""
     national = "0" + number.digits[3:]
     return f"{national[:4]} {national[4:7]} {national[7:]}"
+
+
+def payouts(count: int) -> str:
+    return f"{count:,} {'payout' if count == 1 else 'payouts'}"
+
+
+def left_out(count: int) -> str:
+    """Of a batch, how many rows of its file were rejected."""
+    return f"{count:,} {'row' if count == 1 else 'rows'} of the file left out"
+
+
+def waiting(count: int) -> str:
+    """How many approvals wait."""
+    return f"{count} {'approval waits' if count == 1 else 'approvals wait'}"
 
 
 def cents(amount: int) -> Kes:

@@ -4,17 +4,23 @@
 const said = document.getElementById("said");
 const SHOWN_FOR_MS = 6000;
 let clearing;
+let told;
 
-function say(text) {
+// What a swap brought is seen anyway, and told to those who do not see it; trouble is shown, too.
+function say(text, isTrouble = false) {
   said.textContent = text;
+  said.classList.toggle("unseen", !isTrouble);
   clearTimeout(clearing);
-  clearing = setTimeout(() => { said.textContent = ""; }, SHOWN_FOR_MS);
+  clearing = setTimeout(() => { said.textContent = ""; said.classList.add("unseen"); }, SHOWN_FOR_MS);
 }
 
 document.addEventListener("htmx:afterSettle", (event) => {
   const shown = document.getElementById(event.detail.target.id) || event.detail.target;
-  if (shown.dataset.said) {
+  // Who waits is told of what is new, and not of every look at it.
+  const isRepeated = shown.hasAttribute("hx-trigger") && shown.dataset.said === told;
+  if (shown.dataset.said && !isRepeated) {
     say(shown.dataset.said);
+    told = shown.dataset.said;
   }
   if (document.activeElement === document.body && shown.hasAttribute("tabindex")) {
     shown.focus({ preventScroll: true });
@@ -23,7 +29,7 @@ document.addEventListener("htmx:afterSettle", (event) => {
 
 for (const trouble of ["htmx:responseError", "htmx:sendError", "htmx:timeout"]) {
   document.addEventListener(trouble, () => {
-    say("The server did not answer as expected. Load the page again.");
+    say("The server did not answer as expected. Load the page again.", true);
   });
 }
 

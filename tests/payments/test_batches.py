@@ -21,7 +21,7 @@ from mpesa_mcp.payments.batches.control import (
 )
 from mpesa_mcp.payments.batches.feeder import MADE_AT_ONCE, MOST_QUEUED, claim_batches, feed_batch
 from mpesa_mcp.payments.batches.models import BatchLine
-from mpesa_mcp.payments.batches.reading import BatchRecord, find_batch
+from mpesa_mcp.payments.batches.reading import BatchRecord, find_batch, unpaid_lines
 from mpesa_mcp.payments.batches.results import result_csv
 from mpesa_mcp.payments.batches.retrying import NothingToRetry, retry_batch
 from mpesa_mcp.payments.batches.rows import GivenRow
@@ -32,6 +32,7 @@ from mpesa_mcp.payments.batches.submission import (
     BatchTooLarge,
     submit_batch,
 )
+from mpesa_mcp.payments.desk import withdraw_payment
 from mpesa_mcp.payments.dispatch import claim_queued, send_payment
 from mpesa_mcp.payments.intake import IdempotencyConflict, open_payment
 from mpesa_mcp.payments.models import Payment
@@ -285,14 +286,36 @@ async def test_cancelling_keeps_what_was_sent_and_withdraws_the_rest(shop: Shop)
     status, totals = await state(shop, batch)
     assert (status, totals) == (
         BatchStatus.CANCELLING,
-        {"in_progress": 5, "failed": MADE_AT_ONCE - 5, "cancelled": 10},
+        {"in_progress": 5, "cancelled": MADE_AT_ONCE + 5},
     )
-    for payment in [p for p in await payments(shop) if p.status == PaymentStatus.PENDING]:
-        await end(shop, payment, "0")
+    first, second, *others = [p for p in await payments(shop) if p.status == PaymentStatus.PENDING]
+    for payment, code in ((first, FAILED), (second, "17"), *((each, "0") for each in others)):
+        await end(shop, payment, code)
+    ended = await find_batch(shop.core, shop.principal, batch.batch_id)
+    assert (ended.status, ended.totals[Outcome.FAILED].count, ended.may_retry) == (BatchStatus.UNRESOLVED, 1, False)
+    unpaid = await unpaid_lines(shop.core, ended, limit=50)
+    assert [line.outcome for line in unpaid] == [Outcome.FAILED, Outcome.UNKNOWN]
+    with pytest.raises(NotPossibleNow, match="this batch is cancelled"):
+        await control(shop, retry_batch, batch)
+    await end(shop, second, "0")
     assert (await state(shop, batch))[0] is BatchStatus.CANCELLED
-    for what in (pause_batch, resume_batch, retry_batch):
+    for what in (pause_batch, resume_batch):
         with pytest.raises(NotPossibleNow):
             await control(shop, what, batch)
+
+
+async def test_a_row_that_a_person_withdrew_is_cancelled_and_one_that_waited_too_long_has_failed(
+    shop: Shop, clock: FrozenClock
+) -> None:
+    batch = await submitted(shop, a_batch(rows(2)))
+    await feed(shop)
+    one, _ = await payments(shop)
+    await withdraw_payment(shop.core, one.organization_id, one.id, reason="She left the firm.", actor="user:jane")
+    clock.advance(timedelta(days=2))
+    await send_due(shop.core)
+    assert await state(shop, batch) == (BatchStatus.COMPLETED, {"cancelled": 1, "failed": 1})
+    retried = await control(shop, retry_batch, batch)
+    assert retried.totals[Outcome.WAITING].count == 1
 
 
 async def test_a_row_that_was_changed_after_the_check_is_never_paid(shop: Shop) -> None:
@@ -305,7 +328,7 @@ async def test_a_row_that_was_changed_after_the_check_is_never_paid(shop: Shop) 
     while await feed(shop):
         pass
     status, totals = await state(shop, batch)
-    assert (status, totals) == (BatchStatus.VOID, {"failed": MADE_AT_ONCE, "cancelled": 10})
+    assert (status, totals) == (BatchStatus.VOID, {"cancelled": MADE_AT_ONCE + 10})
     assert await send_due(shop.core) == 0
 
 

@@ -34,7 +34,7 @@ class NotPossibleNow(ConflictError):
 
     code = "batch_not_changeable"
 
-    def __init__(self, status: BatchStatus, what: str) -> None:
+    def __init__(self, status: BatchStatus | BatchStage, what: str) -> None:
         super().__init__(f"Nothing was changed: this batch is {status}, and {what}.")
 
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Select, and_, func, or_
+from sqlalchemy import ColumnElement, Select, and_, case, false, func, or_
 from sqlmodel import col, select
 
 from mpesa_mcp.errors import InputError, NotFoundError
@@ -20,9 +20,9 @@ from mpesa_mcp.payments.batches.states import (
     outcome_of,
 )
 from mpesa_mcp.payments.core import Core
-from mpesa_mcp.payments.models import Payment
+from mpesa_mcp.payments.models import Payment, PaymentHistory
 from mpesa_mcp.payments.records import AskedApproval
-from mpesa_mcp.payments.states import PaymentStatus
+from mpesa_mcp.payments.states import PaymentEvent, PaymentStatus
 from mpesa_mcp.policy.approvals import APPROVAL_LIFE
 from mpesa_mcp.store.paging import Page
 from mpesa_mcp.store.tenancy import OrganizationSession
@@ -44,7 +44,8 @@ _UNPAID = [
 class BatchRecord:
     """One batch as it stands: `stage` is what was decided about it, `status` what it has come to.
 
-    `count` and `amount` are of the rows that are paid; times in UTC.
+    `count` and `amount` are of the rows that are paid; times in UTC. `may_retry`: rows are proven failed, and a batch
+    that was let go and not ended may have them tried again.
     """
 
     organization_id: str
@@ -58,6 +59,7 @@ class BatchRecord:
     count: int
     amount: Kes
     totals: Totals
+    may_retry: bool
     reason: str | None
     approval: AskedApproval | None
     created_by: str
@@ -136,24 +138,34 @@ async def lines_after(
         statement = statement.where(col(BatchLine.state) != RowState.REJECTED)
     async with core.store.reading(batch.organization_id) as session:
         rows = await session.rows(statement)
-    return [_line_record(line, payment) for line, payment in rows]
+    return [_line_record(*row) for row in rows]
 
 
 async def unpaid_lines(core: Core, batch: BatchRecord, *, limit: int) -> Sequence[LineRecord]:
     """The first rows that were rejected, failed, or are unknown or disputed."""
     unpaid = or_(
         col(BatchLine.state) == RowState.REJECTED,
-        and_(col(BatchLine.state) == RowState.MADE, col(Payment.status).in_(_UNPAID)),
+        and_(col(BatchLine.state) == RowState.MADE, col(Payment.status).in_(_UNPAID), ~is_withdrawn()),
     )
     async with core.store.reading(batch.organization_id) as session:
         rows = await session.rows(_with_payments(batch.batch_id).where(unpaid).limit(limit))
-    return [_line_record(line, payment) for line, payment in rows]
+    return [_line_record(*row) for row in rows]
 
 
-def _with_payments(batch_id: str) -> Select[BatchLine, Payment]:
+def is_withdrawn() -> ColumnElement[bool]:
+    """Of a payment in a statement: whether it ended by being taken back; only those that ended unsent are looked up."""
+    taken_back = select(PaymentHistory.id).where(
+        PaymentHistory.payment_id == Payment.id,
+        PaymentHistory.event == PaymentEvent.WITHDRAWN,
+        PaymentHistory.to_status == PaymentStatus.EXPIRED,
+    )
+    return case((col(Payment.status) == PaymentStatus.EXPIRED, taken_back.exists()), else_=false())
+
+
+def _with_payments(batch_id: str) -> Select[BatchLine, Payment, bool]:
     return (
         select(BatchLine)
-        .add_columns(Payment)
+        .add_columns(Payment, is_withdrawn())
         .outerjoin(Payment, _OF_LINE)
         .where(col(BatchLine.batch_id) == batch_id)
         .order_by(col(BatchLine.line))
@@ -162,16 +174,26 @@ def _with_payments(batch_id: str) -> Select[BatchLine, Payment]:
 
 async def totals_of(session: OrganizationSession, batch_id: str) -> Totals:
     """The rows of a batch by outcome."""
-    statement = (
-        select(BatchLine.state)
-        .add_columns(col(Payment.status), func.count(), func.sum(BatchLine.amount_cents))
+    each = (
+        select(BatchLine.state, BatchLine.amount_cents)
+        .add_columns(col(Payment.status).label("payment"), is_withdrawn().label("withdrawn"))
         .outerjoin(Payment, _OF_LINE)
         .where(col(BatchLine.batch_id) == batch_id)
-        .group_by(col(BatchLine.state), col(Payment.status))
+        .subquery()
+        .c
+    )
+    statement = (
+        select(each.state)
+        .add_columns(each.payment, each.withdrawn, func.count(), func.sum(each.amount_cents))
+        .group_by(each.state, each.payment, each.withdrawn)
     )
     return Totals.of(
-        (outcome_of(RowState(state), PaymentStatus(status) if status else None), count, int(cents))
-        for state, status, count, cents in await session.rows(statement)
+        (
+            outcome_of(RowState(state), PaymentStatus(payment) if payment else None, is_withdrawn=withdrawn),
+            count,
+            int(cents),
+        )
+        for state, payment, withdrawn, count, cents in await session.rows(statement)
     )
 
 
@@ -188,6 +210,7 @@ def batch_record(row: Batch, totals: Totals) -> BatchRecord:
         count=row.row_count,
         amount=Kes(row.amount_cents),
         totals=totals,
+        may_retry=BatchStage(row.status).may_retry and totals[Outcome.FAILED].count > 0,
         reason=row.reason,
         approval=_asked_approval(row),
         created_by=row.created_by,
@@ -202,9 +225,9 @@ def _asked_approval(row: Batch) -> AskedApproval | None:
     return AskedApproval(row.approval_id, row.created_at + APPROVAL_LIFE)
 
 
-def _line_record(line: BatchLine, payment: Payment | None) -> LineRecord:
+def _line_record(line: BatchLine, payment: Payment | None, withdrawn: bool) -> LineRecord:
     state = RowState(line.state)
-    outcome = outcome_of(state, PaymentStatus(payment.status) if payment else None)
+    outcome = outcome_of(state, PaymentStatus(payment.status) if payment else None, is_withdrawn=withdrawn)
     is_known = state is not RowState.REJECTED
     paid = payment if state is RowState.MADE else None
     return LineRecord(

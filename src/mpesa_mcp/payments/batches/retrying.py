@@ -13,17 +13,17 @@ from sqlmodel import col, select
 from mpesa_mcp import audit
 from mpesa_mcp.billing.terms import agreement_of
 from mpesa_mcp.errors import Advice, ConflictError, InternalFault, NotFoundError
-from mpesa_mcp.payments.batches.control import NotPossibleNow, change_batch, locked_batch, record_of, status_of
+from mpesa_mcp.payments.batches.control import NotPossibleNow, change_batch, locked_batch, record_of
 from mpesa_mcp.payments.batches.judging import Judgement, judge, take
 from mpesa_mcp.payments.batches.models import Batch, BatchLine
-from mpesa_mcp.payments.batches.reading import BatchRecord
+from mpesa_mcp.payments.batches.reading import BatchRecord, is_withdrawn
 from mpesa_mcp.payments.batches.repeats import repeats_of_failed
 from mpesa_mcp.payments.batches.rows import Row, sorted_problems
 from mpesa_mcp.payments.batches.states import BatchStage, RowState
 from mpesa_mcp.payments.batches.submission import BatchInvalid, BatchRequest
 from mpesa_mcp.payments.core import Core
-from mpesa_mcp.payments.models import UNAPPLIED, Attempt, Callback, Payment, PaymentHistory
-from mpesa_mcp.payments.states import PaymentEvent, PaymentStatus
+from mpesa_mcp.payments.models import UNAPPLIED, Attempt, Callback, Payment
+from mpesa_mcp.payments.states import PaymentStatus
 from mpesa_mcp.policy.rules import Outcome
 from mpesa_mcp.store.crossings import DueTable
 from mpesa_mcp.store.tenancy import OrganizationSession
@@ -110,8 +110,10 @@ async def _have_wait(
 ) -> None:
     """The rows wait to be made payments again."""
     (await agreement_of(session)).require(BatchRequest.tool, now, so="Nothing was changed.")
-    if batch.status not in {BatchStage.RUNNING, BatchStage.PAUSED}:
-        raise NotPossibleNow(await status_of(session, batch), "rows of such a batch are not tried again")
+    stage = BatchStage(batch.status)
+    if not stage.may_retry:
+        # What was decided, not what the rows have come to: that is the reason.
+        raise NotPossibleNow(stage, "nothing of it is tried again; what is to be paid is submitted as another batch")
     if await _rows(session, batch.id) != rows or not await judgement.still_holds(session):
         raise _Raced
     if not rows:
@@ -156,15 +158,12 @@ async def _rows(session: OrganizationSession, batch_id: str) -> list[Row]:
 
 
 def _proven_failed(batch_id: str) -> Select[str]:
-    """Payments of which nothing moved, that nobody calls back about, and that no person took back."""
+    """Payments of which nothing moved, that nobody calls back about, and that were not taken back."""
     unread = select(Callback.attempt_id).where(col(Callback.status).in_(UNAPPLIED))
     called_back = select(Attempt.payment_id).where(col(Attempt.payment_id).is_not(None), col(Attempt.id).in_(unread))
-    withdrawn = select(PaymentHistory.payment_id).where(
-        PaymentHistory.event == PaymentEvent.WITHDRAWN, PaymentHistory.source == "person"
-    )
     return select(Payment.id).where(
         Payment.batch_id == batch_id,
         col(Payment.status).in_(_NOTHING_MOVED),
         col(Payment.id).not_in(called_back),
-        col(Payment.id).not_in(withdrawn),
+        ~is_withdrawn(),
     )

@@ -29,6 +29,11 @@ class BatchStage(StrEnum):
         return self is BatchStage.RUNNING
 
     @property
+    def may_retry(self) -> bool:
+        """Whether rows that are proven failed may be tried again."""
+        return self in {BatchStage.RUNNING, BatchStage.PAUSED}
+
+    @property
     def is_over(self) -> bool:
         """Nothing that has not left will leave."""
         return self in {BatchStage.CANCELLED, BatchStage.DECLINED, BatchStage.EXPIRED, BatchStage.VOID}
@@ -71,8 +76,11 @@ _OF_PAYMENT = {
 }
 
 
-def outcome_of(state: RowState, payment: PaymentStatus | None) -> Outcome:
-    """What a row has come to. A row that waits is waiting, whatever an earlier payment of it came to."""
+def outcome_of(state: RowState, payment: PaymentStatus | None, *, is_withdrawn: bool = False) -> Outcome:
+    """What a row has come to. A row that waits is waiting, whatever an earlier payment of it came to.
+
+    `is_withdrawn` tells a payment that was taken back before it left from one that waited too long.
+    """
     match state:
         case RowState.REJECTED:
             return Outcome.REJECTED
@@ -82,6 +90,8 @@ def outcome_of(state: RowState, payment: PaymentStatus | None) -> Outcome:
             return Outcome.WAITING
         case RowState.MADE:
             assert payment is not None  # a row is made together with its payment
+            if is_withdrawn and payment is PaymentStatus.EXPIRED:
+                return Outcome.CANCELLED
             return _OF_PAYMENT[payment]
 
 

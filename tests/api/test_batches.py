@@ -78,8 +78,21 @@ async def test_a_csv_with_bad_rows_is_refused_with_every_line_and_paid_without_t
     error = refused.json()["error"]
     assert error["code"] == "batch_invalid"
     assert [(each["line"], each["field"]) for each in error["errors"]] == [(5, "phone"), (5, "remarks")]
+    assert error["errors"][0]["message"].endswith('Read: "0712".')
+    assert '"0712"' not in error["message"]
     paid = await http.post("/batches", params=asked | {"skip_invalid": "true"}, content=content, headers=headers)
     assert (paid.status_code, paid.json()["count"], paid.json()["amount"]) == (200, 3, "303.00")
+
+
+async def test_a_field_that_there_is_not_is_told_by_its_line_beside_what_is_wrong_with_others(
+    http: httpx2.AsyncClient, people: People
+) -> None:
+    good = {"phone": "0712345678", "amount": 2500, "reference": "SAL-1", "remarks": "November"}
+    body = {"name": "Salaries", "idempotency_key": "more", "payments": [good, good | {"bonus": 1, "phone": "07"}]}
+    refused = await http.post("/batches", json=body, headers=people.headers("manager"))
+    errors = refused.json()["error"]["errors"]
+    assert [(each["line"], each["code"]) for each in errors] == [(2, "unknown_field"), (2, "bad_phone")]
+    assert errors[0]["message"].endswith('Read: "bonus".')
 
 
 async def test_ten_thousand_rows_are_taken_and_more_than_four_mebibytes_are_not(

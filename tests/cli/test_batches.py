@@ -43,6 +43,8 @@ def test_a_payroll_with_planted_errors_is_refused_by_line_and_goes_through_witho
     assert [each["line"] for each in refused.value["error"]["errors"]] == [number + 2 for number in planted]
     shown = acme.run("batch", "create", "--org", "acme", "--file", file)
     assert (shown.exit_code, "Nothing was stored" in shown.stderr, "line 5" in shown.stdout) == (1, True, True)
+    assert shown.stderr.startswith("6 of 500 rows cannot be paid:") and "--skip-invalid" in shown.stderr
+    assert 'Read: "100.50"' in shown.stdout
     assert acme.ask("batch", "list", "--org", "acme") == []
 
     made = acme.ask("batch", "create", "--org", "acme", "--file", file, "--skip-invalid")

@@ -10,10 +10,10 @@ import pytest
 
 from mpesa_mcp.errors import InputError
 from mpesa_mcp.payments.batches.control import cancel_batch, resume_batch
+from mpesa_mcp.payments.batches.problems import BatchInvalid
 from mpesa_mcp.payments.batches.reading import find_batch, lines_after
 from mpesa_mcp.payments.batches.retrying import retry_batch
 from mpesa_mcp.payments.batches.states import BatchStatus, Outcome
-from mpesa_mcp.payments.batches.submission import BatchInvalid
 from mpesa_mcp.payments.intake import IdempotencyConflict, open_payment
 from mpesa_mcp.payments.states import PaymentStatus
 from mpesa_mcp.values import FrozenClock

@@ -3,6 +3,7 @@
 import pytest
 
 from mpesa_mcp.payments.batches.files import UnreadableFile, rows_of_csv, rows_of_json, rows_of_list
+from mpesa_mcp.payments.batches.problems import BatchInvalid, together
 from mpesa_mcp.payments.batches.results import guarded
 from mpesa_mcp.payments.batches.rows import GivenRow, RowProblem, check_rows, totals_problems
 from mpesa_mcp.payments.batches.states import BatchStage, BatchStatus, Outcome, Totals, batch_status
@@ -95,6 +96,45 @@ def test_an_amount_that_is_no_plain_number_of_shillings_is_a_problem_of_its_line
 def test_what_is_no_file_of_payments_is_refused_whole(content: bytes) -> None:
     with pytest.raises(UnreadableFile):
         rows_of_csv(content)
+
+
+def test_a_row_is_where_it_begins_whatever_line_breaks_its_cells_have() -> None:
+    content = HEADER + b'0712345678,9,"Jane\r\nWanjiru",SAL-11,November salary\r\n\r\n0712,20,"a\nb\nc",SAL-11,Tea\n'
+    assert [problem.line for problem in check_rows(rows_of_csv(content)).problems] == [2, 5]
+    with pytest.raises(UnreadableFile, match="from line 5 on"):
+        rows_of_csv(content.replace(b'c",', b"c,"))
+
+
+def test_identical_problems_of_neighbouring_lines_are_told_as_one_and_the_message_tells_the_first_few() -> None:
+    too_much = "The rule of the organization allows at most KES 500.00 a day."
+    limits = [RowProblem(line, "amount", "per_day", too_much) for line in (*range(79, 503), 504)]
+    bad = [RowProblem(line, "phone", "bad_phone", f"Problem {line}.") for line in (80, 81, 90, 95)]
+    refused = BatchInvalid(sorted([*limits, *bad], key=lambda each: each.line or 0), count=600)
+    assert refused.message == (
+        "425 of 600 rows cannot be paid, so nothing was stored and nothing was sent. "
+        f"Lines 79-502: {too_much} Line 80: Problem 80. Line 81: Problem 81. Line 90: Problem 90. Line 95: Problem 95. "
+        "1 more are in errors."
+    )
+    assert len(refused.errors) == 429
+
+
+def test_what_was_read_is_told_cleaned_and_cut_beside_the_message_and_never_in_it() -> None:
+    given = [
+        a_row(1, "0812\u200b345 " + "9" * 60, None),
+        GivenRow(2, "0712345678", 20, "A", "Tea money", more="bonus\n, tip"),
+    ]
+    problems = check_rows(given).problems
+    assert [(each.line, each.field, each.read) for each in problems] == [
+        (1, "phone", "0812345 " + "9" * 32),
+        (1, "amount", ""),
+        (2, "row", "bonus , tip"),
+    ]
+    assert [each.message.endswith(('9".', "empty.", 'tip".')) for each in together(problems, as_read=True)] == [
+        True
+    ] * 3
+    refused = BatchInvalid(problems, count=2)
+    assert "0812" not in f"{refused.message}{refused.errors}"
+    assert "bonus" not in f"{refused.message}{refused.errors}"
 
 
 def test_json_is_a_list_or_an_object_with_one() -> None:

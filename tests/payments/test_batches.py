@@ -21,13 +21,13 @@ from mpesa_mcp.payments.batches.control import (
 )
 from mpesa_mcp.payments.batches.feeder import MADE_AT_ONCE, MOST_QUEUED, claim_batches, feed_batch
 from mpesa_mcp.payments.batches.models import BatchLine
+from mpesa_mcp.payments.batches.problems import BatchInvalid
 from mpesa_mcp.payments.batches.reading import BatchRecord, find_batch, unpaid_lines
 from mpesa_mcp.payments.batches.results import result_csv
 from mpesa_mcp.payments.batches.retrying import NothingToRetry, retry_batch
 from mpesa_mcp.payments.batches.rows import GivenRow
 from mpesa_mcp.payments.batches.states import BatchStatus, Outcome
 from mpesa_mcp.payments.batches.submission import (
-    BatchInvalid,
     BatchRequest,
     BatchTooLarge,
     submit_batch,

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Final, Literal
 
 import anyio.to_thread
 from fastapi import APIRouter, Path, Query
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Match
@@ -47,6 +47,8 @@ SkipInvalid = Annotated[bool, Field(description="Pay the good rows although othe
 class GivenPayment(Body):
     """One payout. What is wrong with it is told by its line in `error.errors`, together with all others."""
 
+    # A field that there is not is told by its line like all else.
+    model_config = ConfigDict(extra="allow", json_schema_extra={"additionalProperties": False})
     phone: Annotated[Any, Field(description="A Kenyan mobile number, as text.")] = None
     amount: Annotated[Any, Field(description="Whole KES, a number from 10 to 250000.")] = None
     reference: Annotated[Any, Field(description="1 to 12 letters, digits, spaces or dashes.")] = None
@@ -207,8 +209,8 @@ async def submit(call: Call, body: BatchSubmission) -> BatchAnswer:
     """Check every row, then store the batch, to be paid; or nothing at all.
 
     Each row that is wrong is listed in `error.errors` with its line, and nothing is stored unless `skip_invalid` says
-    so. As CSV: send it as text/csv, with a first line that names phone, amount, reference and remarks, and the other
-    fields of the body in the query. At most 10,000 rows and 4 MiB.
+    so. As CSV: send it as text/csv, with a first line that names phone, amount, reference and remarks (other columns
+    are ignored), and the other fields of the body in the query. At most 10,000 rows and 4 MiB.
     """
 
     def read() -> BatchRequest:

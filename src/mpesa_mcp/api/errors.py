@@ -79,7 +79,8 @@ def answer_of(error: MpesaMcpError) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if seconds := getattr(error, "retry_after_seconds", None):
         headers["Retry-After"] = str(seconds)
-    errors = getattr(error, "errors", None)
+    # Of a batch what was read is told as well: whoever sent the file corrects it by that.
+    errors = getattr(error, "errors_as_read", None)
     return _shaped(error.http_status, error.code, error.message, error.advice, headers, errors)
 
 

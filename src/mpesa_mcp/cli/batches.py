@@ -13,8 +13,9 @@ from mpesa_mcp.errors import InputError
 from mpesa_mcp.values import Environment, Kes, Role, sha256_hex
 
 if TYPE_CHECKING:
+    from mpesa_mcp.payments.batches.problems import BatchInvalid
     from mpesa_mcp.payments.batches.reading import BatchRecord
-    from mpesa_mcp.payments.batches.submission import BatchInvalid, BatchRequest, OpenedBatch
+    from mpesa_mcp.payments.batches.submission import BatchRequest, OpenedBatch
     from mpesa_mcp.payments.core import Core
 
 commands = typer.Typer(help="Pay many people by a file, and read what became of each row.", no_args_is_help=True)
@@ -47,7 +48,8 @@ def create(
     async def act(core: "Core") -> "tuple[OpenedBatch, BatchRecord] | BatchInvalid":
         from mpesa_mcp.identity.organizations import organization_by_slug
         from mpesa_mcp.identity.principal import Principal
-        from mpesa_mcp.payments.batches.submission import BatchInvalid, submit_batch
+        from mpesa_mcp.payments.batches.problems import BatchInvalid
+        from mpesa_mcp.payments.batches.submission import submit_batch
 
         organization = await organization_by_slug(core.store, org)
         place = environment or organization.default_environment
@@ -228,10 +230,20 @@ async def _until_at_rest(core: "Core", batch: "BatchRecord") -> "BatchRecord":
 
 def _tell_problems(refused: "BatchInvalid", *, as_json: bool) -> None:
     if as_json:
-        emit({"error": {"code": refused.code, "message": refused.message, "errors": refused.errors}}, as_json=True)
-    else:
-        emit(refused.errors, as_json=False, columns=("line", "field", "message"))
-        say("Nothing was stored and nothing was sent. Correct these rows, or leave them out with --skip-invalid.")
+        error = {"code": refused.code, "message": refused.message, "errors": refused.errors_as_read}
+        emit({"error": error}, as_json=True)
+        return
+    from mpesa_mcp.payments.batches.problems import together
+
+    say(f"{refused.counted[0].upper()}{refused.counted[1:]}:")
+    told = together(refused.problems, as_read=True)
+    emit(
+        [{"lines": each.lines or None, "field": each.field, "problem": each.message} for each in told],
+        as_json=False,
+        columns=("lines", "field", "problem"),
+    )
+    or_skip = ", or leave them out with --skip-invalid" if refused.may_skip else ""
+    say(f"Nothing was stored and nothing was sent. Correct the file{or_skip}.")
 
 
 def _document(batch: "BatchRecord") -> dict[str, object]:

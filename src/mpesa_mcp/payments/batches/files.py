@@ -1,6 +1,7 @@
 """Reading the rows of a batch from a file: CSV as spreadsheets write it, or JSON. Nothing is judged here.
 
-Lines are counted as a person sees them: the header of a CSV is line 1, the first row of a JSON list is 1.
+Lines are counted as a person sees them: the header of a CSV is line 1, a row is where it begins; the first row of a
+JSON list is 1.
 """
 
 import csv
@@ -8,6 +9,7 @@ import io
 import json
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from mpesa_mcp.errors import InputError
 from mpesa_mcp.payments.batches.rows import MOST_ROWS, GivenRow
@@ -38,18 +40,16 @@ def rows_of_csv(content: bytes) -> Sequence[GivenRow]:
     header = text.partition("\n")[0]
     delimiter = ";" if header.count(";") > header.count(",") else ","
     # Strictly: a quote that is never closed would swallow the rest of the file as one cell.
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        names = [name.strip().lower() for name in next(lines, [])]
-        if missing := [name for name in COLUMNS if names.count(name) != 1]:
-            raise UnreadableFile(
-                f"The first line must name the columns phone, amount, reference and remarks, each once; not found: "
-                f"{', '.join(missing)}."
-            )
-        places = [names.index(name) for name in COLUMNS]
-        return _bounded(_row(lines.line_num, cells, places) for cells in lines if any(cell.strip() for cell in cells))
-    except csv.Error:
-        raise UnreadableFile(f"The file is no CSV from line {lines.line_num} on; look for a quote there.") from None
+    lines = _numbered(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+    _, header_cells = next(lines, (1, []))
+    names = [name.strip().lower() for name in header_cells]
+    if missing := [name for name in COLUMNS if names.count(name) != 1]:
+        raise UnreadableFile(
+            f"The first line must name the columns phone, amount, reference and remarks, each once; not found: "
+            f"{', '.join(missing)}."
+        )
+    places = [names.index(name) for name in COLUMNS]
+    return _bounded(_row(line, cells, places) for line, cells in lines if any(cell.strip() for cell in cells))
 
 
 def rows_of_json(content: bytes) -> Sequence[GivenRow]:
@@ -72,6 +72,17 @@ def rows_of_list(listed: Sequence[object]) -> Sequence[GivenRow]:
     return _bounded(_row_of(line, each) for line, each in enumerate(listed, start=1))
 
 
+def _numbered(lines: Any) -> Iterator[tuple[int, list[str]]]:
+    """What a csv.reader reads, each with the line it begins in: a cell may have line breaks. Raises UnreadableFile."""
+    begins = 1
+    try:
+        for cells in lines:
+            yield begins, cells
+            begins = lines.line_num + 1
+    except csv.Error:
+        raise UnreadableFile(f"The file is no CSV from line {begins} on; look for a quote there.") from None
+
+
 def _row(line: int, cells: Sequence[str], places: Sequence[int]) -> GivenRow:
     phone, amount, reference, remarks = (cells[place][:_MAX_CELL] if place < len(cells) else "" for place in places)
     whole = _WHOLE.fullmatch(amount.strip())
@@ -81,7 +92,8 @@ def _row(line: int, cells: Sequence[str], places: Sequence[int]) -> GivenRow:
 def _row_of(line: int, given: object) -> GivenRow:
     row = given if isinstance(given, dict) else {}
     phone, amount, reference, remarks = (_plain(row.get(name)) for name in COLUMNS)
-    return GivenRow(line, phone, amount, reference, remarks, has_more=not set(row) <= set(COLUMNS))
+    more = ", ".join(name for name in row if name not in COLUMNS)[:_MAX_CELL]
+    return GivenRow(line, phone, amount, reference, remarks, more)
 
 
 def _plain(given: object) -> object:

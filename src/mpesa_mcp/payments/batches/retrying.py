@@ -16,11 +16,12 @@ from mpesa_mcp.errors import Advice, ConflictError, InternalFault, NotFoundError
 from mpesa_mcp.payments.batches.control import NotPossibleNow, change_batch, locked_batch, record_of
 from mpesa_mcp.payments.batches.judging import Judgement, judge, take
 from mpesa_mcp.payments.batches.models import Batch, BatchLine
+from mpesa_mcp.payments.batches.problems import BatchInvalid
 from mpesa_mcp.payments.batches.reading import BatchRecord, is_withdrawn
 from mpesa_mcp.payments.batches.repeats import repeats_of_failed
 from mpesa_mcp.payments.batches.rows import Row, sorted_problems
 from mpesa_mcp.payments.batches.states import BatchStage, RowState
-from mpesa_mcp.payments.batches.submission import BatchInvalid, BatchRequest
+from mpesa_mcp.payments.batches.submission import BatchRequest
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.models import UNAPPLIED, Attempt, Callback, Payment
 from mpesa_mcp.payments.states import PaymentStatus

@@ -1,7 +1,7 @@
 """The rows of a batch: what a good one is, what is wrong with the others, and the digest of what would be paid. Pure.
 
 Every row is looked at, and of each row every field: a person corrects a file once, not once for each mistake. What a
-row says is never repeated in a problem.
+row says is never in the message of a problem; apart from it, cleaned and cut, it is.
 """
 
 import hashlib
@@ -11,11 +11,12 @@ from typing import TypeVar
 
 from mpesa_mcp.errors import InputError
 from mpesa_mcp.payments.requests import B2C_SHILLINGS, check_amount, check_reference, check_text
-from mpesa_mcp.values import Kes, Msisdn
+from mpesa_mcp.values import Kes, Msisdn, clean_foreign_text
 
 Value = TypeVar("Value")
 MOST_ROWS = 10_000
-_NO_MORE = "A payment has phone, amount, reference and remarks, and nothing else."
+_NO_MORE = "The row has a field that there is not: a payment has phone, amount, reference and remarks, no more."
+_LONGEST_READ = 40
 _A_PHONE = "phone must be given as text, for example 0712345678."
 _AN_AMOUNT = f"amount must be a whole number of shillings from {B2C_SHILLINGS[0]} to {B2C_SHILLINGS[1]:,}."
 
@@ -32,8 +33,8 @@ class GivenRow:
     amount: object
     reference: object
     remarks: object
-    has_more: bool = False
-    """Whether it has a field that a row does not have."""
+    more: str = ""
+    """The names of the fields it has and a row does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +50,23 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class RowProblem:
-    """Why a row cannot be paid; `line` None is about all of them. `code` is for programs."""
+    """Why a row cannot be paid; `line` None is about all of them. `code` is for programs.
+
+    `read` is what the row said there, cleaned and cut: foreign text, for whoever sent it and nobody else.
+    """
 
     line: int | None
     field: str
     code: str
     message: str
+    read: str | None = None
+
+    @property
+    def as_read(self) -> str:
+        """The message with what was read."""
+        if self.read is None:
+            return self.message
+        return f'{self.message} Read: "{self.read}".' if self.read else f"{self.message} It is empty."
 
 
 @dataclass(slots=True)
@@ -83,7 +95,7 @@ def check_rows(given: Iterable[GivenRow]) -> Checked:
     first: dict[tuple[str, int], int] = {}
     for each in given:
         found.count += 1
-        problems = [RowProblem(each.line, "row", "unknown_field", _NO_MORE)] if each.has_more else []
+        problems = [_problem(each.line, "row", "unknown_field", _NO_MORE, each.more)] if each.more else []
         phone = _checked(problems, each, "phone", _phone)
         amount = _checked(problems, each, "amount", _amount)
         reference = _checked(problems, each, "reference", _reference)
@@ -117,7 +129,7 @@ def totals_problems(checked: Checked, *, count: int | None, cents: int | None, s
     if cents is not None and checked.cents is not None and cents != checked.cents:
         message = f"expected_total does not match: the rows given amount to KES {Kes(checked.cents)}."
         found.append(RowProblem(None, "expected_total", "total_differs", message))
-    if cents is not None and checked.cents is None and skips:
+    if cents is not None and checked.cents is None and (skips or cents < payable[1]):
         message = f"expected_total does not match: the rows that can be paid amount to KES {Kes(payable[1])}."
         found.append(RowProblem(None, "expected_total", "total_differs", message))
     return found
@@ -163,8 +175,16 @@ def _checked(problems: list[RowProblem], row: GivenRow, name: str, check: Callab
     try:
         return check(getattr(row, name))
     except InputError as refused:
-        problems.append(RowProblem(row.line, name, f"bad_{name}", refused.message))
+        problems.append(_problem(row.line, name, f"bad_{name}", refused.message, getattr(row, name)))
         return None
+
+
+def _problem(line: int, name: str, code: str, message: str, given: object) -> RowProblem:
+    return RowProblem(line, name, code, message, _text_of(given, limit=_LONGEST_READ))
+
+
+def _text_of(given: object, *, limit: int) -> str:
+    return "" if given is None else clean_foreign_text(str(given), limit=limit) or ""
 
 
 def _phone(given: object) -> Msisdn:

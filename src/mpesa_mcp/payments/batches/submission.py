@@ -22,6 +22,7 @@ from mpesa_mcp.identity.principal import NotAllowed, Principal
 from mpesa_mcp.payments.batches.held import hold_for_approval
 from mpesa_mcp.payments.batches.judging import Judgement, judge, take
 from mpesa_mcp.payments.batches.models import Batch, BatchLine
+from mpesa_mcp.payments.batches.problems import BatchInvalid
 from mpesa_mcp.payments.batches.reading import BatchRecord, batch_record, totals_of
 from mpesa_mcp.payments.batches.repeats import repeats_among
 from mpesa_mcp.payments.batches.rows import (
@@ -29,7 +30,6 @@ from mpesa_mcp.payments.batches.rows import (
     BatchDigest,
     Checked,
     GivenRow,
-    RowProblem,
     asked_sha256,
     check_rows,
     totals_problems,
@@ -50,30 +50,7 @@ from mpesa_mcp.values import Kes, Role, new_id
 # Rows that one statement stores.
 _AT_ONCE = 1_000
 _LONGEST_PROBLEM = 300
-_TOLD = 20
 _TRIES = 5
-
-
-class BatchInvalid(InputError):
-    """Rows cannot be paid, or the totals differ. `problems` names each, by line; nothing was stored or sent."""
-
-    code = "batch_invalid"
-
-    def __init__(self, problems: Sequence[RowProblem], *, count: int) -> None:
-        lines = {problem.line for problem in problems} - {None}
-        told = [f"line {each.line}: {each.message}" if each.line else each.message for each in problems[:_TOLD]]
-        more = [f"{len(problems) - _TOLD} more are listed in errors."] if len(problems) > _TOLD else []
-        wrong = f"{len(lines):,} of {count:,} payments cannot be made" if lines else "The totals do not match"
-        super().__init__(f"{wrong}, so nothing was stored and nothing was sent. {' '.join([*told, *more])}")
-        self.problems = problems
-
-    @property
-    def errors(self) -> list[dict[str, object]]:
-        """The problems for programs."""
-        return [
-            {"line": each.line, "field": each.field, "code": each.code, "message": each.message}
-            for each in self.problems
-        ]
 
 
 class BatchTooLarge(DeniedError):

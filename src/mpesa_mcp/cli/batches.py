@@ -119,12 +119,12 @@ def result(
 
     async def act(core: "Core") -> list[dict[str, object]]:
         from mpesa_mcp.payments.batches.reading import lines_of
-        from mpesa_mcp.payments.batches.results import COLUMNS, result_csv
+        from mpesa_mcp.payments.batches.results import cells, result_csv
 
         batch = await _found(core, org, batch_id)
         if as_json:
             return [
-                {name: _plain(getattr(line, name)) for name in COLUMNS}
+                {name: _plain(cell) for name, cell in cells(line).items()}
                 async for lines in lines_of(core, batch)
                 for line in lines
             ]

@@ -48,7 +48,8 @@ class Batch(OrganizationTable, Due, table=True):
 class BatchLine(OrganizationTable, table=True):
     """One row. `line` is its place in what was given; `payment_id` its newest payment; `tries` how many came before.
 
-    Of a row that was rejected only the problem is kept: what it said may be anything.
+    Of a row that was rejected the problem is kept, and as `given` the text of what it said, cleaned and cut: it may be
+    anything, and is for whoever corrects the file.
     """
 
     __tablename__ = "batch_lines"
@@ -66,6 +67,7 @@ class BatchLine(OrganizationTable, table=True):
     reference: str = Field(default="", max_length=12)
     remarks: str = Field(default="", max_length=100)
     problem: str | None = Field(default=None, max_length=300)
+    given: dict[str, str] | None = Field(default=None, sa_type=JSON)
     payment_id: str | None = Field(default=None, max_length=40)
     tries: int = 0
     # When its payment was asked for: at the submission, or when it was to be tried again. Its spending is that day's.

@@ -1,6 +1,6 @@
 """Reading batches: one, many, its rows in order. What a batch has come to is derived from its rows each time."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -69,7 +69,11 @@ class BatchRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineRecord:
-    """One row and what it has come to. `reason` is our own sentence."""
+    """One row and what it has come to. `reason` is our own sentence.
+
+    A row that was rejected has neither phone nor amount: what it said of them is in `given`, as text that may be
+    anything.
+    """
 
     line: int
     outcome: Outcome
@@ -82,6 +86,7 @@ class LineRecord:
     result_code: str | None
     reason: str | None
     untrusted_text: str | None
+    given: Mapping[str, str] | None = None
 
 
 async def find_batch(core: Core, principal: Principal, batch_id: str) -> BatchRecord:
@@ -228,6 +233,7 @@ def _asked_approval(row: Batch) -> AskedApproval | None:
 def _line_record(line: BatchLine, payment: Payment | None, withdrawn: bool) -> LineRecord:
     state = RowState(line.state)
     outcome = outcome_of(state, PaymentStatus(payment.status) if payment else None, is_withdrawn=withdrawn)
+    given = line.given or {}
     is_known = state is not RowState.REJECTED
     paid = payment if state is RowState.MADE else None
     return LineRecord(
@@ -235,12 +241,13 @@ def _line_record(line: BatchLine, payment: Payment | None, withdrawn: bool) -> L
         outcome=outcome,
         phone=Msisdn(line.phone) if is_known else None,
         amount=Kes(line.amount_cents) if is_known else None,
-        reference=line.reference,
-        remarks=line.remarks,
+        reference=given.get("reference", line.reference),
+        remarks=given.get("remarks", line.remarks),
         payment_id=line.payment_id,
         receipt=paid.receipt if paid else None,
         result_code=paid.result_code if paid else None,
         # Of a row that was to be tried again and was not: why not.
         reason=line.problem or (paid.reason if paid else None),
         untrusted_text=paid.untrusted_text if paid else None,
+        given=line.given,
     )

@@ -1,7 +1,8 @@
 """The result of a batch as a CSV that can be opened in a spreadsheet: one line for each row, in the order of the file.
 
-Phone numbers are masked: who has the file finds a row by its line. A cell that a spreadsheet would take for a formula
-has an apostrophe in front; some of them come from whoever received the money.
+Phone numbers are masked: who has the file finds a row by its line. Of a rejected row the cells are what it said, so
+that it can be corrected: a phone that cannot be read is shown as it came. A cell that a spreadsheet would take for a
+formula has an apostrophe in front; some of them come from whoever received the money.
 """
 
 import csv
@@ -9,8 +10,10 @@ import io
 import re
 from collections.abc import AsyncIterator, Iterable
 
+from mpesa_mcp.errors import InputError
 from mpesa_mcp.payments.batches.reading import BatchRecord, LineRecord, lines_of
 from mpesa_mcp.payments.core import Core
+from mpesa_mcp.values import Msisdn
 
 COLUMNS = (
     "line",
@@ -34,7 +37,7 @@ async def result_csv(core: Core, batch: BatchRecord) -> AsyncIterator[bytes]:
     """The file, some hundred lines at a time."""
     yield _written([COLUMNS])
     async for lines in lines_of(core, batch):
-        yield _written(_cells(line) for line in lines)
+        yield _written(cells(line).values() for line in lines)
 
 
 def guarded(cell: object) -> str:
@@ -43,9 +46,22 @@ def guarded(cell: object) -> str:
     return _FORMULA.sub(r"\1'", text)
 
 
-def _cells(line: LineRecord) -> Iterable[object]:
-    shown = {"outcome": line.outcome.value, "phone": line.phone.masked if line.phone else None}
-    return [shown.get(name, getattr(line, name)) for name in COLUMNS]
+def cells(line: LineRecord) -> dict[str, object]:
+    """One row, by column."""
+    given = line.given or {}
+    shown = {
+        "outcome": line.outcome.value,
+        "phone": line.phone.masked if line.phone else _masked(given.get("phone")),
+        "amount": line.amount or given.get("amount"),
+    }
+    return {name: shown.get(name, getattr(line, name)) for name in COLUMNS}
+
+
+def _masked(given: str | None) -> str | None:
+    try:
+        return Msisdn.parse(given).masked if given else None
+    except InputError:
+        return given
 
 
 def _written(rows: Iterable[Iterable[object]]) -> bytes:

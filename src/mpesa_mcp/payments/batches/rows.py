@@ -17,6 +17,7 @@ Value = TypeVar("Value")
 MOST_ROWS = 10_000
 _NO_MORE = "The row has a field that there is not: a payment has phone, amount, reference and remarks, no more."
 _LONGEST_READ = 40
+_LONGEST_KEPT = 200
 _A_PHONE = "phone must be given as text, for example 0712345678."
 _AN_AMOUNT = f"amount must be a whole number of shillings from {B2C_SHILLINGS[0]} to {B2C_SHILLINGS[1]:,}."
 
@@ -147,6 +148,12 @@ def asked_sha256(given: Iterable[GivenRow]) -> str:
         for part in (each.phone, each.amount, each.reference, each.remarks):
             _add(hashed.update, part.strip() if isinstance(part, str) else repr(part))
     return hashed.hexdigest()
+
+
+def as_given(row: GivenRow) -> dict[str, str]:
+    """What a row said, as text on one line each, cleaned and cut: enough to correct it by."""
+    fields = {"phone": row.phone, "amount": row.amount, "reference": row.reference, "remarks": row.remarks}
+    return {name: _text_of(said, limit=_LONGEST_KEPT) for name, said in fields.items()}
 
 
 class BatchDigest:

@@ -30,6 +30,7 @@ from mpesa_mcp.payments.batches.rows import (
     BatchDigest,
     Checked,
     GivenRow,
+    as_given,
     asked_sha256,
     check_rows,
     totals_problems,
@@ -192,7 +193,7 @@ async def _submit(
     if is_held:
         hold_for_approval(session, core.clock, batch, decision)
     await session.flush()
-    await _store_lines(session, batch, checked)
+    await _store_lines(session, batch, checked, request.rows)
     session.wake(DueTable.BATCHES)
     audit.record(
         session,
@@ -237,7 +238,7 @@ async def _same(session: OrganizationSession, principal: Principal, request: Bat
     return batch_record(stored, await totals_of(session, stored.id))
 
 
-async def _store_lines(session: OrganizationSession, batch: Batch, checked: Checked) -> None:
+async def _store_lines(session: OrganizationSession, batch: Batch, checked: Checked, given: Sequence[GivenRow]) -> None:
     lines = [
         _line(
             batch,
@@ -255,8 +256,15 @@ async def _store_lines(session: OrganizationSession, batch: Batch, checked: Chec
         assert problem.line is not None  # what is about all rows stops the batch
         problems.setdefault(problem.line, []).append(problem.message)
     lines += [
-        _line(batch, line, state=RowState.REJECTED, problem=" ".join(messages)[:_LONGEST_PROBLEM])
-        for line, messages in problems.items()
+        _line(
+            batch,
+            row.line,
+            state=RowState.REJECTED,
+            problem=" ".join(problems[row.line])[:_LONGEST_PROBLEM],
+            given=as_given(row),
+        )
+        for row in given
+        if row.line in problems
     ]
     for start in range(0, len(lines), _AT_ONCE):
         await session.insert_many(BatchLine, lines[start : start + _AT_ONCE])
@@ -271,6 +279,7 @@ def _line(batch: Batch, line: int, **values: object) -> dict[str, object]:
         "reference": "",
         "remarks": "",
         "problem": None,
+        "given": None,
         "payment_id": None,
         "tries": 0,
         "asked_at": batch.created_at,

@@ -2,9 +2,12 @@
 
 import csv
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+
+from mpesa_mcp.cli.batch_waiting import Changes
 
 from .conftest import SECRETS, Terminal
 
@@ -73,3 +76,65 @@ def test_a_batch_is_paused_resumed_cancelled_and_its_result_written(acme: Termin
     )
     [line] = acme.ask("batch", "result", *whose)
     assert (line["line"], line["amount"]) == (1, "20.00")
+
+
+def test_rows_that_are_left_out_are_listed_and_waiting_says_each_change_and_what_is_left_to_whom(
+    acme: Terminal, tmp_path: Path
+) -> None:
+    good = [f"07120000{number:02d},1000,SAL-{number},November salary" for number in range(11)]
+    bad = [f"08120000{number:02d},nine,SAL-{number},November salary" for number in range(22)]
+    words = ("batch", "create", "--org", "acme", "--file", a_file(tmp_path, *good, *bad), "--skip-invalid", "--wait")
+    made = acme.run(*words)
+    assert made.exit_code == 0, made.stderr
+    batch_id = next(line.split()[1] for line in made.stdout.splitlines() if line.startswith("batch_id"))
+    assert "/console/approvals/apr_" in made.stdout
+    assert "rejected: count: 22;" in made.stdout  # and no amount: nobody could read it
+    assert "phone must be" in made.stdout and "0812000019" in made.stdout and "0812000020" not in made.stdout
+    for said in (
+        "A person must approve it at http",
+        "0 of 11, awaiting_approval: 0 failed, 0 unknown",
+        f"Nothing is paid before a person has approved it. Look later: mpesa-mcp batch show --org acme {batch_id}",
+        "Left out, and not paid: 22 rows",
+        f"and 2 more; all are in: mpesa-mcp batch result --org acme {batch_id}",
+    ):
+        assert said in made.stderr
+    shown = acme.ask("batch", "show", "--org", "acme", batch_id)
+    assert (len(shown["left_out"]), shown["left_out"][0]["line"]) == (20, 13)
+    assert shown["totals"]["rejected"] == {"count": 22}
+
+
+def test_what_does_not_fit_what_is_expected_is_told_without_speaking_of_leaving_rows_out(
+    acme: Terminal, tmp_path: Path
+) -> None:
+    rows = ["0712000001,1000,SAL-1,November salary", "0712000002,9,SAL-2,November salary"]
+    words = ("batch", "create", "--org", "acme", "--file", a_file(tmp_path, *rows), "--expected-count", "3")
+    refused = acme.run(*words)
+    assert refused.stderr.startswith("1 of 2 rows cannot be paid and the totals do not match:")
+    assert "expected_count" in refused.stdout and "amount must be" in refused.stdout
+    assert "--skip-invalid" not in refused.stderr
+
+
+def test_a_file_whose_name_is_no_name_for_a_batch_is_refused_with_the_option_that_gives_one(
+    acme: Terminal, tmp_path: Path
+) -> None:
+    file = tmp_path / "y.json"
+    file.write_text(json.dumps([{"phone": "0712345678", "amount": 20, "reference": "A", "remarks": "Tea money"}]))
+    words = ("batch", "create", "--org", "acme", "--file", str(file))
+    refused = acme.run(*words)
+    assert (refused.exit_code, "--name" in refused.stderr) == (1, True)
+    assert acme.ask(*words, "--name", "Tea")["name"] == "Tea"
+
+
+def test_where_there_is_no_terminal_a_change_is_a_line_and_not_more_than_one_in_five_seconds() -> None:
+    changes, start = Changes(), datetime(2026, 11, 25, tzinfo=UTC)
+    heard = [
+        changes.is_due(text, start + timedelta(seconds=seconds), at_last=at_last)
+        for seconds, text, at_last in (
+            (0, "a", False),
+            (1, "b", False),
+            (6, "b", False),
+            (20, "b", False),
+            (21, "c", True),
+        )
+    ]
+    assert heard == [True, False, True, False, True]

@@ -137,6 +137,11 @@ async def test_the_same_file_under_the_same_key_is_the_same_batch_and_another_on
     with pytest.raises(IdempotencyConflict) as refused:
         await submitted(shop, a_batch(rows(3, amount=101), purpose="salary"))
     assert refused.value.fields == ["purpose", "payments"]
+    with pytest.raises(IdempotencyConflict) as other:
+        await submitted(shop, a_batch(rows(3), expected_count=4, expected_total=Kes.from_shillings(301)))
+    assert other.value.fields == ["expected_count", "expected_total"]
+    as_it_is = a_batch(rows(3), expected_count=3, expected_total=Kes.from_shillings(300))
+    assert (await submit_batch(shop.core, shop.principal, as_it_is)).replayed
     # Under another key the rows that wait are as good as paid.
     with pytest.raises(BatchInvalid) as repeated:
         await submitted(shop, a_batch(rows(3), key="payroll-12"))

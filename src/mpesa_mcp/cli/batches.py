@@ -1,28 +1,30 @@
 """`mpesa-mcp batch`: pay the rows of a file, see what became of them, and decide about what has not left."""
 
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mpesa_mcp.cli.batch_waiting import until_at_rest
 from mpesa_mcp.cli.output import Document, JsonOption, OrgOption, emit, operator, run, say
 from mpesa_mcp.daraja.operations import Purpose
 from mpesa_mcp.errors import InputError
+from mpesa_mcp.payments.batches.states import Outcome
 from mpesa_mcp.values import Environment, Kes, Role, sha256_hex
 
 if TYPE_CHECKING:
     from mpesa_mcp.payments.batches.problems import BatchInvalid
-    from mpesa_mcp.payments.batches.reading import BatchRecord
-    from mpesa_mcp.payments.batches.submission import BatchRequest, OpenedBatch
+    from mpesa_mcp.payments.batches.reading import BatchRecord, LineRecord
+    from mpesa_mcp.payments.batches.submission import BatchRequest
     from mpesa_mcp.payments.core import Core
 
 commands = typer.Typer(help="Pay many people by a file, and read what became of each row.", no_args_is_help=True)
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="A batch id.")]
 _COLUMNS = ("created_at", "batch_id", "name", "status", "count", "amount", "environment", "created_by")
-_LOOK_SECONDS = 0.5
+_LEFT_OUT_SHOWN = 20
 
 
 @commands.command("create")
@@ -45,7 +47,7 @@ def create(
 ) -> None:
     """Check every row of a file, then pay all of them; or list what is wrong and pay none."""
 
-    async def act(core: "Core") -> "tuple[OpenedBatch, BatchRecord] | BatchInvalid":
+    async def act(core: "Core") -> "tuple[dict[str, Any], Sequence[LineRecord]] | BatchInvalid":
         from mpesa_mcp.identity.organizations import organization_by_slug
         from mpesa_mcp.identity.principal import Principal
         from mpesa_mcp.payments.batches.problems import BatchInvalid
@@ -56,7 +58,7 @@ def create(
         principal = Principal(organization.organization_id, operator(), Role.ORG_ADMIN, place, None, operator())
         request = _request(
             file,
-            name=name or file.stem[:80],
+            name=_name_of(file) if name is None else name,
             purpose=purpose,
             key=key,
             expected_total=expected_total,
@@ -69,14 +71,15 @@ def create(
             return refused
         if opened.replayed:
             say("This was submitted before, and is that batch: nothing is paid again. Give --key to pay it anew.")
-        return opened, await _until_at_rest(core, opened.batch) if wait else opened.batch
+        _tell_approval(core, opened.batch)
+        batch = await until_at_rest(core, opened.batch, org=org) if wait else opened.batch
+        return _document(core, batch) | {"replayed": opened.replayed}, await _left_out(core, batch)
 
     done = run(act)
     if not isinstance(done, tuple):
         _tell_problems(done, as_json=as_json)
         raise typer.Exit(1)
-    opened, batch = done
-    emit(_document(batch) | {"replayed": opened.replayed}, as_json=as_json)
+    _emit_whole(*done, org=org, as_json=as_json)
 
 
 @commands.command("list")
@@ -93,19 +96,20 @@ def list_(
 
         organization = await organization_by_slug(core.store, org)
         page = await list_batches(core, organization.organization_id, environment=None, limit=limit)
-        return [_document(batch) for batch in page.items]
+        return [_document(core, batch) for batch in page.items]
 
     emit(run(act), as_json=as_json, columns=_COLUMNS)
 
 
 @commands.command("show")
 def show(org: OrgOption, batch_id: IdArgument, as_json: JsonOption = False) -> None:
-    """Show one batch: what its rows have come to."""
+    """Show one batch: what its rows have come to, and which were left out."""
 
-    async def act(core: "Core") -> dict[str, object]:
-        return _document(await _found(core, org, batch_id))
+    async def act(core: "Core") -> "tuple[dict[str, Any], Sequence[LineRecord]]":
+        batch = await _found(core, org, batch_id)
+        return _document(core, batch), await _left_out(core, batch)
 
-    emit(run(act), as_json=as_json)
+    _emit_whole(*run(act), org=org, as_json=as_json)
 
 
 @commands.command("result")
@@ -172,7 +176,7 @@ def _decide(org: str, batch_id: str, what: str, *, as_json: bool) -> None:
 
         decide: Callable[..., Awaitable[BatchRecord]] = getattr(retrying if what == "retry_batch" else control, what)
         organization = await organization_by_slug(core.store, org)
-        return _document(await decide(core, organization.organization_id, batch_id, actor=operator()))
+        return _document(core, await decide(core, organization.organization_id, batch_id, actor=operator()))
 
     emit(run(act), as_json=as_json)
 
@@ -183,6 +187,18 @@ async def _found(core: "Core", org: str, batch_id: str) -> "BatchRecord":
 
     organization = await organization_by_slug(core.store, org)
     return await batch_of(core, organization.organization_id, batch_id)
+
+
+def _name_of(file: Path) -> str:
+    from mpesa_mcp.payments.requests import check_text
+
+    name = file.stem[:80]
+    try:
+        check_text("name", name, 2, 80)
+    except InputError:
+        message = "The file's name does not do as the name of the batch. Give one with --name: 2 to 80 characters."
+        raise InputError(message, field="name") from None
+    return name
 
 
 def _request(file: Path, *, key: str | None, expected_total: str | None, **values: Any) -> "BatchRequest":
@@ -203,31 +219,6 @@ def _request(file: Path, *, key: str | None, expected_total: str | None, **value
     )
 
 
-async def _until_at_rest(core: "Core", batch: "BatchRecord") -> "BatchRecord":
-    """Looks again and again, with a bar for whoever sits at a terminal."""
-    import anyio
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from mpesa_mcp.payments.batches.reading import batch_of
-    from mpesa_mcp.payments.batches.states import Outcome
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
-        bar = progress.add_task("Paying", total=batch.count)
-        while True:
-            failed, unknown = (batch.totals[outcome].count for outcome in (Outcome.FAILED, Outcome.UNKNOWN))
-            progress.update(
-                bar,
-                completed=batch.count - batch.totals.under_way,
-                description=f"{batch.status}: {failed} failed, {unknown} unknown",
-            )
-            if batch.status.is_at_rest:
-                return batch
-            await anyio.sleep(_LOOK_SECONDS)
-            batch = await batch_of(core, batch.organization_id, batch.batch_id)
-
-
 def _tell_problems(refused: "BatchInvalid", *, as_json: bool) -> None:
     if as_json:
         error = {"code": refused.code, "message": refused.message, "errors": refused.errors_as_read}
@@ -246,9 +237,40 @@ def _tell_problems(refused: "BatchInvalid", *, as_json: bool) -> None:
     say(f"Nothing was stored and nothing was sent. Correct the file{or_skip}.")
 
 
-def _document(batch: "BatchRecord") -> dict[str, object]:
+def _tell_approval(core: "Core", batch: "BatchRecord") -> None:
+    if batch.approval is not None:
+        say(f"A person must approve it at {core.settings.approval_url(batch.approval.approval_id)}")
+
+
+async def _left_out(core: "Core", batch: "BatchRecord") -> "Sequence[LineRecord]":
+    from mpesa_mcp.payments.batches.reading import rejected_lines
+
+    return await rejected_lines(core, batch, limit=_LEFT_OUT_SHOWN)
+
+
+def _emit_whole(document: Mapping[str, Any], left_out: "Sequence[LineRecord]", *, org: str, as_json: bool) -> None:
+    """A batch, and the first of the rows that were left out."""
+    from mpesa_mcp.payments.batches.results import cells
+
+    columns = ("line", "phone", "amount", "reason")
+    rows = [{name: _plain(cells(line)[name]) for name in columns} for line in left_out]
+    if as_json:
+        emit({**document, "left_out": rows}, as_json=True)
+        return
+    emit(document, as_json=False)
+    if not rows:
+        return
+    count = int(document["totals"]["rejected"]["count"])
+    say(f"Left out, and not paid: {count:,} rows")
+    emit(rows, as_json=False, columns=columns)
+    if count > len(rows):
+        say(f"and {count - len(rows):,} more; all are in: mpesa-mcp batch result --org {org} {document['batch_id']}")
+
+
+def _document(core: "Core", batch: "BatchRecord") -> dict[str, Any]:
+    # What rejected rows amount to is not known: some amounts could not be read.
     totals: Document = {
-        outcome.value: {"count": each.count, "amount": str(Kes(each.cents))}
+        outcome.value: {"count": each.count} | ({} if outcome is Outcome.REJECTED else {"amount": str(Kes(each.cents))})
         for outcome, each in sorted(batch.totals.by_outcome.items())
     }
     return {
@@ -265,6 +287,7 @@ def _document(batch: "BatchRecord") -> dict[str, object]:
         "totals": totals,
         "reason": batch.reason,
         "approval_id": batch.approval.approval_id if batch.approval else None,
+        "approval_url": core.settings.approval_url(batch.approval.approval_id) if batch.approval else None,
         "created_by": batch.created_by,
         "created_at": batch.created_at,
         "updated_at": batch.updated_at,

@@ -157,6 +157,14 @@ async def unpaid_lines(core: Core, batch: BatchRecord, *, limit: int) -> Sequenc
     return [_line_record(*row) for row in rows]
 
 
+async def rejected_lines(core: Core, batch: BatchRecord, *, limit: int) -> Sequence[LineRecord]:
+    """The first rows that were left out."""
+    statement = _with_payments(batch.batch_id).where(col(BatchLine.state) == RowState.REJECTED).limit(limit)
+    async with core.store.reading(batch.organization_id) as session:
+        rows = await session.rows(statement)
+    return [_line_record(*row) for row in rows]
+
+
 def is_withdrawn() -> ColumnElement[bool]:
     """Of a payment in a statement: whether it ended by being taken back; only those that ended unsent are looked up."""
     taken_back = select(PaymentHistory.id).where(

@@ -136,6 +136,14 @@ def totals_problems(checked: Checked, *, count: int | None, cents: int | None, s
     return found
 
 
+def given_cents(given: Iterable[GivenRow]) -> int | None:
+    """What all rows amount to; None when the amount of one cannot be read."""
+    try:
+        return sum(_amount(each.amount).cents for each in given)
+    except InputError:
+        return None
+
+
 def sorted_problems(problems: Iterable[RowProblem]) -> list[RowProblem]:
     """By line; what is about all rows comes first."""
     return sorted(problems, key=lambda problem: problem.line or 0)

@@ -33,6 +33,7 @@ from mpesa_mcp.payments.batches.rows import (
     as_given,
     asked_sha256,
     check_rows,
+    given_cents,
     totals_problems,
 )
 from mpesa_mcp.payments.batches.states import BatchStage, RowState
@@ -233,9 +234,22 @@ async def _same(session: OrganizationSession, principal: Principal, request: Bat
         "rows_sha256": request.rows_sha256,
     }
     differing = [column for column, value in asked.items() if getattr(stored, column) != value]
+    if not differing:
+        differing = _unexpected(stored, request)
     if differing:
         raise IdempotencyConflict(["payments" if column == "rows_sha256" else column for column in differing])
     return batch_record(stored, await totals_of(session, stored.id))
+
+
+def _unexpected(stored: Batch, request: BatchRequest) -> list[str]:
+    """What the caller believes the rows of the stored batch to be, and they are not."""
+    count, total = request.expected_count, request.expected_total
+    found = []
+    if count not in {None, stored.row_count, len(request.rows)}:
+        found.append("expected_count")
+    if total is not None and total.cents != stored.amount_cents and total.cents != given_cents(request.rows):
+        found.append("expected_total")
+    return found
 
 
 async def _store_lines(session: OrganizationSession, batch: Batch, checked: Checked, given: Sequence[GivenRow]) -> None:

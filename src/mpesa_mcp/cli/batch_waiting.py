@@ -1,0 +1,102 @@
+"""Waiting for a batch: a bar on a terminal, elsewhere a line for each change; until nothing happens by itself."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from mpesa_mcp.cli.output import say
+from mpesa_mcp.payments.batches.states import BatchStatus, Outcome
+
+if TYPE_CHECKING:
+    from mpesa_mcp.payments.batches.reading import BatchRecord
+    from mpesa_mcp.payments.core import Core
+
+_LOOK_SECONDS = 0.5
+_BETWEEN_LINES = timedelta(seconds=5)
+
+
+async def until_at_rest(core: "Core", batch: "BatchRecord", *, org: str) -> "BatchRecord":
+    """Looks again and again; at the end says what is left to a person or to time, and how to look later."""
+    import anyio
+
+    from mpesa_mcp.payments.batches.reading import batch_of
+
+    with _bar(batch.count) if sys.stderr.isatty() else _log() as tell:
+        while True:
+            tell(batch, core.clock.now())
+            if batch.status.is_at_rest:
+                break
+            await anyio.sleep(_LOOK_SECONDS)
+            batch = await batch_of(core, batch.organization_id, batch.batch_id)
+    if ending := _ending(batch, org):
+        say(ending)
+    return batch
+
+
+@dataclass(slots=True)
+class Changes:
+    """What is worth a line: another text than the last one, not before some seconds are over."""
+
+    said: str = ""
+    at: datetime | None = None
+
+    def is_due(self, text: str, now: datetime, *, at_last: bool) -> bool:
+        """Whether to say it; `at_last` is not held back."""
+        if text == self.said or (self.at is not None and now - self.at < _BETWEEN_LINES and not at_last):
+            return False
+        self.said, self.at = text, now
+        return True
+
+
+Tell = Callable[["BatchRecord", datetime], None]
+
+
+@contextmanager
+def _log() -> Iterator[Tell]:
+    changes = Changes()
+
+    def tell(batch: "BatchRecord", now: datetime) -> None:
+        text = f"{_done(batch):,} of {batch.count:,}, {_counts(batch)}"
+        if changes.is_due(text, now, at_last=batch.status.is_at_rest):
+            say(text)
+
+    yield tell
+
+
+@contextmanager
+def _bar(count: int) -> Iterator[Tell]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("Paying", total=count)
+        yield lambda batch, _now: progress.update(task, completed=_done(batch), description=_counts(batch))
+
+
+def _done(batch: "BatchRecord") -> int:
+    return batch.count - batch.totals.under_way
+
+
+def _counts(batch: "BatchRecord") -> str:
+    failed, unknown = (batch.totals[outcome].count for outcome in (Outcome.FAILED, Outcome.UNKNOWN))
+    return f"{batch.status}: {failed:,} failed, {unknown:,} unknown"
+
+
+def _ending(batch: "BatchRecord", org: str) -> str | None:
+    later = f"Look later: mpesa-mcp batch show --org {org} {batch.batch_id}"
+    match batch.status:
+        case BatchStatus.AWAITING_APPROVAL:
+            return f"Nothing is paid before a person has approved it. {later}"
+        case BatchStatus.PAUSED:
+            return f"Nothing more leaves until somebody resumes or cancels it. {later}"
+        case BatchStatus.UNRESOLVED:
+            return (
+                f"Of {batch.totals.not_known:,} rows nobody knows yet whether they were paid; do not pay them again. "
+                f"Safaricom is asked about them as long as it may know. {later}"
+            )
+        case _:
+            return None

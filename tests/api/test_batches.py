@@ -82,6 +82,7 @@ async def test_a_csv_with_bad_rows_is_refused_with_every_line_and_paid_without_t
     assert '"0712"' not in error["message"]
     paid = await http.post("/batches", params=asked | {"skip_invalid": "true"}, content=content, headers=headers)
     assert (paid.status_code, paid.json()["count"], paid.json()["amount"]) == (200, 3, "303.00")
+    assert {"outcome": "rejected", "count": 1, "amount": None} in paid.json()["totals"]
 
 
 async def test_a_field_that_there_is_not_is_told_by_its_line_beside_what_is_wrong_with_others(

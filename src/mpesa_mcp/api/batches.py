@@ -77,7 +77,7 @@ class OutcomeAnswer(Answer):
     model_config = example(outcome="succeeded", count=1, amount="2500.00")
     outcome: Outcome
     count: int
-    amount: str = Field(description="KES.")
+    amount: str | None = Field(description="KES. Null of rejected rows: not every amount of theirs can be read.")
 
 
 class ApprovalAsked(Answer):
@@ -152,7 +152,11 @@ def batch_answer(core: Core, batch: BatchRecord, *, replayed: bool = False) -> B
         count=batch.count,
         amount=str(batch.amount),
         totals=[
-            OutcomeAnswer(outcome=outcome, count=each.count, amount=str(Kes(each.cents)))
+            OutcomeAnswer(
+                outcome=outcome,
+                count=each.count,
+                amount=None if outcome is Outcome.REJECTED else str(Kes(each.cents)),
+            )
             for outcome in Outcome
             if (each := batch.totals[outcome]).count
         ],

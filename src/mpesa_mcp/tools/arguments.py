@@ -55,6 +55,14 @@ IdempotencyKey = Annotated[
         "ask about the same payment; use a new one only for a new payment."
     ),
 ]
+BatchKey = Annotated[
+    str,
+    StringConstraints(pattern=r"^[!-~]{1,64}$"),
+    Field(
+        description="Names this one batch, 1 to 64 characters without spaces, for example salaries-november. Repeat it "
+        "to ask about the same batch; use a new one only for a new batch."
+    ),
+]
 OptionalKey = Annotated[
     str,
     StringConstraints(pattern=r"^[!-~]{0,64}$"),

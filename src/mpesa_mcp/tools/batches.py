@@ -10,7 +10,7 @@ from mpesa_mcp.daraja.operations import Purpose as PaymentPurpose
 from mpesa_mcp.payments.batches.states import BatchStatus, Outcome, Sum
 from mpesa_mcp.payments.requests import B2C_SHILLINGS
 from mpesa_mcp.settings import Settings
-from mpesa_mcp.tools.arguments import IdempotencyKey, Purpose
+from mpesa_mcp.tools.arguments import BatchKey, Purpose
 from mpesa_mcp.tools.caller import Me
 from mpesa_mcp.tools.results import Approval, answer, eat_text, grouped, sentence, utc_text
 from mpesa_mcp.values import Environment, Kes
@@ -144,7 +144,7 @@ async def bulk_payment(
     name: Name,
     payments: Payments,
     purpose: Purpose,
-    idempotency_key: IdempotencyKey,
+    idempotency_key: BatchKey,
     expected_total: ExpectedTotal,
     expected_count: ExpectedCount,
 ) -> Annotated[CallToolResult, BatchResult]:

@@ -160,7 +160,7 @@ async def test_only_a_manager_submits_and_no_more_rows_than_the_plan_allows(shop
     change = SubscriptionChange(plan="small")
     organization_id = shop.principal.organization_id
     await set_subscription(store, clock, organization_id=organization_id, change=change, actor=operator)
-    with pytest.raises(BatchTooLarge):
+    with pytest.raises(BatchTooLarge, match=r"These are [\d,]+ payments, .* at most [\d,]+\."):
         await submitted(shop, a_batch(rows(3)))
     assert (await submitted(shop, a_batch(rows(2)))).count == 2
 
@@ -362,7 +362,7 @@ async def test_the_result_has_a_line_for_each_row_and_no_formula(shop: Shop) -> 
 async def test_rows_beyond_a_limit_are_told_by_line_and_what_a_batch_reserves_follows_its_rows(shop: Shop) -> None:
     organization_id = shop.principal.organization_id
     await give_rule(shop.core, organization_id, per_day=500, largest_batch=7)
-    with pytest.raises(BatchTooLarge):
+    with pytest.raises(BatchTooLarge, match=r"These are [\d,]+ payments, .* at most [\d,]+\."):
         await submitted(shop, a_batch(rows(8)))
     with pytest.raises(BatchInvalid) as refused:
         await submitted(shop, a_batch(rows(7)))

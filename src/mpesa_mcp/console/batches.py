@@ -16,7 +16,7 @@ from mpesa_mcp.payments.batches.control import cancel_batch, pause_batch, resume
 from mpesa_mcp.payments.batches.reading import BatchRecord, batch_of, lines_after, list_batches, unpaid_lines
 from mpesa_mcp.payments.batches.results import result_csv
 from mpesa_mcp.payments.batches.retrying import retry_batch
-from mpesa_mcp.payments.batches.states import BatchStage, Outcome
+from mpesa_mcp.payments.batches.states import Outcome
 from mpesa_mcp.values import Role
 
 _ON_A_PAGE: Final = 25
@@ -58,7 +58,7 @@ async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response
         lines=lines[:_ROWS_ON_A_PAGE],
         unpaid=await unpaid_lines(visit.core, found, limit=_ROWS_ON_A_PAGE) if not after else [],
         most=_ROWS_ON_A_PAGE,
-        may_retry=_may_retry(found),
+        may_retry=found.may_retry and found.status.is_at_rest,
         next=lines[_ROWS_ON_A_PAGE - 1].line if len(lines) > _ROWS_ON_A_PAGE else None,
         version=version,
         asked=asked,
@@ -95,12 +95,6 @@ ROUTES: Final = (
     Route("/batches/{batch_id}/cancel", _deciding(cancel_batch), methods=["POST"]),
     Route("/batches/{batch_id}/retry", _deciding(retry_batch, Act.PAY_OUT), methods=["POST"]),
 )
-
-
-def _may_retry(found: BatchRecord) -> bool:
-    """Whether failed rows may be paid again: of a batch that was cancelled, declined or never let go none are."""
-    is_let_go = found.stage in {BatchStage.RUNNING, BatchStage.PAUSED}
-    return is_let_go and found.status.is_at_rest and found.totals[Outcome.FAILED].count > 0
 
 
 async def _found(visit: Visit) -> BatchRecord:

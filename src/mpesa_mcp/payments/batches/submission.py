@@ -61,9 +61,10 @@ class BatchTooLarge(DeniedError):
     code = "batch_too_large"
     advice = Advice.FIX_INPUT
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, given: int) -> None:
         super().__init__(
-            f"A batch of this organization has at most {most:,} payments. Nothing was stored or sent; make several."
+            f"These are {given:,} payments, and a batch of this organization has at most {most:,}. "
+            "Nothing was stored or sent; make several."
         )
 
 
@@ -157,7 +158,7 @@ async def _submit(
         raise _Raced
     for most in (agreement.plan.largest_batch, judgement.largest_batch):
         if most is not None and len(request.rows) > most:
-            raise BatchTooLarge(most)
+            raise BatchTooLarge(most, len(request.rows))
     checked = checked.without(
         [*judgement.problems, *await repeats_among(session, checked.rows, principal.environment, now)]
     )

@@ -69,7 +69,7 @@ async def test_nothing_is_let_out_until_it_is_put_right_and_whatever_stops_money
     assert (await http.post(f"/batches/{running['batch_id']}/cancel", headers=manager)).status_code == 200
     declined = await http.post(f"{other}/decline", json={"reason": "Not now"}, headers=admin)
     assert declined.json()["status"] == "declined"
-    stricter = await http.put("/spend-rules/role:manager", json={"per_day": 1000}, headers=admin)
+    stricter = await http.put("/spend-rules/role:user", json={"per_day": 1000}, headers=admin)
     assert stricter.json()["done"] is True
     gone = await http.post(f"/users/{people.users['user'].user_id}/deactivate", headers=admin)
     assert gone.status_code == 200

@@ -196,7 +196,7 @@ def test_a_key_is_for_the_only_environment_with_credentials_unless_it_is_named(a
     acme.set_credentials("simulator", "174379", KEYS)
     several = acme.run(*create)
     assert several.exit_code == 1
-    assert "--environment" in several.stderr
+    assert "(simulator, sandbox): say which environment this is for" in several.stderr
 
 
 def test_an_unknown_tool_is_refused(acme: Terminal) -> None:

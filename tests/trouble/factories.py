@@ -21,6 +21,7 @@ from mpesa_mcp.app.local import LocalPlatform
 from mpesa_mcp.callbacks.models import Callback
 from mpesa_mcp.identity.key_text import new_text
 from mpesa_mcp.payments.models import Attempt, Inquiry
+from mpesa_mcp.payments.schedule import SEND_LEASE
 from mpesa_mcp.values import Environment, new_id, sha256_hex
 from mpesa_mcp.values.ids import random_hex
 from tests.clients import TLS
@@ -29,6 +30,7 @@ from tests.clients import connected as client_of
 PROGRAM = (sys.executable, "-c", "from mpesa_mcp.cli import main; main()")
 # How long anybody may be kept waiting for an answer: a caller, Safaricom, and whoever watches.
 CALL_SECONDS, CALLBACK_SECONDS, HEALTH_SECONDS = 12, 7, 1
+LONGER_THAN_A_LEASE_SECONDS = SEND_LEASE.total_seconds() + 25
 # Larger than what is left on a page, so that a database without room has none for it.
 BODY = {"unreadable": "no word " * 2_500}
 _phones = itertools.count(100)
@@ -130,8 +132,11 @@ async def movements_to(platform: LocalPlatform, phone: str) -> int:
 
 
 async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
-    """Asks again and again, as an impatient client does."""
-    with anyio.fail_after(60):
+    """Asks again and again, as an impatient client does, for longer than a sender's lease.
+
+    A payment that was just taken for sending when the trouble began is looked at again when its lease has ended.
+    """
+    with anyio.fail_after(LONGER_THAN_A_LEASE_SECONDS):
         while not await is_so():  # noqa: ASYNC110 - it is the other side that changes
             await anyio.sleep(0.02)
 

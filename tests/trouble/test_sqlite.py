@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import pytest
 
 from mpesa_mcp.app.local import LocalPlatform, local_platform
@@ -32,21 +34,25 @@ def path_of(platform: LocalPlatform) -> Path:
 
 
 def opened(path: Path) -> contextlib.closing[sqlite3.Connection]:
-    """Waits for its turn beside the program, however slow the disk is."""
-    return contextlib.closing(sqlite3.connect(path, timeout=60, isolation_level=None))
+    return contextlib.closing(sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False))
 
 
-def in_file(path: Path, statement: str) -> None:
-    with opened(path) as connection:
-        connection.execute(statement)
+async def in_file(path: Path, statement: str) -> list[tuple[str]]:
+    """Runs it in a thread: the program, which may have a transaction open, goes on meanwhile and ends it."""
+
+    def run() -> list[tuple[str]]:
+        with opened(path) as connection:
+            return connection.execute(statement).fetchall()
+
+    return await anyio.to_thread.run_sync(run)
 
 
 @asynccontextmanager
 async def locked(platform: LocalPlatform) -> AsyncIterator[None]:
     """Another process writes and does not come to an end. The key's use waits to be noted, which holds up nobody."""
-    in_file(path_of(platform), "UPDATE api_keys SET last_used_at = NULL")
+    await in_file(path_of(platform), "UPDATE api_keys SET last_used_at = NULL")
     with opened(path_of(platform)) as other:
-        other.execute("BEGIN IMMEDIATE")
+        await anyio.to_thread.run_sync(other.execute, "BEGIN IMMEDIATE")
         yield
 
 
@@ -118,17 +124,12 @@ async def damaged(platform: LocalPlatform) -> AsyncIterator[None]:
 @asynccontextmanager
 async def newer(platform: LocalPlatform) -> AsyncIterator[None]:
     """A newer program migrated it."""
-    [(ours,)] = in_file_read(path_of(platform), "SELECT version_num FROM alembic_version")
-    in_file(path_of(platform), "UPDATE alembic_version SET version_num = '9999'")
+    [(ours,)] = await in_file(path_of(platform), "SELECT version_num FROM alembic_version")
+    await in_file(path_of(platform), "UPDATE alembic_version SET version_num = '9999'")
     try:
         yield
     finally:
-        in_file(path_of(platform), f"UPDATE alembic_version SET version_num = '{ours}'")
-
-
-def in_file_read(path: Path, statement: str) -> list[tuple[str]]:
-    with opened(path) as connection:
-        return connection.execute(statement).fetchall()
+        await in_file(path_of(platform), f"UPDATE alembic_version SET version_num = '{ours}'")
 
 
 def nothing_was_done(seen: Seen) -> None:

@@ -6,10 +6,15 @@ import pytest
 
 from mpesa_mcp.audit.reading import EntryFilter, EntryRecord, list_entries
 from mpesa_mcp.billing.states import SubscriptionStatus
+from mpesa_mcp.identity.principal import Actor
+from mpesa_mcp.identity.standing import freeze
 from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.payments.reading import payment_of
+from mpesa_mcp.payments.standing import unfreeze
 from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
 from mpesa_mcp.policy.approvals import Approval
+from mpesa_mcp.values import Role
+from tests.api.people import OPERATOR
 from tests.billing.factories import subscribe
 
 from .office import Office, add_batch, add_payments, field, hold_payment, signed_in
@@ -185,6 +190,29 @@ async def test_a_subscription_that_is_past_due_lets_nothing_out_which_the_page_a
     ]
     looked = await list_entries(core.store, acme, EntryFilter(action="request.refused", subject=acme), limit=50)
     assert looked.entries == []
+
+
+async def test_while_the_organization_is_frozen_the_page_says_so_and_offers_no_approval_that_would_be_refused(
+    office: Office,
+) -> None:
+    core, acme = office.platform.core, office.people.organization_id
+    approval_id = await hold_payment(office.platform, acme, 13_000)
+    async with signed_in(office, "org_admin") as client:
+        path = f"/approvals/{approval_id}"
+        await freeze(core.store, core.clock, organization_id=acme, actor=OPERATOR)
+        try:
+            shown = await client.get(path)
+            assert "The organization is frozen" in shown.text
+            assert re.search(r"<button disabled[^>]*>Approve", shown.text)
+            form = {"form_token": field(shown), "digest": field(shown, "digest")}
+            refused = await client.post(f"{path}/approve", data=form)
+            assert (refused.status_code, "can still be declined" in refused.text) == (403, True)
+        finally:
+            await unfreeze(core, organization_id=acme, actor=OPERATOR)
+            jane = office.people.users["org_admin"].user_id
+            await unfreeze(core, organization_id=acme, actor=Actor(f"user:{jane}", Role.ORG_ADMIN, jane))
+        assert "disabled" not in (await client.get(path)).text
+        assert (await client.post(f"{path}/approve", data=form)).status_code == 303
 
 
 def _words(page: str) -> str:

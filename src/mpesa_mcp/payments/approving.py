@@ -9,8 +9,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from mpesa_mcp.billing.terms import NotSubscribed, agreement_of
-from mpesa_mcp.errors import Advice, ConflictError, InputError, NotFoundError
+from mpesa_mcp.billing.terms import agreement_of
+from mpesa_mcp.errors import Advice, ConflictError, InputError, MpesaMcpError, NotFoundError
+from mpesa_mcp.identity.organizations import get_organization
 from mpesa_mcp.identity.principal import Actor
 from mpesa_mcp.payments.batches import held as held_batches
 from mpesa_mcp.payments.batches.judging import judge_again as judge_batch_again
@@ -23,7 +24,7 @@ from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.payments.outcomes import lock_payment, move
 from mpesa_mcp.payments.requests import B2cRequest, ReversalRequest, StkPushRequest
 from mpesa_mcp.payments.spending import judge_again
-from mpesa_mcp.payments.standing import require_may_open
+from mpesa_mcp.payments.standing import refusal, require_may_open
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus
 from mpesa_mcp.policy.approvals import (
     Approval,
@@ -156,7 +157,7 @@ async def approve(
         _require_open(held, core.clock.now())
         if user.id in given:
             raise AnotherMustApprove
-        await require_may_open(session, held.kind)
+        await require_may_open(session, held.kind, so=_NOT_APPROVED)
         (await agreement_of(session)).require(held.tool, core.clock.now(), so=_NOT_APPROVED)
         if not await held.is_as_asked(session):
             await _void(core, session, held.what)
@@ -173,11 +174,15 @@ async def approve(
     return record
 
 
-async def refusal_to_approve(core: Core, organization_id: str, kind: PaymentKind | None) -> NotSubscribed | None:
-    """Why the subscription lets nobody approve such a payment now, or a batch (None); as far as is remembered."""
+async def refusal_to_approve(core: Core, organization_id: str, kind: PaymentKind | None) -> MpesaMcpError | None:
+    """Why nobody can approve such a payment now, or a batch (None): what it subscribed to is as far as remembered."""
+    async with core.store.reading(organization_id) as session:
+        standing = (await get_organization(session)).status
     terms = await core.billing.terms.terms(organization_id)
     tool = BatchRequest.tool if kind is None else _TOOLS[kind]
-    return terms.agreement.refusal(tool, core.clock.now(), so=_NOT_APPROVED)
+    return refusal(standing, kind or PaymentKind.B2C, so=_NOT_APPROVED) or terms.agreement.refusal(
+        tool, core.clock.now(), so=_NOT_APPROVED
+    )
 
 
 async def decline(core: Core, organization_id: str, approval_id: str, *, actor: Actor, reason: str) -> ApprovalRecord:

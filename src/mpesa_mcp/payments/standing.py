@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from sqlalchemy import or_, update
 from sqlmodel import col
 
-from mpesa_mcp.errors import DeniedError
+from mpesa_mcp.errors import DeniedError, MpesaMcpError
 from mpesa_mcp.identity import standing
 from mpesa_mcp.identity.models import OrganizationStatus
 from mpesa_mcp.identity.organizations import OrganizationClosed, OrganizationRecord, get_organization
@@ -22,16 +22,18 @@ from mpesa_mcp.store.crossings import DueTable
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Clock
 
+_NOTHING_DONE = "Nothing was stored or sent."
+
 
 class OrganizationFrozen(DeniedError):
     """Nothing is paid out; everything else goes on."""
 
     code = "organization_frozen"
 
-    def __init__(self) -> None:
+    def __init__(self, so: str = _NOTHING_DONE) -> None:
         super().__init__(
-            "The organization is frozen: payouts and reversals are stopped, and nothing was stored or sent. Collecting "
-            "and reading go on. Two people must lift it: an org_admin and another one, or the operator and one."
+            f"The organization is frozen: payouts and reversals are stopped; collecting and reading go on. {so} "
+            "Two people must lift the freeze: an org_admin and another one, or the operator and one."
         )
 
 
@@ -40,24 +42,30 @@ class OrganizationSuspended(DeniedError):
 
     code = "organization_suspended"
 
-    def __init__(self) -> None:
-        super().__init__(
-            "The organization is suspended; nothing was stored or sent. Ask whoever runs this platform to activate it."
-        )
+    def __init__(self, so: str = _NOTHING_DONE) -> None:
+        super().__init__(f"The organization is suspended. {so} Ask whoever runs this platform to activate it.")
 
 
-async def require_may_open(session: OrganizationSession, kind: PaymentKind) -> None:
-    """Raises OrganizationFrozen, OrganizationSuspended, OrganizationClosed; else a new payment may be stored."""
-    match await held_standing(session):
+async def require_may_open(session: OrganizationSession, kind: PaymentKind, *, so: str = _NOTHING_DONE) -> None:
+    """Raises OrganizationFrozen, OrganizationSuspended, OrganizationClosed; else a new payment may be stored.
+
+    `so`, where it is given, says what the refusal means for whoever asked.
+    """
+    if (refused := refusal(await held_standing(session), kind, so=so)) is not None:
+        raise refused
+
+
+def refusal(standing: OrganizationStatus, kind: PaymentKind, *, so: str = _NOTHING_DONE) -> MpesaMcpError | None:
+    """Why no payment of this kind may be opened, or approved, in this standing; None when it may."""
+    match standing:
         case OrganizationStatus.ACTIVE:
-            return
+            return None
         case OrganizationStatus.FROZEN:
-            if kind.pays_out:
-                raise OrganizationFrozen
+            return OrganizationFrozen(so) if kind.pays_out else None
         case OrganizationStatus.SUSPENDED:
-            raise OrganizationSuspended
+            return OrganizationSuspended(so)
         case OrganizationStatus.CLOSED:
-            raise OrganizationClosed
+            return OrganizationClosed()
 
 
 def lets_leave(standing: OrganizationStatus, kind: PaymentKind) -> bool:

@@ -42,7 +42,7 @@ class Shop:
     async def rule(self, scope: str = "organization") -> dict[str, Any] | None:
         listed = (await self.ask("GET", "", self.admin)).json()["items"]
         found = [each for each in listed if each["scope"] == scope]
-        beside = {"scope", "is_default", "changed_at", "changed_by"}
+        beside = {"scope", "is_default", "changed_at", "changed_by", "key_ended"}
         return (
             {name: value for name, value in found[0].items() if value is not None and name not in beside}
             if found
@@ -266,3 +266,24 @@ async def test_the_successor_of_a_key_has_its_rule(shop: Shop) -> None:
         f"/api-keys/{key_id}/rotate", headers={"Authorization": f"Bearer {shop.admin}"}, json={}
     )
     assert await shop.rule(f"key:{rotated.json()['key_id']}") == {"per_payment": 50}
+
+
+async def test_the_rule_of_a_revoked_key_is_listed_as_such_and_one_person_takes_it_away(shop: Shop) -> None:
+    headers = {"Authorization": f"Bearer {shop.admin}"}
+    made = await shop.http.post("/api-keys", headers=headers, json={"name": "a", "role": "manager"})
+    scope = f"key:{made.json()['key_id']}"
+    await shop.ask("PUT", f"/{scope}", shop.admin, {"per_payment": 50})
+    await shop.ask("PUT", "/role:user", shop.admin, {"per_payment": 50})
+    assert (await shop.ask("DELETE", f"/{scope}", shop.admin)).status_code == 202, "it still binds somebody"
+    await shop.http.post(f"/api-keys/{made.json()['key_id']}/revoke", headers=headers, json={})
+    listed = (await shop.ask("GET", "", shop.admin)).json()["items"]
+    assert [(each["scope"], each["key_ended"]) for each in listed] == [
+        ("organization", False),
+        ("role:user", False),
+        (scope, True),
+    ]
+    looser = await shop.ask("PUT", f"/{scope}", shop.admin, {"per_payment": 500})
+    assert looser.status_code == 202
+    removed = await shop.ask("DELETE", f"/{scope}", shop.admin)
+    assert (removed.status_code, removed.json()) == (200, {"done": True, "proposal": None})
+    assert await shop.rule(scope) is None

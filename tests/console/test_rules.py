@@ -6,6 +6,13 @@ import re
 import httpx2
 import pytest
 
+from mpesa_mcp.identity.api_keys import revoke_key
+from mpesa_mcp.policy.models import RuleProposal
+from mpesa_mcp.policy.proposals import ProposalStatus
+from mpesa_mcp.values import new_id
+from tests.api.people import OPERATOR
+from tests.isolation.factories import make_key
+
 from .office import Office, field, hold_payment, signed_in
 
 pytestmark = pytest.mark.anyio
@@ -88,3 +95,23 @@ async def test_a_form_that_was_left_open_does_not_undo_what_somebody_else_change
         assert answer.status_code == 409
         assert "The rule was changed while you wrote." in answer.text
         assert 'name="per_day" inputmode="numeric" maxlength="15" value="1000"' in answer.text
+
+
+async def test_what_waits_is_shown_however_much_was_decided_after_it_and_what_a_revoked_key_leaves_behind(
+    office: Office,
+) -> None:
+    core, acme = office.platform.core, office.people.organization_id
+    async with core.store.session(acme) as session:
+        waiting = await session.get(RuleProposal, office.own["proposal_id"])
+        assert waiting is not None
+        values = waiting.model_dump() | {"status": ProposalStatus.DECLINED}
+        session.add(*[RuleProposal(**values | {"id": new_id("prp")}) for _ in range(101)])
+    key = await make_key(core, acme)
+    async with signed_in(office, "org_admin") as client:
+        await fill_in(client, f"key:{key.record.key_id}", per_payment="50")
+        await revoke_key(core.store, core.clock, organization_id=acme, key_id=key.record.key_id, actor=OPERATOR)
+        shown = (await client.get("/rules")).text
+        assert f"/proposals/{office.own['proposal_id']}/decline" in shown
+        assert "This key is revoked or expired" in shown.rpartition("<h2>")[2]
+        await fill_in(client, f"key:{key.record.key_id}", remove="1")
+        assert "revoked or expired" not in (await client.get("/rules")).text

@@ -58,15 +58,19 @@ class RuleBody(Body):
 
 
 class RuleAnswer(RuleBody, Answer):
-    """The rule of one scope. `is_default`: nobody has changed it since the organization was made."""
+    """The rule of one scope. `is_default`: nobody has changed it since the organization was made.
+
+    `key_ended`: the key that it is for is revoked or expired, so that any org_admin may take the rule away.
+    """
 
     model_config = ConfigDict(extra="ignore", strict=False) | example(
-        scope="organization", is_default=False, changed_at=AT, changed_by=f"user:{JANE}"
+        scope="organization", is_default=False, changed_at=AT, changed_by=f"user:{JANE}", key_ended=False
     )
     scope: str
     is_default: bool
     changed_at: Moment | None
     changed_by: str | None
+    key_ended: bool
 
 
 class LimitLeft(Answer):
@@ -148,7 +152,8 @@ class RuleProposed(RuleChanged):
 @allow(Role.USER)
 async def list_(call: Call) -> Whole[RuleAnswer]:
     """List the rules, the organization's own first. Phone numbers in them are masked for all but an org_admin."""
-    return Whole(items=[_rule(call, record) for record in await list_rules(call.core.store, call.organization_id)])
+    found = await list_rules(call.core.store, call.core.clock, call.organization_id)
+    return Whole(items=[_rule(call, record) for record in found])
 
 
 @router.get("/limits")
@@ -256,6 +261,7 @@ def _rule(call: Call, record: RuleRecord) -> RuleAnswer:
         is_default=record.is_default,
         changed_at=record.changed_at,
         changed_by=record.changed_by,
+        key_ended=record.key_ended,
         # Whoever changes a rule says the whole of it, and must see the whole of it.
         **(words if call.principal.role is Role.ORG_ADMIN else masked(words)),
     )

@@ -41,11 +41,12 @@ def list_(org: OrgOption, as_json: JsonOption = False) -> None:
                 "is_default": record.is_default,
                 "changed_at": record.changed_at,
                 "changed_by": record.changed_by,
+                "key_ended": record.key_ended,
             }
-            for record in await list_rules(core.store, found.organization_id)
+            for record in await list_rules(core.store, core.clock, found.organization_id)
         ]
 
-    emit(run(act), as_json=as_json, columns=("scope", "rule", "is_default", "changed_at", "changed_by"))
+    emit(run(act), as_json=as_json, columns=("scope", "rule", "is_default", "key_ended", "changed_at", "changed_by"))
 
 
 @commands.command("set")
@@ -146,7 +147,8 @@ async def _told(core: "Core", organization_id: str, scope: str, change: "RuleCha
         from mpesa_mcp.policy.rule_book import list_rules
         from mpesa_mcp.policy.words import words_of
 
-        rules = {record.scope: words_of(record.rule) for record in await list_rules(core.store, organization_id)}
+        found = await list_rules(core.store, core.clock, organization_id)
+        rules = {record.scope: words_of(record.rule) for record in found}
         return {
             "scope": scope,
             "rule": rules.get(scope),

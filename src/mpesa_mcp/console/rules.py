@@ -18,7 +18,7 @@ from mpesa_mcp.errors import ConflictError, InputError, MpesaMcpError, NotFoundE
 from mpesa_mcp.identity.api_keys import list_keys
 from mpesa_mcp.payments.limits import rules_with_limits
 from mpesa_mcp.policy.changes import confirm, decline, set_rule
-from mpesa_mcp.policy.proposals import ProposalRecord, ProposalStatus, list_proposals
+from mpesa_mcp.policy.proposals import ProposalRecord, list_open_proposals
 from mpesa_mcp.policy.rule_book import list_rules
 from mpesa_mcp.policy.rules import ORGANIZATION, Rule
 from mpesa_mcp.policy.scopes import TOOLS, checked_scope
@@ -45,7 +45,7 @@ async def rules(visit: Visit) -> Response:
 
 async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response:
     core, organization_id = visit.core, visit.organization_id
-    found = await list_rules(core.store, organization_id)
+    found = await list_rules(core.store, core.clock, organization_id)
     scopes = [each.scope for each in found]
     limits = await rules_with_limits(core, organization_id, visit.principal.environment, scopes)
     proposals = await _waiting(visit)
@@ -144,8 +144,7 @@ async def _waiting(visit: Visit) -> Sequence[ProposalRecord]:
     """The changes that wait for a second person, for those who can be that person."""
     if not visit.may(Role.ORG_ADMIN):
         return []
-    newest = await list_proposals(visit.core.store, visit.core.clock, visit.organization_id)
-    return [each for each in newest if each.status is ProposalStatus.PENDING]
+    return await list_open_proposals(visit.core.store, visit.core.clock, visit.organization_id)
 
 
 def _form(
@@ -189,7 +188,7 @@ async def _scope(visit: Visit) -> tuple[str, str]:
 
 async def _in_force(visit: Visit, scope: str) -> Words:
     """The scope's rule as it is written; empty where there is none."""
-    found = await list_rules(visit.core.store, visit.organization_id)
+    found = await list_rules(visit.core.store, visit.core.clock, visit.organization_id)
     return next((words_of(each.rule) for each in found if each.scope == scope), {})
 
 

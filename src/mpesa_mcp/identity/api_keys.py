@@ -211,6 +211,12 @@ async def page_keys(store: Store, organization_id: str, *, limit: int, cursor: s
     return Page([_record(row) for row in page.items], page.next_cursor)
 
 
+async def ended_keys(session: OrganizationSession, now: datetime) -> frozenset[str]:
+    """The ids of the keys that are revoked or expired: nothing is asked for with them any more."""
+    is_over = or_(col(ApiKey.revoked_at).is_not(None), col(ApiKey.expires_at) <= now)
+    return frozenset(await session.all(select(ApiKey.id).where(is_over)))
+
+
 async def revoke_key(store: Store, clock: Clock, *, organization_id: str, key_id: str, actor: Actor) -> KeyRecord:
     """Revokes the key with this id, or with this shown prefix. Doing it again changes nothing.
 

@@ -2,22 +2,24 @@
 
 A change that allows anything more than before needs a second org_admin, if the organization has two, or had: see
 `policy.second_person`. It becomes a proposal, which another org_admin confirms or declines within a week. The operator
-counts as the first of the two and never as the second. Whoever changes a rule has the organization alone, so that each
-payment is judged by the old rule or by the new one.
+counts as the first of the two and never as the second. The rule of a key that is over one person takes away. Whoever
+changes a rule has the organization alone, so that each payment is judged by the old rule or by the new one.
 """
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import delete, update
 from sqlmodel import col, select
 
 from mpesa_mcp import audit
 from mpesa_mcp.errors import Advice, ConflictError, NotFoundError
+from mpesa_mcp.identity.api_keys import ended_keys
 from mpesa_mcp.identity.models import ApiKey, User
 from mpesa_mcp.identity.principal import Actor, NotAllowed
 from mpesa_mcp.identity.standing import changeable_alone
+from mpesa_mcp.policy.approvals import Approval, ApprovalStatus
 from mpesa_mcp.policy.loosening import loosened
 from mpesa_mcp.policy.models import RuleProposal, SpendRule
 from mpesa_mcp.policy.proposals import (
@@ -185,7 +187,7 @@ async def _set(
     change = RuleChange(before=words_of(was), after=words_of(will_be))
     if before == after:
         return change
-    if loosened(was, will_be):
+    if loosened(was, will_be) and not (after is None and await _binds_nothing(session, scope, clock.now())):
         second = await second_person(session, clock.now())
         if second.is_needed:
             return replace(change, proposal=await _propose(session, clock, scope, before, after, actor, second))
@@ -209,6 +211,14 @@ async def _require_key(session: OrganizationSession, scope: str) -> None:
     kind, _, name = scope.partition(":")
     if kind == "key" and await session.get(ApiKey, name) is None:
         raise NotFoundError("key")
+
+
+async def _binds_nothing(session: OrganizationSession, scope: str, now: datetime) -> bool:
+    """Whether the rule is for a key that is revoked or expired, and people decide about nothing that it asked for."""
+    if scope.removeprefix("key:") not in await ended_keys(session, now):
+        return False
+    waiting = select(Approval.id).where(Approval.asked_by == scope, Approval.status == ApprovalStatus.PENDING)
+    return await session.first(waiting.limit(1)) is None
 
 
 async def _stored(session: OrganizationSession, scope: str) -> Rule | None:

@@ -7,11 +7,13 @@ from datetime import datetime
 from sqlmodel import col, select
 
 from mpesa_mcp.errors import InputError, InternalFault
+from mpesa_mcp.identity.api_keys import ended_keys
 from mpesa_mcp.policy.models import SpendRule
 from mpesa_mcp.policy.rules import DEFAULT_RULE, ORGANIZATION, Rule
 from mpesa_mcp.policy.words import rule_from
 from mpesa_mcp.store.engine import Store
 from mpesa_mcp.store.tenancy import OrganizationSession
+from mpesa_mcp.values import Clock
 
 
 class RuleUnreadable(InternalFault):
@@ -40,19 +42,21 @@ async def rules_of(session: OrganizationSession, scopes: Collection[str]) -> dic
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleRecord:
-    """The rule of one scope; nobody has changed the default."""
+    """The rule of one scope. `is_default`: nobody has changed it. `key_ended`: its key is revoked or expired."""
 
     scope: str
     rule: Rule
     is_default: bool
     changed_at: datetime | None
     changed_by: str | None
+    key_ended: bool = False
 
 
-async def list_rules(store: Store, organization_id: str) -> Sequence[RuleRecord]:
-    """Every rule of an organization, its own first."""
+async def list_rules(store: Store, clock: Clock, organization_id: str) -> Sequence[RuleRecord]:
+    """Every rule of an organization: its own first, those of keys that are revoked or expired last."""
     async with store.reading(organization_id) as session:
         rows = await session.all(select(SpendRule).order_by(col(SpendRule.scope)))
+        ended = await ended_keys(session, clock.now())
     records = [
         RuleRecord(
             scope=row.scope,
@@ -60,6 +64,7 @@ async def list_rules(store: Store, organization_id: str) -> Sequence[RuleRecord]
             is_default=False,
             changed_at=row.changed_at,
             changed_by=row.changed_by,
+            key_ended=row.scope.removeprefix("key:") in ended,
         )
         for row in rows
     ]
@@ -67,7 +72,7 @@ async def list_rules(store: Store, organization_id: str) -> Sequence[RuleRecord]
         records.append(
             RuleRecord(scope=ORGANIZATION, rule=DEFAULT_RULE, is_default=True, changed_at=None, changed_by=None)
         )
-    return sorted(records, key=lambda record: (record.scope != ORGANIZATION, record.scope))
+    return sorted(records, key=lambda record: (record.scope != ORGANIZATION, record.key_ended, record.scope))
 
 
 def rule_of(row: SpendRule) -> Rule:

@@ -6,13 +6,17 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
+from mcp.client import Client
 from mcp.types import CallToolResult
 from sqlmodel import select
 
 from mpesa_mcp.app.local import LocalPlatform, local_platform
+from mpesa_mcp.payments.batches.rows import GivenRow
+from mpesa_mcp.payments.batches.submission import BatchRequest, submit_batch
 from mpesa_mcp.payments.models import Attempt
 from mpesa_mcp.values import sha256_hex
 from tests.clients import TLS, call, connected
+from tests.isolation.factories import manager_of
 
 from .factories import asked_of_simulator, phone, text_of
 
@@ -64,6 +68,22 @@ async def test_words_of_outsiders_are_shown_apart_visible_and_capped(slow: Local
         assert text.isprintable()
         assert not set(HIDDEN) & set(text)
         assert len(text) <= 200
+
+
+async def test_what_a_rejected_row_of_a_file_said_is_shown_apart_and_its_amount_is_nowhere_a_sum(
+    platform: LocalPlatform, client: Client
+) -> None:
+    rows = [GivenRow(line, f"07000001{line:02d}", said, "A", "Tomatoes") for line, said in enumerate((20, TYPED, "9"))]
+    request = BatchRequest(name="From a file", rows=rows, idempotency_key="rejected-rows", skip_invalid=True)
+    opened = await submit_batch(platform.core, manager_of(platform.organization.organization_id), request)
+    found = await client.call_tool("get_batch", {"batch_id": opened.batch.batch_id})
+    [words, number] = _only_in_untrusted_text(found)
+    assert words.startswith(INSTRUCTION)
+    assert len(words) <= 40
+    assert number == "9"
+    assert found.structured_content is not None
+    assert found.structured_content["totals"]["rejected"] == {"count": 2, "amount": None}
+    assert [row["amount"] for row in found.structured_content["problems"]] == [None, None]
 
 
 async def _callback_urls(platform: LocalPlatform, *, count: int) -> set[str]:

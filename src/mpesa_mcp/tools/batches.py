@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS_OF_A_CALL = 200
 _MOST_SHOWN = 50
+_LONGEST_GIVEN = 40
 
 
 # What a row is meant to be. Anything is taken, and what is wrong with it told with its line, by the rows' own check.
@@ -91,7 +92,7 @@ BatchId = Annotated[
 
 class OutcomeSum(BaseModel):
     count: int
-    amount: str = Field(description="In KES.")
+    amount: str | None = Field(description="In KES; null of rejected rows, whose amounts nobody may be able to read.")
 
 
 class Totals(BaseModel):
@@ -116,6 +117,7 @@ class BatchRow(BaseModel):
     phone: str | None
     payment_id: str | None
     reason: str | None
+    untrusted_text: str | None = Field(description="What a rejected row gave as its amount; it may say anything.")
 
 
 class BatchResult(BaseModel):
@@ -193,14 +195,7 @@ def batch_answer(
         count=batch.count,
         amount=str(batch.amount),
         currency="KES",
-        totals=Totals(
-            **{
-                outcome.value: OutcomeSum(
-                    count=batch.totals[outcome].count, amount=str(Kes(batch.totals[outcome].cents))
-                )
-                for outcome in Outcome
-            }
-        ),
+        totals=Totals(**{outcome.value: _sum(outcome, batch.totals[outcome]) for outcome in Outcome}),
         reason=batch.reason,
         next_step=_next_step(batch, settings),
         approval=_approval(batch, settings),
@@ -211,8 +206,8 @@ def batch_answer(
     return answer(structure, _sentence(structure, batch, replayed=replayed))
 
 
-def _sum(of: Sum) -> OutcomeSum:
-    return OutcomeSum(count=of.count, amount=str(Kes(of.cents)))
+def _sum(outcome: Outcome, of: Sum) -> OutcomeSum:
+    return OutcomeSum(count=of.count, amount=None if outcome is Outcome.REJECTED else str(Kes(of.cents)))
 
 
 def _row(line: "LineRecord") -> BatchRow:
@@ -223,6 +218,7 @@ def _row(line: "LineRecord") -> BatchRow:
         phone=line.phone.masked if line.phone else None,
         payment_id=line.payment_id,
         reason=line.reason,
+        untrusted_text=line.given.get("amount", "")[:_LONGEST_GIVEN] or None if line.given else None,
     )
 
 

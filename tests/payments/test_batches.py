@@ -14,6 +14,7 @@ from mpesa_mcp.billing.plans import PlanRecord, create_plan
 from mpesa_mcp.billing.subscriptions import SubscriptionChange, set_subscription
 from mpesa_mcp.identity.principal import Actor, NotAllowed
 from mpesa_mcp.payments.batches.control import (
+    BatchVoid,
     NotPossibleNow,
     cancel_batch,
     pause_batch,
@@ -236,6 +237,22 @@ async def test_nothing_leaves_a_paused_batch_not_even_what_a_worker_has_taken(sh
     assert await send_due(shop.core) == 3
 
 
+async def test_rows_and_payments_that_were_changed_alike_while_a_batch_was_paused_are_not_sent(shop: Shop) -> None:
+    batch = await submitted(shop, a_batch(rows(3)))
+    await feed(shop)
+    await control(shop, pause_batch, batch)
+    async with shop.core.store.session(shop.principal.organization_id) as session:
+        for table in (BatchLine, Payment):
+            edited = update(table).where(col(table.batch_id) == batch.batch_id, col(table.phone) == "254712000002")
+            await session.change(edited.values(phone="254733000000"))
+    with pytest.raises(BatchVoid, match="not those that were checked"):
+        await control(shop, resume_batch, batch)
+    while await feed(shop):
+        pass
+    assert await send_due(shop.core) == 0
+    assert await state(shop, batch) == (BatchStatus.VOID, {"cancelled": 3})
+
+
 async def test_five_refusals_in_a_row_for_reasons_of_ours_stop_the_batch_before_a_sixth_is_under_way(
     shop: Shop, clock: FrozenClock
 ) -> None:
@@ -305,8 +322,14 @@ async def test_cancelling_keeps_what_was_sent_and_withdraws_the_rest(shop: Shop)
     await end(shop, second, "0")
     assert (await state(shop, batch))[0] is BatchStatus.CANCELLED
     for what in (pause_batch, resume_batch):
-        with pytest.raises(NotPossibleNow):
+        with pytest.raises(NotPossibleNow, match="cancelled, and that is final; submit what is still to be paid"):
             await control(shop, what, batch)
+    done = await submitted(shop, a_batch(rows(1, first=9000), key="another"))
+    await feed(shop)
+    await send_due(shop.core)
+    await end(shop, (await payments(shop))[-1], FAILED)
+    with pytest.raises(NotPossibleNow, match="completed, and nothing of it waits to be sent; rows that failed are"):
+        await control(shop, pause_batch, done)
 
 
 async def test_a_row_that_a_person_withdrew_is_cancelled_and_one_that_waited_too_long_has_failed(

@@ -12,8 +12,8 @@ from mpesa_mcp import audit
 from mpesa_mcp.billing.terms import agreement_of
 from mpesa_mcp.errors import ConflictError, NotFoundError
 from mpesa_mcp.payments.batches.brakes import park, stop
-from mpesa_mcp.payments.batches.held import take_back
-from mpesa_mcp.payments.batches.lines import leave_out_waiting
+from mpesa_mcp.payments.batches.held import ROWS_CHANGED, is_as_let_go, take_back, void
+from mpesa_mcp.payments.batches.lines import digest_of, leave_out_waiting
 from mpesa_mcp.payments.batches.models import Batch
 from mpesa_mcp.payments.batches.reading import BatchRecord, batch_record, totals_of
 from mpesa_mcp.payments.batches.states import BatchStage, BatchStatus, batch_status
@@ -35,7 +35,16 @@ class NotPossibleNow(ConflictError):
     code = "batch_not_changeable"
 
     def __init__(self, status: BatchStatus | BatchStage, what: str) -> None:
-        super().__init__(f"Nothing was changed: this batch is {status}, and {what}.")
+        super().__init__(f"Nothing was changed: this batch is {status.replace('_', ' ')}, and {what}.")
+
+
+class BatchVoid(ConflictError):
+    """Somebody has changed its rows past this program."""
+
+    code = "batch_void"
+
+    def __init__(self) -> None:
+        super().__init__(f"This batch is void. {ROWS_CHANGED}")
 
 
 async def pause_batch(
@@ -47,7 +56,7 @@ async def pause_batch(
         if batch.status != BatchStage.PAUSED:
             status = await status_of(session, batch)
             if status is not BatchStatus.RUNNING:
-                raise NotPossibleNow(status, "only one that is running can be paused")
+                raise _not_possible(BatchStage(batch.status), status)
             await stop(session, core.clock, batch.id, reason="A person paused it; resume it to go on.", actor=actor)
         return await record_of(session, batch.id)
 
@@ -55,28 +64,42 @@ async def pause_batch(
 async def resume_batch(
     core: Core, organization_id: str, batch_id: str, *, actor: str, environment: Environment | None = None
 ) -> BatchRecord:
-    """Lets a paused batch go on. Raises NotFoundError, NotPossibleNow, NotSubscribed."""
-    now = core.clock.now()
+    """Lets a paused batch go on. Raises NotFoundError, NotPossibleNow, NotSubscribed, BatchVoid.
+
+    The digest of its rows is compared once more: when all are payments, the feeder does not look at them any more.
+    """
+    is_void = False
     async with core.store.session(organization_id) as session:
         # Before the batch, as everybody takes them: what the organization subscribed to stays so meanwhile.
         await session.hold_organization()
         batch = await locked_batch(session, batch_id, environment)
         if batch.status != BatchStage.RUNNING:
             if batch.status != BatchStage.PAUSED:
-                raise NotPossibleNow(await status_of(session, batch), "only one that is paused can be resumed")
+                raise _not_possible(BatchStage(batch.status), await status_of(session, batch))
             agreement = await agreement_of(session)
-            agreement.require(BatchRequest.tool, now, so="Nothing was changed: the batch stays paused.")
-            await change_batch(
-                session, batch, now, status=BatchStage.RUNNING, reason=None, counted_from=now, next_action_at=now
-            )
-            await session.change(
-                update(Payment)
-                .where(col(Payment.batch_id) == batch.id, col(Payment.status) == PaymentStatus.QUEUED)
-                .values(next_action_at=now)
-            )
-            session.wake(DueTable.PAYMENTS, DueTable.BATCHES, batch.id)
-            audit.record(session, core.clock, actor=actor, action="batch.resumed", subject=batch.id)
-        return await record_of(session, batch.id)
+            agreement.require(BatchRequest.tool, core.clock.now(), so="Nothing was changed: the batch stays paused.")
+            if is_void := not await is_as_let_go(session, batch, await digest_of(session, batch)):
+                await void(session, core.clock, batch)
+            else:
+                await _go_on(core, session, batch, actor)
+        record = await record_of(session, batch.id)
+    if is_void:
+        raise BatchVoid
+    return record
+
+
+async def _go_on(core: Core, session: OrganizationSession, batch: Batch, actor: str) -> None:
+    now = core.clock.now()
+    await change_batch(
+        session, batch, now, status=BatchStage.RUNNING, reason=None, counted_from=now, next_action_at=now
+    )
+    await session.change(
+        update(Payment)
+        .where(col(Payment.batch_id) == batch.id, col(Payment.status) == PaymentStatus.QUEUED)
+        .values(next_action_at=now)
+    )
+    session.wake(DueTable.PAYMENTS, DueTable.BATCHES, batch.id)
+    audit.record(session, core.clock, actor=actor, action="batch.resumed", subject=batch.id)
 
 
 async def cancel_batch(
@@ -113,6 +136,18 @@ async def cancel_batch(
         session.wake(DueTable.BATCHES, batch.id)
         audit.record(session, core.clock, actor=actor, action="batch.cancelled", subject=batch.id)
         return await record_of(session, batch.id)
+
+
+def _not_possible(stage: BatchStage, status: BatchStatus) -> NotPossibleNow:
+    """Why it can neither be paused nor resumed, and what to do instead."""
+    if stage is BatchStage.AWAITING_APPROVAL:
+        return NotPossibleNow(
+            stage, "a person decides about it first: approved, it goes on by itself; cancel it if it must not be paid"
+        )
+    if stage.is_over or stage is BatchStage.CANCELLING:
+        # What was decided, not what the rows have come to: that is the reason.
+        return NotPossibleNow(stage, "that is final; submit what is still to be paid as another batch")
+    return NotPossibleNow(status, "nothing of it waits to be sent; rows that failed are paid with retry")
 
 
 async def locked_batch(session: OrganizationSession, batch_id: str, environment: Environment | None) -> Batch:

@@ -15,7 +15,7 @@ from mpesa_mcp.values import Clock, Environment, Kes
 
 _UNDECIDED = "Nobody approved it within 24 hours; nothing was sent."
 _LONGEST_REASON = 300
-_CHANGED = "The rows are not those that were checked and let go, so nothing more of it is paid. Submit it anew."
+ROWS_CHANGED = "The rows are not those that were checked and let go, so nothing more of it is paid. Submit it anew."
 
 
 def hold_for_approval(session: OrganizationSession, clock: Clock, batch: Batch, decision: Decision) -> None:
@@ -83,7 +83,7 @@ async def void(session: OrganizationSession, clock: Clock, batch: Batch) -> None
     await _close(session, clock, batch, ApprovalStatus.VOID)
     # What was reserved stays so: it was for other rows than these.
     await leave_out_waiting(session, batch, gives_back=False)
-    _end(session, clock, batch, BatchStage.VOID, reason=_CHANGED)
+    _end(session, clock, batch, BatchStage.VOID, reason=ROWS_CHANGED)
     # Some may be payments already: the feeder withdraws what has not left.
     batch.next_action_at = clock.now()
     session.wake(DueTable.BATCHES)

@@ -5,6 +5,7 @@ decides it, and by the feeder in the commit that makes the payment.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Select, update
@@ -19,7 +20,7 @@ from mpesa_mcp.payments.batches.models import Batch, BatchLine
 from mpesa_mcp.payments.batches.problems import BatchInvalid
 from mpesa_mcp.payments.batches.reading import BatchRecord, is_withdrawn
 from mpesa_mcp.payments.batches.repeats import repeats_of_failed
-from mpesa_mcp.payments.batches.rows import Row, sorted_problems
+from mpesa_mcp.payments.batches.rows import Row, RowProblem, sorted_problems
 from mpesa_mcp.payments.batches.states import BatchStage, RowState
 from mpesa_mcp.payments.batches.submission import BatchRequest
 from mpesa_mcp.payments.core import Core
@@ -32,6 +33,7 @@ from mpesa_mcp.values import Environment, Kes, Msisdn
 
 _NOTHING_MOVED = [status for status in PaymentStatus if status.nothing_moved]
 _TRIES = 5
+_PAID_MEANWHILE = "Not tried again: this phone has been paid the same amount since, or is about to be."
 
 
 class NothingToRetry(ConflictError):
@@ -63,13 +65,28 @@ class _Raced(Exception):
     """Something that was read has changed since; look again."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """The rows that are proven failed, and which of them somebody has paid meanwhile."""
+
+    rows: Sequence[Row]
+    repeats: Sequence[RowProblem]
+
+    @property
+    def payable(self) -> Sequence[Row]:
+        """Those that can be tried again."""
+        paid = {each.line for each in self.repeats}
+        return [row for row in self.rows if row.line not in paid]
+
+
 async def retry_batch(
     core: Core, organization_id: str, batch_id: str, *, actor: str, environment: Environment | None = None
 ) -> BatchRecord:
     """Has new payments made for the rows that are proven failed, and for no other. A paused batch stays paused.
 
-    Raises NotFoundError, NotSubscribed, NotPossibleNow, NothingToRetry, ApprovalNeededNow, and BatchInvalid when the
-    rules do not allow a row now, or it has been paid meanwhile.
+    A row whose phone has been paid the same amount meanwhile stays failed, and says so. Raises NotFoundError,
+    NotSubscribed, NotPossibleNow, NothingToRetry, ApprovalNeededNow, and BatchInvalid when the rules do not allow a
+    row now, or all of them have been paid meanwhile.
     """
     for _ in range(_TRIES):
         now = core.clock.now()
@@ -77,11 +94,11 @@ async def retry_batch(
             batch = await session.get(Batch, batch_id.strip().lower())
             if batch is None or environment not in {None, batch.environment}:
                 raise NotFoundError("batch")
-            rows = await _rows(session, batch.id)
+            failed = await _failed(session, batch, now)
         judgement = await judge(
             core,
             organization_id,
-            rows,
+            failed.payable,
             environment=Environment(batch.environment),
             scopes=batch.reserved_in,
             at=now,
@@ -90,7 +107,7 @@ async def retry_batch(
             async with core.store.session(organization_id) as session:
                 await session.hold_organization(alone=True)
                 batch = await locked_batch(session, batch.id, environment)
-                await _have_wait(core, session, batch, rows, judgement, actor, now)
+                await _have_wait(core, session, batch, failed, judgement, actor, now)
                 record = await record_of(session, batch.id)
                 if not await take(session, judgement, batch, now):
                     raise _Raced
@@ -104,7 +121,7 @@ async def _have_wait(
     core: Core,
     session: OrganizationSession,
     batch: Batch,
-    rows: Sequence[Row],
+    failed: _Failed,
     judgement: Judgement,
     actor: str,
     now: datetime,
@@ -115,38 +132,44 @@ async def _have_wait(
     if not stage.may_retry:
         # What was decided, not what the rows have come to: that is the reason.
         raise NotPossibleNow(stage, "nothing of it is tried again; what is to be paid is submitted as another batch")
-    if await _rows(session, batch.id) != rows or not await judgement.still_holds(session):
+    if await _failed(session, batch, now) != failed or not await judgement.still_holds(session):
         raise _Raced
-    if not rows:
+    if not failed.rows:
         raise NothingToRetry
-    problems = [*judgement.problems, *await repeats_of_failed(session, rows, batch, now)]
-    if problems:
-        raise BatchInvalid(sorted_problems(problems), count=len(rows))
+    if judgement.problems or not failed.payable:
+        problems = sorted_problems([*judgement.problems, *failed.repeats])
+        raise BatchInvalid(problems, count=len(failed.rows))
     # What people have approved is these very rows, and the feeder asks whether it still is.
-    decision = judgement.approval(Kes(sum(row.amount.cents for row in rows)), now)
+    decision = judgement.approval(Kes(sum(row.amount.cents for row in failed.payable)), now)
     if decision.outcome is Outcome.NEEDS_APPROVAL and batch.approval_id is None:
         raise ApprovalNeededNow
-    waiting = await session.change(
-        update(BatchLine)
-        .where(
-            col(BatchLine.batch_id) == batch.id,
-            col(BatchLine.state) == RowState.MADE,
-            col(BatchLine.payment_id).in_(_proven_failed(batch.id)),
-        )
-        .values(state=RowState.WAITING, tries=col(BatchLine.tries) + 1, asked_at=now, problem=None)
+    again = update(BatchLine).where(
+        col(BatchLine.batch_id) == batch.id,
+        col(BatchLine.state) == RowState.MADE,
+        col(BatchLine.payment_id).in_(_proven_failed(batch.id)),
     )
-    if waiting != len(rows):
+    is_repeat = col(BatchLine.line).in_([each.line for each in failed.repeats])
+    await session.change(again.where(is_repeat).values(problem=_PAID_MEANWHILE))
+    waiting = await session.change(
+        again.where(~is_repeat).values(
+            state=RowState.WAITING, tries=col(BatchLine.tries) + 1, asked_at=now, problem=None
+        )
+    )
+    if waiting != len(failed.payable):
         raise _Raced
     if batch.status == BatchStage.RUNNING:
         await change_batch(session, batch, now, counted_from=now, next_action_at=now)
         session.wake(DueTable.BATCHES, batch.id)
-    audit.record(
-        session, core.clock, actor=actor, action="batch.retried", subject=batch.id, detail={"payments": waiting}
-    )
+    detail = {"payments": waiting, "paid_meanwhile": len(failed.repeats)}
+    audit.record(session, core.clock, actor=actor, action="batch.retried", subject=batch.id, detail=detail)
+
+
+async def _failed(session: OrganizationSession, batch: Batch, now: datetime) -> _Failed:
+    rows = await _rows(session, batch.id)
+    return _Failed(rows, await repeats_of_failed(session, rows, batch, now))
 
 
 async def _rows(session: OrganizationSession, batch_id: str) -> list[Row]:
-    """The rows that are proven failed."""
     statement = select(BatchLine).where(
         BatchLine.batch_id == batch_id,
         BatchLine.state == RowState.MADE,

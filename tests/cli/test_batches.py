@@ -5,9 +5,14 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import anyio
 import pytest
 
-from mpesa_mcp.cli.batch_waiting import Changes
+from mpesa_mcp.app.core import open_core
+from mpesa_mcp.cli.batch_waiting import Changes, Standstill, until_at_rest
+from mpesa_mcp.payments.batches.reading import batch_of
+from mpesa_mcp.payments.batches.states import Outcome, Totals
+from mpesa_mcp.settings import load_settings
 
 from .conftest import SECRETS, Terminal
 
@@ -101,6 +106,35 @@ def test_rows_that_are_left_out_are_listed_and_waiting_says_each_change_and_what
     shown = acme.ask("batch", "show", "--org", "acme", batch_id)
     assert (len(shown["left_out"]), shown["left_out"][0]["line"]) == (20, 13)
     assert shown["totals"]["rejected"] == {"count": 22}
+
+
+def test_waiting_ends_with_the_reason_when_nothing_moves_until_somebody_acts(
+    acme: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = acme.ask("batch", "create", "--org", "acme", "--file", a_file(tmp_path, "0712000001,20,A,November salary"))
+    for name, value in acme.variables.items():
+        monkeypatch.setenv(f"MPESA_MCP_{name}", value)
+    organization_id = acme.ask("org", "show", "--org", "acme")["organization_id"]
+
+    async def wait() -> str:
+        async with open_core(load_settings()) as core:
+            with anyio.fail_after(10):
+                batch = await batch_of(core, organization_id, made["batch_id"])
+                await until_at_rest(core, batch, org="acme", patience=timedelta(0))
+        return capsys.readouterr().err
+
+    look_later = f"Look later: mpesa-mcp batch show --org acme {made['batch_id']}"
+    said = anyio.run(wait)
+    assert "No worker was seen" in said and "mpesa-mcp worker" in said and look_later in said
+    assert acme.run("org", "freeze", "--org", "acme").exit_code == 0
+    said = anyio.run(wait)
+    assert "the organization is frozen" in said and look_later in said
+    # A short silence is none.
+    start = datetime(2026, 11, 25, tzinfo=UTC)
+    standstill, before, after = Standstill(timedelta(seconds=20)), Totals.of([(Outcome.WAITING, 2, 1)]), Totals()
+    looks = ((0, before), (19, before), (20, before), (21, after), (40, after), (41, after))
+    heard = [standstill.is_long(totals, start + timedelta(seconds=seconds)) for seconds, totals in looks]
+    assert heard == [False, False, True, False, False, True]
 
 
 def test_what_does_not_fit_what_is_expected_is_told_without_speaking_of_leaving_rows_out(

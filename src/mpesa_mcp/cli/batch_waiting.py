@@ -1,4 +1,8 @@
-"""Waiting for a batch: a bar on a terminal, elsewhere a line for each change; until nothing happens by itself."""
+"""Waiting for a batch: a bar on a terminal, elsewhere a line for each change; until nothing happens by itself.
+
+That is also when nothing has changed for some seconds, and somebody has to act first: to lift a freeze or a suspension,
+or to start a worker.
+"""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -8,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from mpesa_mcp.cli.output import say
-from mpesa_mcp.payments.batches.states import BatchStatus, Outcome
+from mpesa_mcp.payments.batches.states import BatchStatus, Outcome, Totals
 
 if TYPE_CHECKING:
     from mpesa_mcp.payments.batches.reading import BatchRecord
@@ -16,24 +20,61 @@ if TYPE_CHECKING:
 
 _LOOK_SECONDS = 0.5
 _BETWEEN_LINES = timedelta(seconds=5)
+# Longer than a worker that was told to end and is started again stays away.
+_PATIENCE = timedelta(seconds=20)
 
 
-async def until_at_rest(core: "Core", batch: "BatchRecord", *, org: str) -> "BatchRecord":
+async def until_at_rest(
+    core: "Core", batch: "BatchRecord", *, org: str, patience: timedelta = _PATIENCE
+) -> "BatchRecord":
     """Looks again and again; at the end says what is left to a person or to time, and how to look later."""
     import anyio
 
     from mpesa_mcp.payments.batches.reading import batch_of
 
+    standstill, held_up = Standstill(patience), None
     with _bar(batch.count) if sys.stderr.isatty() else _log() as tell:
         while True:
             tell(batch, core.clock.now())
             if batch.status.is_at_rest:
                 break
+            if standstill.is_long(batch.totals, core.clock.now()) and (held_up := await _held_up(core, batch)):
+                break
             await anyio.sleep(_LOOK_SECONDS)
             batch = await batch_of(core, batch.organization_id, batch.batch_id)
-    if ending := _ending(batch, org):
-        say(ending)
+    if ending := held_up or _ending(batch):
+        say(f"{ending} Look later: mpesa-mcp batch show --org {org} {batch.batch_id}")
     return batch
+
+
+@dataclass(slots=True)
+class Standstill:
+    """Since when nothing has become of any row."""
+
+    patience: timedelta
+    totals: Totals | None = None
+    since: datetime | None = None
+
+    def is_long(self, totals: Totals, now: datetime) -> bool:
+        """Whether that is longer than one waits without asking why."""
+        if self.since is None or totals != self.totals:
+            self.totals, self.since = totals, now
+        return now - self.since >= self.patience
+
+
+async def _held_up(core: "Core", batch: "BatchRecord") -> str | None:
+    """What keeps rows from moving until somebody acts; None where it is Safaricom that is waited for."""
+    from mpesa_mcp.cli.doctor.workers import NO_WORKER, START_ONE
+    from mpesa_mcp.identity.organizations import get_organization
+    from mpesa_mcp.store.traces import living
+
+    async with core.store.reading(batch.organization_id) as session:
+        standing = (await get_organization(session)).status
+    if not standing.may_pay_out and not batch.totals[Outcome.IN_PROGRESS].count:
+        return f"Nothing leaves: the organization is {standing}. What waits goes on when that is lifted."
+    if not any(each.works for each in await living(core.store, core.clock.now())):
+        return f"{NO_WORKER} {START_ONE}"
+    return None
 
 
 @dataclass(slots=True)
@@ -86,17 +127,16 @@ def _counts(batch: "BatchRecord") -> str:
     return f"{batch.status}: {failed:,} failed, {unknown:,} unknown"
 
 
-def _ending(batch: "BatchRecord", org: str) -> str | None:
-    later = f"Look later: mpesa-mcp batch show --org {org} {batch.batch_id}"
+def _ending(batch: "BatchRecord") -> str | None:
     match batch.status:
         case BatchStatus.AWAITING_APPROVAL:
-            return f"Nothing is paid before a person has approved it. {later}"
+            return "Nothing is paid before a person has approved it."
         case BatchStatus.PAUSED:
-            return f"Nothing more leaves until somebody resumes or cancels it. {later}"
+            return "Nothing more leaves until somebody resumes or cancels it."
         case BatchStatus.UNRESOLVED:
             return (
                 f"Of {batch.totals.not_known:,} rows nobody knows yet whether they were paid; do not pay them again. "
-                f"Safaricom is asked about them as long as it may know. {later}"
+                "Safaricom is asked about them as long as it may know."
             )
         case _:
             return None

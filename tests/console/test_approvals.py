@@ -6,6 +6,8 @@ import pytest
 
 from mpesa_mcp.audit.reading import EntryFilter, EntryRecord, list_entries
 from mpesa_mcp.billing.states import SubscriptionStatus
+from mpesa_mcp.billing.terms import seats_of
+from mpesa_mcp.identity.invitations import accept_invitation, invite
 from mpesa_mcp.identity.principal import Actor
 from mpesa_mcp.identity.standing import freeze
 from mpesa_mcp.payments.models import Payment
@@ -13,11 +15,11 @@ from mpesa_mcp.payments.reading import payment_of
 from mpesa_mcp.payments.standing import unfreeze
 from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
 from mpesa_mcp.policy.approvals import Approval
-from mpesa_mcp.values import Role
-from tests.api.people import OPERATOR
+from mpesa_mcp.values import Role, Secret
+from tests.api.people import OPERATOR, PASSWORD
 from tests.billing.factories import subscribe
 
-from .office import Office, add_batch, add_payments, field, hold_payment, signed_in
+from .office import Office, add_batch, add_payments, browser, field, hold_payment, sign_in, signed_in
 
 pytestmark = pytest.mark.anyio
 
@@ -190,6 +192,33 @@ async def test_a_subscription_that_is_past_due_lets_nothing_out_which_the_page_a
     ]
     looked = await list_entries(core.store, acme, EntryFilter(action="request.refused", subject=acme), limit=50)
     assert looked.entries == []
+
+
+async def test_who_let_the_account_in_that_decided_stands_beside_the_decision_and_in_the_audit(office: Office) -> None:
+    core, acme = office.platform.core, office.people.organization_id
+    jane = office.people.users["org_admin"]
+    as_jane = Actor(f"user:{jane.user_id}", Role.ORG_ADMIN, jane.user_id)
+    invited = await invite(
+        core.store,
+        core.clock,
+        organization_id=acme,
+        email="jane.too@elsewhere.example",
+        role=Role.ORG_ADMIN,
+        actor=as_jane,
+        seats=seats_of,
+    )
+    await accept_invitation(core.store, core.clock, invited.token.reveal(), Secret(PASSWORD), seats=seats_of)
+    approval_id = await hold_payment(office.platform, acme, 14_000)
+    async with browser(office.url) as client:
+        await sign_in(client, "jane.too@elsewhere.example")
+        shown = await client.get(f"/approvals/{approval_id}")
+        form = {"form_token": field(shown), "digest": field(shown, "digest")}
+        await client.post(f"/approvals/{approval_id}/approve", data=form)
+        said = _words((await client.get(f"/approvals/{approval_id}")).text)
+    assert re.search(rf"jane.too@elsewhere.example approved it, [^.]* Let in by {jane.email}, ", said), said
+    [told] = (await list_entries(core.store, acme, EntryFilter(action="approval.approved"), limit=1)).entries
+    assert told.subject == approval_id
+    assert (told.detail or {})["account_made_by"] == as_jane.name
 
 
 async def test_while_the_organization_is_frozen_the_page_says_so_and_offers_no_approval_that_would_be_refused(

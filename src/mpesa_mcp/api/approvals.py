@@ -58,6 +58,16 @@ class HeldByAnswer(Answer):
     sentence: str
 
 
+class AccountAnswer(Answer):
+    """Who let this person in, and when: two accounts may be one human being's."""
+
+    model_config = example(made_at=AT, made_by="operator:root", maker="operator:root", in_role_since=AT)
+    made_at: Moment
+    made_by: str = Field(description="Who invited, where somebody did.")
+    maker: str = Field(description="The address of that person, where it is one of the organization.")
+    in_role_since: Moment
+
+
 class DecisionAnswer(Answer):
     model_config = example(user_id=JANE, email=JANES_ADDRESS, verdict="approved", at=SOON)
     user_id: str
@@ -65,6 +75,7 @@ class DecisionAnswer(Answer):
     verdict: Verdict
     reason: str | None
     at: Moment
+    account: AccountAnswer
 
 
 class ApprovalAnswer(Answer):

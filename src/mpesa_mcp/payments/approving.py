@@ -162,7 +162,7 @@ async def approve(
         if not await held.is_as_asked(session):
             await _void(core, session, held.what)
         elif (refused := await held.judged_again(core, session)) is None:
-            add_decision(session, core.clock, approval, user, Verdict.APPROVED)
+            await add_decision(session, core.clock, approval, user, Verdict.APPROVED)
             if len(given) + 1 >= approval.approvers_needed:
                 close(session, core.clock, approval, ApprovalStatus.APPROVED)
                 await _let_go(core, session, held.what, actor.name)
@@ -196,7 +196,7 @@ async def decline(core: Core, organization_id: str, approval_id: str, *, actor: 
         approval = held.approval
         user = await require_decider(session, actor)
         _require_open(held, core.clock.now())
-        add_decision(session, core.clock, approval, user, Verdict.DECLINED, reason=said)
+        await add_decision(session, core.clock, approval, user, Verdict.DECLINED, reason=said)
         close(session, core.clock, approval, ApprovalStatus.DECLINED)
         if isinstance(held.what, Batch):
             await held_batches.decline(session, core.clock, held.what, reason=said, actor=actor.name)

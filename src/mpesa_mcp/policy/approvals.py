@@ -3,7 +3,7 @@
 Who may decide is in `approvers`. Nothing here moves a payment; `payments.approving` does, in the same transaction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -14,6 +14,7 @@ from sqlmodel import Field, col, select
 from mpesa_mcp import audit
 from mpesa_mcp.audit.models import MAX_CLIENT
 from mpesa_mcp.identity.models import User
+from mpesa_mcp.identity.origins import Origin, origins_of
 from mpesa_mcp.store.tables import OrganizationTable, cents, moment
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Clock, Environment, Kes, clean_foreign_text, new_id
@@ -120,13 +121,14 @@ class ToApprove:
 
 @dataclass(frozen=True, slots=True)
 class DecisionRecord:
-    """What one person decided. Times in UTC."""
+    """What one person decided, and where that person's account comes from. Times in UTC."""
 
     user_id: str
     email: str
     verdict: Verdict
     reason: str | None
     at: datetime
+    account: Origin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,14 +199,17 @@ async def approval_records(session: OrganizationSession, rows: Sequence[Approval
         .order_by(col(ApprovalDecision.at))
     )
     decided: dict[str, list[DecisionRecord]] = {row.id: [] for row in rows}
-    for decision, email in await session.rows(told):
+    found = await session.rows(told)
+    origins = await origins_of(session, {decision.user_id for decision, _ in found})
+    for decision, email in found:
+        account = origins[decision.user_id]
         decided[decision.approval_id].append(
-            DecisionRecord(decision.user_id, email, Verdict(decision.verdict), decision.reason, decision.at)
+            DecisionRecord(decision.user_id, email, Verdict(decision.verdict), decision.reason, decision.at, account)
         )
     return [_record(row, decided[row.id]) for row in rows]
 
 
-def add_decision(
+async def add_decision(
     session: OrganizationSession,
     clock: Clock,
     approval: Approval,
@@ -213,7 +218,10 @@ def add_decision(
     *,
     reason: str | None = None,
 ) -> None:
-    """What this person decided. The row's key keeps anybody from counting twice."""
+    """What this person decided. The row's key keeps anybody from counting twice.
+
+    The audit tells where the account comes from: a second one of somebody's own is noticed there or nowhere.
+    """
     session.add(
         ApprovalDecision(
             organization_id=session.organization_id,
@@ -225,7 +233,8 @@ def add_decision(
             at=clock.now(),
         )
     )
-    note(session, clock, approval, actor=f"user:{user.id}", action=verdict, reasons=reason)
+    account = (await origins_of(session, [user.id]))[user.id]
+    note(session, clock, approval, actor=f"user:{user.id}", action=verdict, reasons=reason, more=account.for_audit)
 
 
 def ask_more_people(
@@ -254,6 +263,7 @@ def note(
     actor: str,
     action: str,
     reasons: str | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> None:
     """Tells the audit what became of an approval."""
     detail: dict[str, audit.Plain] = {"digest": approval.digest, "approvers_needed": approval.approvers_needed}
@@ -267,7 +277,7 @@ def note(
         action=f"approval.{action}",
         subject=approval.id,
         reasons=reasons,
-        detail=detail,
+        detail={**detail, **(more or {})},
     )
 
 

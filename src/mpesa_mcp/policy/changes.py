@@ -6,7 +6,7 @@ counts as the first of the two and never as the second. The rule of a key that i
 changes a rule has the organization alone, so that each payment is judged by the old rule or by the new one.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -17,6 +17,7 @@ from mpesa_mcp import audit
 from mpesa_mcp.errors import Advice, ConflictError, NotFoundError
 from mpesa_mcp.identity.api_keys import ended_keys
 from mpesa_mcp.identity.models import ApiKey, User
+from mpesa_mcp.identity.origins import origins_of
 from mpesa_mcp.identity.principal import Actor, NotAllowed
 from mpesa_mcp.identity.standing import changeable_alone
 from mpesa_mcp.policy.approvals import Approval, ApprovalStatus
@@ -146,7 +147,9 @@ async def confirm(
             raise NewerThanProposal
         before = await _stored(session, row.scope)
         _decide(row, ProposalStatus.CONFIRMED, clock, actor)
-        await _apply(session, clock, row.scope, before, _rule(row.after), actor, proposal=row)
+        account = (await origins_of(session, [user.id]))[user.id]
+        of_proposal = {"proposal_id": row.id, "proposed_by": row.proposed_by, **account.for_audit}
+        await _apply(session, clock, row.scope, before, _rule(row.after), actor, of_proposal)
         return proposal_record(row, clock.now())
 
 
@@ -282,10 +285,12 @@ async def _apply(
     before: Rule | None,
     after: Rule | None,
     actor: Actor,
-    *,
-    proposal: RuleProposal | None = None,
+    of_proposal: Mapping[str, str] | None = None,
 ) -> int:
-    """Writes the rule. Whatever else was proposed for the scope is about a rule that is no more: returns how many."""
+    """Writes the rule. Whatever else was proposed for the scope is about a rule that is no more: returns how many.
+
+    `of_proposal` is for the audit: what was confirmed, and where the account of who confirmed it comes from.
+    """
     now = clock.now()
     await session.flush()
     voided = await session.change(
@@ -307,7 +312,7 @@ async def _apply(
         subject=scope,
         before=None if before is None else words_of(before),
         after=None if after is None else words_of(after),
-        detail=None if proposal is None else {"proposal_id": proposal.id, "proposed_by": proposal.proposed_by},
+        detail=of_proposal,
     )
     return voided
 

@@ -1,7 +1,5 @@
 """Bearer tokens on `/mcp`: the SDK asks whether one is good, and hands what we answer to the tools."""
 
-from dataclasses import asdict
-
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import AccessToken
 
@@ -9,7 +7,6 @@ from mpesa_mcp.identity.principal import Principal, Unauthenticated
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.settings import Settings
 from mpesa_mcp.tools.caller import Caller, CallerSource
-from mpesa_mcp.values import Environment, Role
 
 SCOPE = "mcp"
 
@@ -31,26 +28,23 @@ class BearerVerifier:
             scopes=[SCOPE],
             resource=mcp_url(self._core.settings),
             subject=f"org:{principal.organization_id}",
-            claims={
-                "iss": "urn:mpesa-mcp:bearer",
-                **asdict(principal),
-                "tools": sorted(principal.tools) if principal.tools is not None else None,
-            },
+            claims={"iss": "urn:mpesa-mcp:bearer", "principal": principal},
         )
+
+
+def principal_of(token: AccessToken | None) -> Principal:
+    """Whom a token of `BearerVerifier` stands for. Raises Unauthenticated."""
+    if token is None or token.claims is None:
+        raise Unauthenticated
+    principal: Principal = token.claims["principal"]
+    return principal
 
 
 def callers_by_token(core: Core) -> CallerSource:
     """Who calls, by the token of the request the call came with."""
 
     async def caller() -> Caller:
-        token = get_access_token()
-        if token is None or token.claims is None:
-            raise Unauthenticated
-        told = {name: value for name, value in token.claims.items() if name != "iss"}
-        tools = told.pop("tools")
-        role, environment = Role(told.pop("role")), Environment(told.pop("environment"))
-        allowed = frozenset(tools) if tools is not None else None
-        return Caller(core, Principal(**told, role=role, environment=environment, tools=allowed))
+        return Caller(core, principal_of(get_access_token()))
 
     return caller
 

@@ -82,17 +82,23 @@ class RateLimiter:
 
     async def admit(self, *, organization_id: str, actor: str, terms: Terms, act: Act) -> None:
         """Counts one call of this key. Raises RateLimited, or LimiterUnavailable for money-out."""
-        # The key first: what one key has too many of does not use up what the others have.
-        asked = [
-            _Asked(RateLimitItemPerSecond(limit, namespace=_PREFIX), of)
-            for limit, of in ((terms.key_calls_per_second, actor), (terms.calls_per_second, "all"))
-            if limit is not None
-        ]
+        asked = _asked(actor, terms)
         if self._shared is not None and await self._admitted_by_all(organization_id, asked):
             return
         await _admit(self._memory, organization_id, asked)
         if self._shared is not None and act is Act.PAY_OUT:
             raise LimiterUnavailable
+
+    async def has_room(self, *, organization_id: str, actor: str, terms: Terms) -> bool:
+        """Whether the limits would admit one more call of this key now; counts nothing.
+
+        True while the shared store is away: `admit` knows what is to be done then.
+        """
+        asked, limiter = _asked(actor, terms), self._shared or self._memory
+        try:
+            return all([await limiter.test(each.item, organization_id, each.of) for each in asked])
+        except self._trouble:
+            return True
 
     async def is_reachable(self) -> bool:
         """Whether the shared store answers; True where there is none."""
@@ -119,6 +125,15 @@ class RateLimiter:
             log.warning("limiter_back")
             self._ask_again_at = 0.0
         return True
+
+
+def _asked(actor: str, terms: Terms) -> list[_Asked]:
+    """The key first: what one key has too many of does not use up what the others have."""
+    return [
+        _Asked(RateLimitItemPerSecond(limit, namespace=_PREFIX), of)
+        for limit, of in ((terms.key_calls_per_second, actor), (terms.calls_per_second, "all"))
+        if limit is not None
+    ]
 
 
 async def _admit(limiter: SlidingWindowCounterRateLimiter, organization_id: str, asked: list[_Asked]) -> None:

@@ -6,7 +6,7 @@ alone cannot be written (a full disk), the answer is given all the same: a payme
 """
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mcp.server.mcpserver import Context
@@ -31,6 +31,23 @@ def circumstances_of(context: Context[Any, Any] | None) -> "Circumstances":
     given = asked.session.client_params
     client = f"{given.client_info.name} {given.client_info.version}" if given is not None else None
     return replace(came or Circumstances(), client=client)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitedCall:
+    """A call that the rate limits refused: of which tool, and by which client. In its HTTP request's scope."""
+
+    tool: str
+    client: str | None
+
+
+def tell_limited(context: Context[Any, Any] | None, tool: str) -> None:
+    """Lets the HTTP server know, which answers the next calls like it by itself."""
+    from mpesa_mcp.audit import circumstances
+
+    request = context.request_context.request if context is not None else None
+    if request is not None:
+        request.scope["limited_call"] = LimitedCall(tool, circumstances().client)
 
 
 async def record_call(caller: Caller, tool: str, result: CallToolResult | InputRequiredResult) -> None:

@@ -19,7 +19,7 @@ from mpesa_mcp.billing.states import Act, act_of
 from mpesa_mcp.errors import MpesaMcpError
 from mpesa_mcp.identity.principal import NotAllowed, Principal
 from mpesa_mcp.tools.caller import Caller, CallerSource, calling
-from mpesa_mcp.tools.calls import circumstances_of, record_call
+from mpesa_mcp.tools.calls import circumstances_of, record_call, tell_limited
 from mpesa_mcp.tools.refusals import REFUSAL_SCHEMA, refusal_of, refused
 from mpesa_mcp.values import Role
 
@@ -144,12 +144,11 @@ class ToolServer(MCPServer[Any]):
 
         # A name that is no tool's came from outside, and is no part of the audit.
         known = name if name in self._offered else "unknown"
-        principal, billing = caller.principal, caller.core.billing
         with under(circumstances_of(context)):
             try:
-                terms = await billing.admit(principal, act_of(known))
+                terms = await caller.core.billing.admit_call(caller.principal, known)
             except RateLimited as limited:
-                billing.refusals.note(principal.organization_id, principal.actor, known)
+                tell_limited(context, known)
                 return refused(limited)
             except MpesaMcpError as error:
                 result: CallToolResult | InputRequiredResult = refused(error)

@@ -5,7 +5,10 @@ PostgreSQL server comes from a wheel and starts by itself, once for each process
 """
 
 import asyncio
+import functools
+import gc
 import itertools
+import json
 import shutil
 import socket
 import tempfile
@@ -21,7 +24,11 @@ from unittest.mock import patch
 import asyncpg
 import pytest
 import structlog
+import typer.main
+import typer.testing
 from argon2 import PasswordHasher
+from fastapi import FastAPI
+from mcp.client.session import ClientSession
 from pydantic import SecretStr
 from sqlalchemy import Connection, Dialect, Engine, event, make_url
 from sqlalchemy.engine.default import DefaultDialect
@@ -36,7 +43,7 @@ from mpesa_mcp.values import FrozenClock
 MASTER_KEY = "00112233445566778899aabbccddeeff0123456789abcdeffedcba9876543210"
 KINDS = ["sqlite", "postgresql"]
 # The table of outcomes is not among them: beside a storm, one file as the database of forty payments would be too slow.
-LONGEST = ("/storm/", "/crash/test_crash", "/property/")
+LONGEST = ("/storm/", "/crash/test_crash", "/property/", "/isolation/test_api", "/trouble/")
 # Ends what an earlier test left open, then empties every table but the migrations' own. Row by row, for there are few:
 # TRUNCATE makes the files of every table and index anew, which takes longer than most tests.
 EMPTIED = """
@@ -109,6 +116,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: next((n for n, name in enumerate(LONGEST) if name in item.nodeid), len(LONGEST)))
 
 
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: looking through it for garbage, again and again, is a seventh of all work."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
 @pytest.fixture(autouse=True)
 def plain_logs() -> None:
     """A traceback with all its variables in colours takes seconds to draw, and nobody looks at it."""
@@ -143,6 +157,44 @@ def cheap_passwords() -> Iterator[None]:
     earnest = passwords._HASHER
     assert (earnest.memory_cost, earnest.time_cost, earnest.parallelism) == (65_536, 3, 4)
     with patch.object(passwords, "_HASHER", PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def commands_made_once() -> Iterator[None]:
+    """Typer makes every command of the program anew for each that is run, which takes longer than most of them."""
+    with patch.object(typer.testing, "_get_command", functools.cache(typer.main.get_command)):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def document_made_once() -> Iterator[None]:
+    """The document of the API is the same on every server; making it takes longer than most tests."""
+    earnest, made = FastAPI.openapi, dict[str, str]()
+
+    def openapi(api: FastAPI) -> dict[str, Any]:
+        if api.title not in made:
+            made[api.title] = json.dumps(earnest(api))
+        document: dict[str, Any] = json.loads(made[api.title])
+        return document
+
+    with patch.object(FastAPI, "openapi", openapi):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def results_checked_by_one_validator() -> Iterator[None]:
+    """Every MCP client checks the schemas of the tools anew before their results, which takes longer than a call."""
+    made: dict[str, Any] = {}
+    earnest = ClientSession._output_schema_validator
+
+    def validator(session: ClientSession, name: str, schema: dict[str, Any]) -> Any:
+        key = json.dumps(schema, sort_keys=True)
+        if key not in made:
+            made[key] = earnest(session, name, schema)
+        return made[key]
+
+    with patch.object(ClientSession, "_output_schema_validator", validator):
         yield
 
 

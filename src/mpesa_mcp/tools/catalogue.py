@@ -1,5 +1,7 @@
 """Which tools there are, in the order they are listed, with the least role of each."""
 
+from functools import cache
+
 from mpesa_mcp.tools.approvals import list_approvals
 from mpesa_mcp.tools.batches import bulk_payment, get_batch
 from mpesa_mcp.tools.limits import get_limits
@@ -10,7 +12,9 @@ from mpesa_mcp.tools.server import OfferedTool, offer
 from mpesa_mcp.values import Role
 
 
+@cache
 def all_tools() -> list[OfferedTool]:
+    """The same each time: making their schemas takes as long as a hundred calls."""
     return [
         offer(stk_push, title="Collect by STK push", least_role=Role.USER),
         offer(b2c_payment, title="Pay a person", least_role=Role.MANAGER, destructive=True),

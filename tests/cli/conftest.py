@@ -3,6 +3,7 @@
 import base64
 import json
 import logging
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -63,7 +64,16 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
+def terminal(bare_terminal: Terminal, migrated: Path) -> Terminal:
+    """A person's terminal on an installation whose database is there, and nothing else."""
+    bare_terminal.data_dir.mkdir(mode=0o700)
+    shutil.copy(migrated, bare_terminal.data_dir)  # with its mode
+    return bare_terminal
+
+
+@pytest.fixture
+def bare_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
+    """A terminal on a machine where nothing was done yet."""
     for name in ("API_KEY", "DATABASE_URL", "DATABASE_OWNER_URL", "PUBLIC_URL", "ENVIRONMENT"):
         monkeypatch.delenv(f"MPESA_MCP_{name}", raising=False)
     before = logging.getLogger().handlers[:], logging.getLogger().level

@@ -22,9 +22,9 @@ def acme(terminal: Terminal) -> Terminal:
     return terminal
 
 
-def test_an_upgrade_says_whether_it_changed_anything(terminal: Terminal) -> None:
-    assert terminal.ask("db", "upgrade") == {"state": "current", "changed": True}
-    assert terminal.ask("db", "upgrade") == {"state": "current", "changed": False}
+def test_an_upgrade_says_whether_it_changed_anything(bare_terminal: Terminal) -> None:
+    assert bare_terminal.ask("db", "upgrade") == {"state": "current", "changed": True}
+    assert bare_terminal.ask("db", "upgrade") == {"state": "current", "changed": False}
 
 
 def test_a_database_of_a_newer_version_is_left_alone(terminal: Terminal) -> None:
@@ -49,11 +49,11 @@ def test_a_database_that_cannot_be_reached_is_said_without_its_address(terminal:
     assert "hunter2" not in outcome.stderr
 
 
-def test_a_fresh_machine_has_no_problem_and_is_not_changed_by_looking(terminal: Terminal) -> None:
-    code, found = diagnosis(terminal, MASTER_KEY="")
+def test_a_fresh_machine_has_no_problem_and_is_not_changed_by_looking(bare_terminal: Terminal) -> None:
+    code, found = diagnosis(bare_terminal, MASTER_KEY="")
     assert code == 0
     assert {finding["status"] for finding in found.values()} == {"ok"}
-    assert not terminal.data_dir.exists()
+    assert not bare_terminal.data_dir.exists()
 
 
 def test_an_installation_without_credentials_is_told_how_to_set_them(acme: Terminal) -> None:

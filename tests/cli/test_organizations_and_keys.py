@@ -142,11 +142,11 @@ def test_wrong_usage_is_exit_code_2(terminal: Terminal, words: tuple[str, ...]) 
     assert terminal.run(*words).exit_code == 2
 
 
-def test_a_wrong_setting_is_refused_before_anything_is_touched(terminal: Terminal) -> None:
-    outcome = terminal.run("org", "list", DATABSE_URL="sqlite+aiosqlite:///x.db")
+def test_a_wrong_setting_is_refused_before_anything_is_touched(bare_terminal: Terminal) -> None:
+    outcome = bare_terminal.run("org", "list", DATABSE_URL="sqlite+aiosqlite:///x.db")
     assert outcome.exit_code == 1
     assert "MPESA_MCP_DATABSE_URL" in outcome.stderr
-    assert not terminal.data_dir.exists()
+    assert not bare_terminal.data_dir.exists()
 
 
 def test_a_key_is_printed_when_it_is_made_and_never_again(acme: Terminal) -> None:

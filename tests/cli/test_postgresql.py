@@ -12,6 +12,12 @@ from .conftest import Terminal
 pytestmark = [pytest.mark.postgresql, pytest.mark.own_database]
 
 
+@pytest.fixture
+def terminal(bare_terminal: Terminal) -> Terminal:
+    """The database is elsewhere."""
+    return bare_terminal
+
+
 def database_of(database: dict[str, Any]) -> dict[str, str]:
     return {"DATABASE_URL": database["database_url"], "DATABASE_OWNER_URL": database["database_owner_url"]}
 

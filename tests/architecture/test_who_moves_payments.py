@@ -4,8 +4,6 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 PAYMENTS = Path(__file__).parents[2] / "src" / "mpesa_mcp"
 MAY = {"payments/dispatch.py", "payments/outcomes.py"}
 # A row that is not stored yet is given its first status here.
@@ -30,8 +28,11 @@ def changes_of_status(tree: ast.AST) -> Iterator[int]:
             yield node.lineno
 
 
-@pytest.mark.parametrize("path", sorted(PAYMENTS.rglob("*.py")), ids=lambda path: str(path.relative_to(PAYMENTS)))
-def test_two_files_change_the_status_of_a_payment(path: Path) -> None:
-    name = str(path.relative_to(PAYMENTS))
-    found = list(changes_of_status(ast.parse(path.read_text())))
-    assert bool(found) == (name in MAY | FIRST), f"{name}: {found}"
+def test_two_files_change_the_status_of_a_payment() -> None:
+    found: dict[str, list[int]] = {}
+    for path in PAYMENTS.rglob("*.py"):
+        text = path.read_text()
+        # Whatever changes it names it.
+        if "status" in text and (lines := list(changes_of_status(ast.parse(text)))):
+            found[str(path.relative_to(PAYMENTS))] = lines
+    assert set(found) == MAY | FIRST, found

@@ -27,7 +27,7 @@ from mpesa_mcp.payments.records import OpenedPayment
 from mpesa_mcp.payments.requests import B2cRequest, PaymentRequest, ReversalRequest, StkPushRequest
 from mpesa_mcp.payments.spending import Judgement, begin, judge, take
 from mpesa_mcp.payments.standing import require_may_open
-from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
+from mpesa_mcp.payments.states import NOTHING_MOVED, PaymentKind, PaymentStatus
 from mpesa_mcp.payments.usage import count_end
 from mpesa_mcp.policy.rules import Outcome
 from mpesa_mcp.store.crossings import DueTable
@@ -242,7 +242,7 @@ async def _require_reversible(session: OrganizationSession, received: Payment | 
     under_way = await session.first(
         select(Payment.id).where(
             Payment.reverses_payment_id == received.id,
-            col(Payment.status).not_in([status for status in PaymentStatus if status.nothing_moved]),
+            col(Payment.status).not_in(NOTHING_MOVED),
         )
     )
     if under_way is not None:

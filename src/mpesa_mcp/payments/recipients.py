@@ -9,13 +9,12 @@ from sqlmodel import col, select
 from mpesa_mcp.payments.batches.models import Batch, BatchLine
 from mpesa_mcp.payments.batches.states import BatchStage, RowState
 from mpesa_mcp.payments.models import Payment
-from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
+from mpesa_mcp.payments.states import NOTHING_MOVED, PaymentKind
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Environment
 
 # Recipients that one statement asks about.
 _AT_ONCE = 500
-_NOTHING_MOVED = [status for status in PaymentStatus if status.nothing_moved]
 _OPEN = [stage for stage in BatchStage if not stage.is_over]
 
 
@@ -57,7 +56,7 @@ async def _paid(
             col(Payment.phone).in_(phones),
             col(Payment.kind) != PaymentKind.STK_PUSH,
             col(Payment.environment) == environment,
-            col(Payment.status).not_in(_NOTHING_MOVED),
+            col(Payment.status).not_in(NOTHING_MOVED),
             col(Payment.id) != but_for,
             *([col(Payment.created_at) <= until] if until is not None else []),
         )

@@ -43,7 +43,7 @@ class PaymentStatus(StrEnum):
     @property
     def nothing_moved(self) -> bool:
         """Whether it is certain that no money moved and none will: a new payment cannot pay twice."""
-        return self in {PaymentStatus.FAILED, PaymentStatus.DECLINED, PaymentStatus.EXPIRED}
+        return self in NOTHING_MOVED
 
     @property
     def moved(self) -> bool:
@@ -51,15 +51,8 @@ class PaymentStatus(StrEnum):
         return self in {PaymentStatus.SUCCEEDED, PaymentStatus.REVERSED}
 
 
-_FINAL = frozenset(
-    {
-        PaymentStatus.SUCCEEDED,
-        PaymentStatus.FAILED,
-        PaymentStatus.DECLINED,
-        PaymentStatus.EXPIRED,
-        PaymentStatus.REVERSED,
-    }
-)
+NOTHING_MOVED = (PaymentStatus.FAILED, PaymentStatus.DECLINED, PaymentStatus.EXPIRED)
+_FINAL = frozenset({*NOTHING_MOVED, PaymentStatus.SUCCEEDED, PaymentStatus.REVERSED})
 
 
 class Reply(StrEnum):

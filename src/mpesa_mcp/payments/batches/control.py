@@ -25,7 +25,6 @@ from mpesa_mcp.store.crossings import DueTable
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Environment
 
-_NOTHING_MOVED = [status for status in PaymentStatus if status.nothing_moved]
 _MAY_LEAVE = (PaymentStatus.QUEUED, PaymentStatus.SENDING)
 
 

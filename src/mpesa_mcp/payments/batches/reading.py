@@ -22,7 +22,7 @@ from mpesa_mcp.payments.batches.states import (
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.models import Payment, PaymentHistory
 from mpesa_mcp.payments.records import AskedApproval
-from mpesa_mcp.payments.states import PaymentEvent, PaymentStatus
+from mpesa_mcp.payments.states import NOTHING_MOVED, PaymentEvent, PaymentStatus
 from mpesa_mcp.policy.approvals import APPROVAL_LIFE
 from mpesa_mcp.store.paging import Page
 from mpesa_mcp.store.tenancy import OrganizationSession
@@ -33,11 +33,7 @@ _AT_ONCE = 500
 _OF_LINE = and_(
     col(Payment.organization_id) == col(BatchLine.organization_id), col(Payment.id) == col(BatchLine.payment_id)
 )
-_UNPAID = [
-    status
-    for status in PaymentStatus
-    if status.nothing_moved or status in {PaymentStatus.UNKNOWN, PaymentStatus.DISPUTED}
-]
+_UNPAID = (*NOTHING_MOVED, PaymentStatus.UNKNOWN, PaymentStatus.DISPUTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

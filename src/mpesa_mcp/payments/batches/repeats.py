@@ -9,14 +9,13 @@ from mpesa_mcp.payments.batches.models import Batch, BatchLine
 from mpesa_mcp.payments.batches.rows import Row, RowProblem
 from mpesa_mcp.payments.batches.states import BatchStage, RowState
 from mpesa_mcp.payments.models import Payment
-from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
+from mpesa_mcp.payments.states import NOTHING_MOVED, PaymentKind
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Environment
 
 WITHIN = timedelta(days=7)
 # Phones that one statement asks about.
 _AT_ONCE = 500
-_NOTHING_MOVED = [status for status in PaymentStatus if status.nothing_moved]
 _OPEN = [stage for stage in BatchStage if not stage.is_over]
 Paid = tuple[str, int]
 
@@ -73,7 +72,7 @@ async def _paid(
             Payment.environment == environment,
             col(Payment.phone).in_(asked[start : start + _AT_ONCE]),
             col(Payment.created_at) >= since,
-            col(Payment.status).not_in(_NOTHING_MOVED),
+            col(Payment.status).not_in(NOTHING_MOVED),
         )
         found |= {(phone, cents) for phone, cents in await session.rows(statement)}
     return found

@@ -25,13 +25,12 @@ from mpesa_mcp.payments.batches.states import BatchStage, RowState
 from mpesa_mcp.payments.batches.submission import BatchRequest
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.models import UNAPPLIED, Attempt, Callback, Payment
-from mpesa_mcp.payments.states import PaymentStatus
+from mpesa_mcp.payments.states import NOTHING_MOVED
 from mpesa_mcp.policy.rules import Outcome
 from mpesa_mcp.store.crossings import DueTable
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Environment, Kes, Msisdn
 
-_NOTHING_MOVED = [status for status in PaymentStatus if status.nothing_moved]
 _TRIES = 5
 _PAID_MEANWHILE = "Not tried again: this phone has been paid the same amount since, or is about to be."
 
@@ -187,7 +186,7 @@ def _proven_failed(batch_id: str) -> Select[str]:
     called_back = select(Attempt.payment_id).where(col(Attempt.payment_id).is_not(None), col(Attempt.id).in_(unread))
     return select(Payment.id).where(
         Payment.batch_id == batch_id,
-        col(Payment.status).in_(_NOTHING_MOVED),
+        col(Payment.status).in_(NOTHING_MOVED),
         col(Payment.id).not_in(called_back),
         ~is_withdrawn(),
     )

@@ -9,12 +9,12 @@ from mpesa_mcp.api.examples import DAY_BEFORE, JANES_ADDRESS, ORGANIZATION, exam
 from mpesa_mcp.api.permissions import allow
 from mpesa_mcp.api.routes import Call, PermittedRoute
 from mpesa_mcp.api.shapes import NOTHING, Answer, Body, Cursor, Email, Limit, Moment, Nothing, Page
-from mpesa_mcp.api.users import Id, InvitationAnswer, NewInvitationAnswer, new_invitation_answer
+from mpesa_mcp.api.users import Id, InvitationAnswer, NewInvitationAnswer, new_invitation_answer, revoke
 from mpesa_mcp.billing.terms import seats_of
 from mpesa_mcp.credentials.shortcodes import shortcodes_of
 from mpesa_mcp.errors import InputError
 from mpesa_mcp.identity import founding, standing
-from mpesa_mcp.identity.invitations import page_first_invitations, revoke_invitation
+from mpesa_mcp.identity.invitations import page_first_invitations
 from mpesa_mcp.identity.models import OrganizationStatus
 from mpesa_mcp.identity.names import MAX_NAME
 from mpesa_mcp.identity.organizations import (
@@ -184,14 +184,7 @@ async def invite_first_admin(call: Call, body: FirstAdmin) -> NewInvitationAnswe
 @allow(platform=True, person=True)
 async def revoke_first_invitation(call: Call, invitation_id: Id, _body: Nothing = NOTHING) -> InvitationAnswer:
     """Nobody becomes the first org_admin with it any more. Again, or after it was used: changes nothing."""
-    revoked = await revoke_invitation(
-        call.core.store,
-        call.core.clock,
-        organization_id=call.organization_id,
-        invitation_id=invitation_id,
-        actor=call.actor,
-    )
-    return InvitationAnswer.model_validate(revoked)
+    return await revoke(call, invitation_id)
 
 
 @router.post("/{organization_id}/freeze")

@@ -22,7 +22,9 @@ from mpesa_mcp.settings import Settings
 from mpesa_mcp.values import Environment, FrozenClock, Role
 from tests.clients import TLS
 from tests.shortcodes import OPERATOR
+from tests.warm import program
 
+# With all its imports, as a person starts it.
 PROGRAM = (sys.executable, "-c", "from mpesa_mcp.cli import main; main()")
 
 
@@ -69,10 +71,15 @@ def variables(**settings: object) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def started(env: Mapping[str, str], *words: str, says: str) -> AsyncIterator[anyio.abc.Process]:
-    """A process that stays up, once it has said on stderr that it does; stopped when the block ends."""
+async def started(
+    env: Mapping[str, str], *words: str, says: str, cold: bool = False
+) -> AsyncIterator[anyio.abc.Process]:
+    """A process that stays up, once it has said on stderr that it does; stopped when the block ends.
+
+    `cold` is one that imports what it needs.
+    """
     process = await anyio.open_process(
-        [*PROGRAM, *words], env=dict(env), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        [*(PROGRAM if cold else program()), *words], env=dict(env), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
     )
     try:
         assert process.stderr is not None

@@ -25,7 +25,7 @@ async def test_a_served_installation_pays_is_healthy_and_stops_when_told(
     port = held_port()
     url = f"http://127.0.0.1:{port}"
     elsewhere = f"Links that other commands print lead to http://127.0.0.1:8765; MPESA_MCP_PORT={port} leads them here."
-    async with started(env, "serve", "--port", str(port), says=elsewhere) as server:
+    async with started(env, "serve", "--port", str(port), says=elsewhere, cold=True) as server:
         await answers(url)
         async with httpx2.AsyncClient(verify=TLS, base_url=url) as http:
             assert (await http.get("/healthz")).json() == {"ok": True}

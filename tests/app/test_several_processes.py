@@ -76,5 +76,5 @@ async def test_a_call_that_waits_in_one_process_hears_of_a_callback_received_in_
 
 async def test_the_process_that_faces_the_internet_holds_no_key(split: dict[str, str], tmp_path: Path) -> None:
     env = as_callbacks(split) | {"MPESA_MCP_MASTER_KEY_FILE": str(tmp_path / "there is none")}
-    async with started(env, "callbacks", says="Receiving callbacks") as process:
+    async with started(env, "callbacks", says="Receiving callbacks", cold=True) as process:
         assert process.returncode is None

@@ -13,6 +13,7 @@ from mcp.client.stdio import StdioServerParameters
 
 from mpesa_mcp.app.local import LocalPlatform
 from tests.clients import GENERATIONS, call, connected, refusal
+from tests.warm import program
 
 from .factories import PROGRAM, movements, phone, variables
 
@@ -103,7 +104,7 @@ async def test_nothing_but_the_protocol_comes_out_of_stdout(desktop: dict[str, s
 async def test_without_a_key_the_process_says_how_to_get_one(tmp_path: Path) -> None:
     env = variables(DATA_DIR=tmp_path / "data")
     for words in (("stdio",), ("stdio", "--url", "http://127.0.0.1:1")):
-        done = await anyio.run_process([*PROGRAM, *words], env=env, check=False, input=b"")
+        done = await anyio.run_process([*program(), *words], env=env, check=False, input=b"")
         assert (done.returncode, done.stdout) == (1, b""), words
         assert "MPESA_MCP_API_KEY" in done.stderr.decode()
         assert len(done.stderr.decode().splitlines()) == 1
@@ -157,8 +158,8 @@ _HELLO = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"n
 
 def _spoken_to(env: dict[str, str], *words: str, mode: Any = "auto") -> Client:
     """A client of `mpesa-mcp stdio`, which it starts."""
-    program, *arguments = PROGRAM
-    return Client(StdioServerParameters(command=program, args=[*arguments, "stdio", *words], env=env), mode=mode)
+    command, *arguments = program()
+    return Client(StdioServerParameters(command=command, args=[*arguments, "stdio", *words], env=env), mode=mode)
 
 
 def _lines(said: bytes, *, whole: bool = False) -> list[dict[str, Any]]:

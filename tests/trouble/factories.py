@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -26,8 +25,8 @@ from mpesa_mcp.values import Environment, new_id, sha256_hex
 from mpesa_mcp.values.ids import random_hex
 from tests.clients import TLS
 from tests.clients import connected as client_of
+from tests.warm import program
 
-PROGRAM = (sys.executable, "-c", "from mpesa_mcp.cli import main; main()")
 # How long anybody may be kept waiting for an answer: a caller, Safaricom, and whoever watches.
 CALL_SECONDS, CALLBACK_SECONDS, HEALTH_SECONDS = 12, 7, 1
 LONGER_THAN_A_LEASE_SECONDS = SEND_LEASE.total_seconds() + 25
@@ -142,12 +141,12 @@ async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def command(platform: LocalPlatform, *words: str) -> tuple[int, str]:
-    """Exit code and stderr of a real `mpesa-mcp` process on the platform's database."""
+    """Exit code and stderr of an `mpesa-mcp` process on the platform's database."""
     settings = platform.core.settings
     given = {"DATA_DIR": settings.data_dir, "DATABASE_URL": settings.database_url or ""}
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MPESA_MCP_")}
     env = inherited | {f"MPESA_MCP_{name}": str(value) for name, value in given.items()}
-    done = await anyio.run_process([*PROGRAM, *words], env=env, check=False)
+    done = await anyio.run_process([*program(), *words], env=env, check=False)
     return done.returncode, done.stderr.decode()
 
 

@@ -104,10 +104,34 @@ def few(theirs: Theirs) -> Iterator[Case]:
     """What the schemas let through, each shape of value once: over HTTP every call costs ten times as much."""
     seen = set()
     for case in cases(theirs):
-        kind = re.sub(r"_.*|[a-z]+|[A-Z]+|\d+", "x", case.value) if case.names else ""
+        kind = _shape(case.value) if case.names else ""
         if case.fits and (case.tool, case.argument, kind) not in seen:
             seen.add((case.tool, case.argument, kind))
             yield case
+
+
+def every(theirs: Theirs) -> Iterator[Case]:
+    """Whatever the schemas let through; what they refuse reaches no tool, so each shape of it once."""
+    seen = set()
+    for case in cases(theirs):
+        kind = (case.tool, case.argument, _shape(case.value))
+        if case.fits or kind not in seen:
+            seen.add(kind)
+            yield case
+
+
+def each_kind(theirs: Theirs) -> Iterator[Case]:
+    """What the schemas let through, one value of each kind of id and of each other shape."""
+    seen = set()
+    for case in cases(theirs):
+        kind = (case.tool, case.argument, case.value.rpartition("_")[0], _shape(case.value))
+        if case.fits and kind not in seen:
+            seen.add(kind)
+            yield case
+
+
+def _shape(value: str) -> str:
+    return re.sub(r"_.*|[a-z]+|[A-Z]+|\d+", "x", value)
 
 
 def cases(theirs: Theirs) -> Iterator[Case]:

@@ -1,7 +1,8 @@
 """Every route of the API, asked with what names something of Theirs: the answer is the one for what does not exist.
 
 The matrix is made of the OpenAPI document: each text in a path, a query or a body gets each shape of value that names
-something of Theirs; what else a body needs is its documented example.
+something of Theirs; what else a body needs is its documented example. That is on SQLite, where row-level security does
+not hide a hole in the filter; behind both locks each text gets what it is named after, and some others in turn.
 """
 
 import re
@@ -31,6 +32,8 @@ PASSWORDS = {"/auth/login", "/auth/password"}
 NEW_EACH_TIME = re.compile(r"\b[a-z]{3}_[0-9a-z]{26}\b|\bmpk_\w+|\b[0-9a-f]{64}\b")
 # Whoever has it is the one who is invited.
 BEARER = "the token of an invitation"
+# Of how many values a text gets one where not all are asked about.
+ONE_OF = 4
 
 
 @dataclass(frozen=True)
@@ -102,14 +105,22 @@ def _is_text(schema: dict[str, Any]) -> bool:
     return any(each.get("type") == "string" and not {"enum", "format"} & set(each) for each in allowed)
 
 
-def shapes(theirs: Theirs) -> Iterator[str]:
-    """A value of each shape that names something of Theirs."""
+def shapes(theirs: Theirs) -> Iterator[tuple[str, str]]:
+    """A value of each shape that names something of Theirs, after what it names."""
     seen = set()
     for what, value in theirs.named.items():
         shape = re.sub(r"[a-z0-9]+", "x", value.partition("_")[0] + value.partition("_")[2], flags=re.IGNORECASE)
         kind = (value.partition("_")[0] if "_" in value else "", shape, what.split()[1])
         if kind not in seen and what != BEARER:
             seen.add(kind)
+            yield what, value
+
+
+def asked_about(case: Case, number: int, theirs: Theirs, *, all_of_them: bool) -> Iterator[str]:
+    """Every value; else what the text is named after (`user_id`: a user) and some others, in turn."""
+    word = case.name.removesuffix("_id")
+    for turn, (what, value) in enumerate(shapes(theirs)):
+        if all_of_them or word in re.findall(r"\w+", what) or turn % ONE_OF == number % ONE_OF:
             yield value
 
 
@@ -128,8 +139,8 @@ async def test_whatever_names_theirs_is_answered_as_what_names_nothing(
     before = await rows_of(platform.core, theirs.organization.organization_id)
     own = platform.organization.organization_id
     asked = 0
-    for case in cases(create_api(platform.core).openapi()):
-        for value in shapes(theirs):
+    for number, case in enumerate(cases(create_api(platform.core).openapi())):
+        for value in asked_about(case, number, theirs, all_of_them=not platform.core.store.is_postgresql):
             told = []
             for given in (value, unlike(value)):
                 answer = await answer_to(http, case, given, own)

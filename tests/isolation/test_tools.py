@@ -8,7 +8,7 @@ from mpesa_mcp.tools.catalogue import all_tools
 from mpesa_mcp.values import eat_today
 from tests.clients import GENERATIONS, call, connected
 
-from .asking import ACCEPTED, accepted, as_asker, cases, few, nothing_comes_of
+from .asking import ACCEPTED, accepted, as_asker, every, few, nothing_comes_of
 from .factories import Theirs, make_key, make_organization, manager_of, marks_in, rows_of, unlike
 
 pytestmark = pytest.mark.anyio
@@ -37,7 +37,7 @@ async def test_every_argument_with_every_value_of_theirs_is_answered_as_for_noth
     before = await rows_of(platform.core, theirs.organization.organization_id)
     assert all(before.values()), "every table holds something of theirs"
     ask = as_asker(platform)
-    for case in cases(theirs):
+    for case in every(theirs):
         await nothing_comes_of(platform, theirs, ask, case)
     assert await rows_of(platform.core, theirs.organization.organization_id) == before
 

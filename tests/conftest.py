@@ -298,14 +298,18 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[st
 
 
 @pytest.fixture(scope="module")
-def module_database(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
-    """As `database`, for a whole module: the settings to be added to those of an installation of its own."""
+def module_database(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Any]]:
+    """As `database`, for a whole module."""
+    data_dir = tmp_path_factory.mktemp("module")
     if request.param == "sqlite":
-        yield {}
+        shutil.copy(request.getfixturevalue("migrated"), data_dir)
+        yield {"data_dir": data_dir}
         return
     cluster: Cluster = request.getfixturevalue("cluster")
     with cluster.database() as own:
-        yield own
+        yield {"data_dir": data_dir, **own}
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The server's application in this process, with people of every role; one for each module and database."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -24,9 +23,8 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="module")
-async def core(module_database: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Core]:
-    data_dir: Path = tmp_path_factory.mktemp("api")
-    settings = Settings(data_dir=data_dir, master_key=SecretStr(MASTER_KEY), **module_database)
+async def core(module_database: dict[str, Any]) -> AsyncIterator[Core]:
+    settings = Settings(master_key=SecretStr(MASTER_KEY), **module_database)
     async with open_core(settings) as opened:
         yield opened
 

@@ -61,11 +61,15 @@ class LimitedCalls:
         self._app = app
         self._core = core
         self._refusals: OrderedDict[tuple[object, ...], _Refusal] = OrderedDict()
+        self._sessions_ended = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST" or not scope["user"].is_authenticated:
-            if scope.get("method") == "DELETE":
-                self._refusals.clear()  # a session ends: its calls are answered differently from now on
+        authenticated = scope["type"] == "http" and scope["user"].is_authenticated
+        if not authenticated or scope["method"] != "POST":
+            if authenticated and scope["method"] == "DELETE":
+                # A session ends: its calls are answered differently from now on, and so it is with those under way.
+                self._refusals.clear()
+                self._sessions_ended += 1
             await self._app(scope, receive, send)
             return
         principal = principal_of(scope["user"].access_token)
@@ -78,9 +82,10 @@ class LimitedCalls:
         if refusal is not None and await self._refuses(scope, principal, refusal):
             await _send(refusal, call, send)
             return
-        answer = _Answer(send)
+        answer, ended = _Answer(send), self._sessions_ended
         await self._app(scope, receive, answer.send)
-        if (limited := scope.get("limited_call")) is not None:
+        limited = scope.get("limited_call")
+        if limited is not None and ended == self._sessions_ended:
             self._remember(place, answer.as_refusal(limited, call))
 
     async def _refuses(self, scope: Scope, principal: Principal, refusal: _Refusal) -> bool:

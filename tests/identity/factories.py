@@ -1,4 +1,10 @@
-"""People and organizations for these tests."""
+"""People and organizations for these tests, and what they cost the database."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import event
 
 from mpesa_mcp.billing.terms import seats_of
 from mpesa_mcp.identity.organizations import create_organization
@@ -33,3 +39,28 @@ async def a_user(
 
 def acting_as(user: UserRecord) -> Actor:
     return Actor(f"user:{user.user_id}", user.role, user.user_id, is_person=True)
+
+
+@contextmanager
+def counted(store: Store) -> Iterator[Counter[str]]:
+    """How many statements read and write meanwhile, and how often is committed."""
+    seen: Counter[str] = Counter()
+
+    def executed(_connection: object, _cursor: object, statement: str, *_more: object) -> None:
+        verb = statement.split(maxsplit=1)[0].upper()
+        if verb in {"INSERT", "UPDATE", "DELETE"}:
+            seen["written"] += 1
+        elif "set_config" not in statement and "pg_notify" not in statement and verb == "SELECT":
+            seen["read"] += 1
+
+    def committed(_connection: object) -> None:
+        seen["commit"] += 1
+
+    engines = {store._writer.sync_engine, store._reader.sync_engine}
+    for engine in engines:
+        event.listen(engine, "before_cursor_execute", executed)
+        event.listen(engine, "commit", committed)
+    yield seen
+    for engine in engines:
+        event.remove(engine, "before_cursor_execute", executed)
+        event.remove(engine, "commit", committed)

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import NoReturn
 
+import anyio
 import pytest
 from sqlalchemy import update
 from sqlmodel import col, select
@@ -20,7 +21,7 @@ from mpesa_mcp.store.engine import Store, StoreUnavailable
 from mpesa_mcp.store.keyring import Keyring
 from mpesa_mcp.values import Environment, FrozenClock, Role
 
-from .factories import OPERATOR
+from .factories import OPERATOR, counted
 
 pytestmark = pytest.mark.anyio
 
@@ -252,6 +253,37 @@ async def test_two_processes_agree_on_keys(store: Store, keyring: Keyring, clock
     made = await make_key(store, keyring, clock, acme)
     elsewhere = Keyring(store, keyring.keys.newest)
     assert (await whom(store, elsewhere, clock, made.key.reveal())).organization_id == acme
+
+
+async def test_many_calls_at_once_look_their_key_up_once_and_none_outlives_its_revocation(
+    store: Store, keyring: Keyring, clock: FrozenClock, settings: Settings, acme: str
+) -> None:
+    authentication = Authentication(store, keyring, settings, clock)
+    made = await make_key(store, keyring, clock, acme)
+    text = made.key.reveal()
+    await authentication.principal(text)  # notes its use, and what is needed for all keys is there
+    clock.advance(timedelta(seconds=6))
+    with counted(store) as alone:
+        await authentication.principal(text)
+    clock.advance(timedelta(seconds=6))
+    with counted(store) as together:
+        async with anyio.create_task_group() as calls:
+            for _ in range(60):
+                calls.start_soon(authentication.principal, text)
+    assert together == alone
+    assert alone["read"] > 0
+    await revoke_key(store, clock, organization_id=acme, key_id=made.record.key_id, actor=OPERATOR)
+    refused: list[str] = []
+
+    async def asked() -> None:
+        with pytest.raises(Unauthenticated) as problem:
+            await authentication.principal(text)
+        refused.append(problem.value.code)
+
+    async with anyio.create_task_group() as calls:
+        for _ in range(5):
+            calls.start_soon(asked)
+    assert refused == ["unauthenticated"] * 5
 
 
 async def test_who_makes_room_for_another_caller_leaves_nothing_behind_and_no_revocation_is_missed(

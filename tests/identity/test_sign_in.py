@@ -9,7 +9,6 @@ from unittest.mock import patch
 import anyio
 import pytest
 from argon2 import PasswordHasher
-from sqlalchemy import event
 from sqlmodel import select
 
 from mpesa_mcp.audit import AuditEntry, Circumstances, under
@@ -33,7 +32,7 @@ from mpesa_mcp.store.engine import Store
 from mpesa_mcp.store.keyring import Keyring
 from mpesa_mcp.values import FrozenClock, Role, Secret
 
-from .factories import OPERATOR, PASSWORD, a_user, an_organization
+from .factories import OPERATOR, PASSWORD, a_user, an_organization, counted
 
 pytestmark = pytest.mark.anyio
 EMAIL = "jane@example.com"
@@ -62,31 +61,6 @@ async def actions(store: Store, user: UserRecord) -> list[str]:
 def calling_from(address: str) -> Iterator[None]:
     with under(Circumstances(address=address)):
         yield
-
-
-@contextmanager
-def counted(store: Store) -> Iterator[Counter[str]]:
-    """How many statements read and write meanwhile, and how often is committed."""
-    seen: Counter[str] = Counter()
-
-    def executed(_connection: object, _cursor: object, statement: str, *_more: object) -> None:
-        verb = statement.split(maxsplit=1)[0].upper()
-        if verb in {"INSERT", "UPDATE", "DELETE"}:
-            seen["written"] += 1
-        elif "set_config" not in statement and "pg_notify" not in statement and verb == "SELECT":
-            seen["read"] += 1
-
-    def committed(_connection: object) -> None:
-        seen["commit"] += 1
-
-    engines = {store._writer.sync_engine, store._reader.sync_engine}
-    for engine in engines:
-        event.listen(engine, "before_cursor_execute", executed)
-        event.listen(engine, "commit", committed)
-    yield seen
-    for engine in engines:
-        event.remove(engine, "before_cursor_execute", executed)
-        event.remove(engine, "commit", committed)
 
 
 async def test_signing_in_gives_a_pair_of_tokens_that_names_the_person(

@@ -5,12 +5,13 @@ none. What is remembered is forgotten at the commit that changes anybody's right
 the process that commits it, within the time of a wake-up in others, after REMEMBERED in any case.
 """
 
-from asyncio import Event
+from asyncio import Event, Lock
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
+from weakref import WeakValueDictionary
 
 from sqlalchemy import and_, update
 from sqlmodel import col, select
@@ -47,6 +48,8 @@ class Authentication:
         self._settings = settings
         self._clock = clock
         self._remembered: OrderedDict[str, _Remembered] = OrderedDict()
+        # Lives as long as somebody holds it or waits for it.
+        self._looking_up: WeakValueDictionary[str, Lock] = WeakValueDictionary()
 
     async def principal(self, presented: str) -> Principal:
         """Whom a bearer token stands for. Raises Unauthenticated, the same for every cause."""
@@ -59,17 +62,26 @@ class Authentication:
         return await self._known(sha256_hex(f"cookie {presented}"), lambda: self._cookie(presented))
 
     async def _known(self, place: str, read: Callable[[], Awaitable[_Remembered]]) -> Principal:
+        if (known := self._still_known(place)) is not None:
+            return known
+        # Of many calls at once the first reads, and the others find what it has read.
+        async with self._looking_up.setdefault(place, Lock()):
+            if (known := self._still_known(place)) is not None:
+                return known
+            self._remembered.pop(place, None)
+            found = await read()
+            self._remembered[place] = found
+            if len(self._remembered) > _MOST:
+                _, gone = self._remembered.popitem(last=False)
+                self._store.wakeups.forget(access_topic(gone.principal.organization_id))
+            return found.principal
+
+    def _still_known(self, place: str) -> Principal | None:
         known = self._remembered.get(place)
-        if known is not None and self._clock.now() < known.until and not known.changed.is_set():
-            self._remembered.move_to_end(place)
-            return known.principal
-        self._remembered.pop(place, None)
-        found = await read()
-        self._remembered[place] = found
-        if len(self._remembered) > _MOST:
-            _, gone = self._remembered.popitem(last=False)
-            self._store.wakeups.forget(access_topic(gone.principal.organization_id))
-        return found.principal
+        if known is None or self._clock.now() >= known.until or known.changed.is_set():
+            return None
+        self._remembered.move_to_end(place)
+        return known.principal
 
     async def principal_on_mcp(self, presented: str) -> Principal:
         """As `principal`; a login session that comes here is an assistant's from now on, and no person's any more."""

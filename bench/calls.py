@@ -1,8 +1,9 @@
-"""Calls of a tool at a steady pace over keep-alive connections, as one organization's programs make them.
+"""Calls of a tool at an even pace over keep-alive connections, as one organization's programs make them.
 
 As a program: `python -m bench.calls PORT PER_SECOND SECONDS CONNECTIONS`, the key in MPESA_MCP_API_KEY; prints how many
 calls were answered, how many of them refused by the rate limit, and the latencies in milliseconds, as JSON. A call
-begins when its turn comes, whether the one before is answered or not, as long as a connection is free.
+begins at some moment of its turn, whether the one before is answered or not, as long as a connection is free: two loads
+whose paces are multiples of each other would else meet in every call of a run, or in none.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from random import random
 from typing import Any
 
 VERSION = "2026-07-28"
@@ -57,18 +58,20 @@ async def answer_of(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
 
 
 async def load(port: int, per_second: float, seconds: float, connections: int, key: str) -> dict[str, Any]:
-    turns: Iterator[int] = iter(range(int(per_second * seconds)))
-    begun = time.perf_counter() + 0.05
+    turns = range(int(per_second * seconds))
+    moments = enumerate([(turn + random()) / per_second for turn in turns])  # noqa: S311 - no secret
+    # By then another load that was started at the same moment is up, too: starting it takes a core for some time.
+    begun = time.perf_counter() + 0.5
     took: list[float] = []
     refused = 0
 
     async def client() -> None:
         nonlocal refused
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        for turn in turns:
-            await asyncio.sleep(max(0.0, begun + turn / per_second - time.perf_counter()))
+        for number, moment in moments:
+            await asyncio.sleep(max(0.0, begun + moment - time.perf_counter()))
             since = time.perf_counter()
-            writer.write(call(turn, port, key))
+            writer.write(call(number, port, key))
             head, body = await answer_of(reader)
             took.append(1000 * (time.perf_counter() - since))
             if not head.startswith(b"HTTP/1.1 200"):

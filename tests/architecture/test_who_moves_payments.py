@@ -11,8 +11,8 @@ FIRST = {"payments/spending.py"}
 
 
 def changes_of_status(tree: ast.AST) -> Iterator[int]:
-    """The lines of `update(Payment) … .values(status=…)`, of its values elsewhere if a status is among them, and of
-    `payment.status = …`.
+    """The lines of `update(Payment) … .values(status=…)`, of its values elsewhere if a status is among them, of
+    `session.change_many(Payment, …)`, and of `payment.status = …`.
     """
     names_status = any(
         isinstance(node, ast.Dict) and any(isinstance(key, ast.Constant) and key.value == "status" for key in node.keys)
@@ -20,6 +20,8 @@ def changes_of_status(tree: ast.AST) -> Iterator[int]:
     )
     said = {"status", None} if names_status else {"status"}
     for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node).startswith("session.change_many(Payment,"):
+            yield node.lineno
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "values":
             is_of_payments = "update(Payment)" in ast.unparse(node.func.value)
             if is_of_payments and any(keyword.arg in said for keyword in node.keywords):

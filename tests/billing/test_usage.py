@@ -23,7 +23,7 @@ from mpesa_mcp.identity.principal import Principal
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.intake import open_payment
 from mpesa_mcp.payments.models import Payment
-from mpesa_mcp.payments.outcomes import move
+from mpesa_mcp.payments.outcomes import Change, move
 from mpesa_mcp.payments.requests import PaymentRequest, ReversalRequest
 from mpesa_mcp.payments.states import PaymentEvent
 from mpesa_mcp.store.crossings import UsageTotals
@@ -46,7 +46,9 @@ async def happened(
         async with core.store.session(payer.organization_id) as session:
             payment = await session.get(Payment, payment_id)
             assert payment is not None
-            await move(core, session, payment, event, source="test", receipt=receipt if event is SUCCESS else None)
+            await move(
+                core, session, payment, Change(event, source="test", receipt=receipt if event is SUCCESS else None)
+            )
     return payment_id
 
 
@@ -74,7 +76,7 @@ async def test_each_payment_counts_once_and_under_what_it_is_now(core: Core) -> 
     async with core.store.session(payer.organization_id) as session:
         payment = await session.get(Payment, disputed)
         assert payment is not None
-        await move(core, session, payment, PaymentEvent.RESOLVED_SUCCEEDED, source="person")
+        await move(core, session, payment, Change(PaymentEvent.RESOLVED_SUCCEEDED, source="person"))
     assert await outcomes(core, payer) == {
         ("stk_push", "succeeded"): (2, "200.00"),
         ("stk_push", "reversed"): (1, "100.00"),

@@ -21,7 +21,7 @@ from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.dispatch import claim_queued
 from mpesa_mcp.payments.intake import open_payment
 from mpesa_mcp.payments.models import Attempt, Hint, Payment
-from mpesa_mcp.payments.outcomes import move
+from mpesa_mcp.payments.outcomes import Change, move
 from mpesa_mcp.payments.reading import history_of
 from mpesa_mcp.payments.replies import conclude_send
 from mpesa_mcp.payments.requests import B2cRequest, PaymentRequest, ReversalRequest, StkPushRequest
@@ -90,7 +90,9 @@ async def send_again(core: Core, merchant: Principal, reply: Conclusion | None =
         payment = await session.get(Payment, claim.id)
         assert payment is not None
         due = core.clock.now() + SEND_LEASE
-        await move(core, session, payment, PaymentEvent.ATTEMPT_COMMITTED, source="dispatch", next_action_at=due)
+        await move(
+            core, session, payment, Change(PaymentEvent.ATTEMPT_COMMITTED, source="dispatch", next_action_at=due)
+        )
         attempt = await add_attempt(
             core,
             session,

@@ -13,7 +13,7 @@ from mpesa_mcp.identity.principal import Principal
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.intake import open_payment
 from mpesa_mcp.payments.models import Payment
-from mpesa_mcp.payments.outcomes import move
+from mpesa_mcp.payments.outcomes import Change, move
 from mpesa_mcp.payments.requests import StkPushRequest
 from mpesa_mcp.payments.states import PaymentEvent
 from mpesa_mcp.settings import Settings
@@ -116,7 +116,9 @@ async def _become_unknown(terminal: Terminal, payment_id: str) -> None:
             payment = await session.get(Payment, payment_id)
             assert payment is not None
             reason = "Nobody can tell."
-            await move(core, session, payment, PaymentEvent.UNCLEAR, source="reply", code="timeout", reason=reason)
+            await move(
+                core, session, payment, Change(PaymentEvent.UNCLEAR, source="reply", code="timeout", reason=reason)
+            )
 
 
 def test_an_organization_chooses_from_which_amount_payouts_are_confirmed(terminal: Terminal) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from mpesa_mcp.app.local import LocalPlatform
 from mpesa_mcp.payments.models import Payment
-from mpesa_mcp.store import tenancy
+from mpesa_mcp.store import bound_session
 from mpesa_mcp.store.engine import StoreUnavailable
 from mpesa_mcp.store.tables import OrganizationTable
 
@@ -25,9 +25,9 @@ from .factories import Theirs, make_organization, marks_in, rows_of, tables_of_o
 pytestmark = pytest.mark.anyio
 
 GUARDS = (
-    ("do_orm_execute", tenancy._bind_statement),
-    ("before_attach", tenancy._attach_own_rows_only),
-    ("before_flush", tenancy._write_own_rows_only),
+    ("do_orm_execute", bound_session._bind_statement),
+    ("before_attach", bound_session._attach_own_rows_only),
+    ("before_flush", bound_session._write_own_rows_only),
 )
 
 
@@ -35,12 +35,12 @@ GUARDS = (
 def no_filter() -> Iterator[None]:
     """Sessions that name their organization to PostgreSQL and check nothing themselves."""
     for name, guard in GUARDS:
-        event.remove(tenancy.BoundSession, name, guard)
-    event.listen(tenancy.BoundSession, "before_attach", _give_organization)
+        event.remove(bound_session.BoundSession, name, guard)
+    event.listen(bound_session.BoundSession, "before_attach", _give_organization)
     yield
-    event.remove(tenancy.BoundSession, "before_attach", _give_organization)
+    event.remove(bound_session.BoundSession, "before_attach", _give_organization)
     for name, guard in GUARDS:
-        event.listen(tenancy.BoundSession, name, guard)
+        event.listen(bound_session.BoundSession, name, guard)
 
 
 def _give_organization(session: Session, row: object) -> None:

@@ -23,7 +23,7 @@ from mpesa_mcp.payments.standing import (
     OrganizationFrozen,
     OrganizationSuspended,
     activate,
-    held_standing,
+    held_organization,
     lets_leave,
     unfreeze,
 )
@@ -215,12 +215,12 @@ async def test_a_freeze_waits_for_what_is_being_sent_and_comes_before_what_is_se
 
     async def send_later() -> None:
         async with shop.core.store.session(organization_id) as session:
-            order.append("sent" if lets_leave(await held_standing(session), PaymentKind.B2C) else "kept")
+            order.append("sent" if lets_leave((await held_organization(session)).status, PaymentKind.B2C) else "kept")
         somebody_was_served.set()
 
     with anyio.fail_after(60):
         async with anyio.create_task_group() as group, shop.core.store.session(organization_id) as session:
-            assert lets_leave(await held_standing(session), PaymentKind.B2C)
+            assert lets_leave((await held_organization(session)).status, PaymentKind.B2C)
             for who in (freeze_it, send_later):
                 group.start_soon(who)
                 with anyio.move_on_after(0.2):

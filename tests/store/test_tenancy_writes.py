@@ -183,6 +183,67 @@ async def test_an_insert_if_absent_for_others_is_refused(store: Store, clock: Fr
     assert await theirs_is_untouched(store)
 
 
+def columns_of(clock: FrozenClock, key_id: str, **more: Any) -> dict[str, Any]:
+    return {**a_key(clock, None, key_id).model_dump(exclude={"organization_id"}), **more}
+
+
+async def test_an_appended_row_belongs_to_its_session_and_is_there_when_its_table_is_read(
+    store: Store, clock: FrozenClock
+) -> None:
+    count = select(func.count()).select_from(ApiKey)
+    async with store.session(OURS) as session:
+        for name in ("key_new", "key_newer"):
+            session.append(ApiKey, **columns_of(clock, name))
+        assert await session.first(count) == 3
+        session.append(ApiKey, **columns_of(clock, "key_newest"))
+    assert len(await names_of_keys(store, OURS)) == 4
+    assert await theirs_is_untouched(store)
+
+
+async def test_an_appended_row_goes_with_its_transaction(store: Store, clock: FrozenClock) -> None:
+    with pytest.raises(RuntimeError):
+        async with store.session(OURS) as session:
+            session.append(ApiKey, **columns_of(clock, "key_new"))
+            await session.flush()
+            raise RuntimeError
+    assert len(await names_of_keys(store, OURS)) == 1
+
+
+@pytest.mark.parametrize("wrong", [{"organization_id": THEIRS}, {"organization_id": OURS}, {"unknown": 1}])
+async def test_an_appended_row_that_names_an_organization_or_what_is_no_column_is_refused(
+    store: Store, clock: FrozenClock, wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(OrganizationBreach):
+        async with store.session(OURS) as session:
+            session.append(ApiKey, **columns_of(clock, "key_new", **wrong))
+    assert await theirs_is_untouched(store)
+    assert len(await names_of_keys(store, OURS)) == 1
+
+
+async def test_many_are_changed_at_once_if_they_are_still_as_they_were(store: Store, clock: FrozenClock) -> None:
+    async with store.session(OURS) as session:
+        session.append(ApiKey, **columns_of(clock, "key_new", name="new"))
+        changes = [
+            ({"id": "key_ours", "name": "secret of ours", "revoked_at": None}, {"name": "first"}),
+            ({"id": "key_new", "name": "not so", "revoked_at": None}, {"name": "second"}),
+            ({"id": "key_theirs", "name": "secret of theirs", "revoked_at": None}, {"name": "third"}),
+        ]
+        assert await session.change_many(ApiKey, changes) == 1
+        assert await session.change_many(ApiKey, []) == 0
+    assert await names_of_keys(store, OURS) == ["new", "first"]
+    assert await theirs_is_untouched(store)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+async def test_a_change_of_many_that_names_an_organization_is_refused(store: Store, side: int) -> None:
+    change: list[dict[str, Any]] = [{"id": "key_theirs"}, {"name": "owned"}]
+    change[side]["organization_id"] = THEIRS
+    with pytest.raises(OrganizationBreach):
+        async with store.session(OURS) as session:
+            await session.change_many(ApiKey, [(change[0], change[1])])
+    assert await theirs_is_untouched(store)
+
+
 async def test_a_row_cannot_refer_to_a_row_of_others(store: Store, clock: FrozenClock) -> None:
     from sqlalchemy.exc import IntegrityError
 

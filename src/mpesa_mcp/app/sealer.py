@@ -16,7 +16,7 @@ log = structlog.get_logger(__name__)
 _POLL_SECONDS = 1.0
 _AFTER_A_FAULT_SECONDS = 1.0
 # Commits in quick succession are sealed together: on SQLite each commit of ours takes the one writer's turn.
-_GATHERING_SECONDS = 0.05
+_GATHERING_SECONDS = 0.2
 _ORGANIZATIONS_AT_ONCE = 1_000
 
 

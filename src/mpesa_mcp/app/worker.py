@@ -28,8 +28,10 @@ from mpesa_mcp.payments.inquiry_dispatch import (
     send_inquiry,
 )
 from mpesa_mcp.payments.reconciliation import ask_about, claim_silent
+from mpesa_mcp.payments.schedule import TO_BE_ASKED_ABOUT
 from mpesa_mcp.store.crossings import Claim, DueTable, next_due
 from mpesa_mcp.store.engine import StoreUnavailable
+from mpesa_mcp.store.wakeups import POLL_SECONDS
 
 log = structlog.get_logger(__name__)
 
@@ -62,15 +64,14 @@ class _Work:
 _TIME_ALONE = "time alone"
 # Sends wait for Safaricom, a minute at worst: so many organizations' must be slow before another's waits.
 _WORK = (
-    _Work(DueTable.CALLBACKS, claim_stored, apply_callback, at_once=32, share=16),
-    _Work(DueTable.PAYMENTS, claim_queued, send_payment, at_once=128, share=16),
+    _Work(DueTable.CALLBACKS, claim_stored, apply_callback, at_once=128, share=32),
+    _Work(DueTable.PAYMENTS, claim_queued, send_payment, at_once=256, share=32),
     _Work(DueTable.PAYMENTS, claim_unapproved, expire_unapproved, at_once=8, share=4, wakes=_TIME_ALONE),
-    _Work(DueTable.PAYMENTS, claim_silent, ask_about, at_once=32, share=8),
+    _Work(DueTable.PAYMENTS, claim_silent, ask_about, at_once=32, share=8, wakes=TO_BE_ASKED_ABOUT),
     _Work(DueTable.BATCHES, claim_batches, feed_batch, at_once=4, share=2),
     _Work(DueTable.INQUIRIES, claim_queued_inquiries, send_inquiry, at_once=32, share=8),
     _Work(DueTable.INQUIRIES, claim_stale_inquiries, expire_inquiry, at_once=8, share=4),
 )
-_POLL_SECONDS = 1.0
 _AFTER_A_FAULT_SECONDS = 1.0
 # How long calls under way may finish when a process stops.
 _GRACE_SECONDS = 10.0
@@ -89,7 +90,7 @@ async def working(core: Core) -> AsyncIterator[None]:
         yield
     finally:
         stopping.set()
-        core.store.wakeups.notify([*DueTable, _TIME_ALONE, AUDIT])
+        core.store.wakeups.notify([AUDIT, *(kind.topic for kind in _WORK)])
         with anyio.CancelScope(shield=True):
             with anyio.move_on_after(_GRACE_SECONDS):
                 await asyncio.wait([task])
@@ -163,10 +164,10 @@ async def _idle_seconds(core: Core, queue: DueTable) -> float:
     now = core.clock.now()
     try:
         due_at = await next_due(core.store, queue, after=now)
-        return min(_POLL_SECONDS, (due_at - now).total_seconds()) if due_at else _POLL_SECONDS
+        return min(POLL_SECONDS, (due_at - now).total_seconds()) if due_at else POLL_SECONDS
     except StoreUnavailable:
-        return _POLL_SECONDS
+        return POLL_SECONDS
     except Exception:
         # A row that cannot be read as a moment: this loop serves everybody, and goes on.
         log.exception("next_due_failed", queue=queue)
-        return _POLL_SECONDS
+        return POLL_SECONDS

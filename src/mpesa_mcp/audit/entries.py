@@ -33,10 +33,11 @@ def record(
     client's long name must not fail the act.
     """
     came = circumstances()
-    entry = AuditEntry(
-        organization_id=session.organization_id,
-        id=new_id("aud"),
-        at=clock.now(),
+    entry_id, at = new_id("aud"), clock.now()
+    session.append(
+        AuditEntry,
+        id=entry_id,
+        at=at,
         actor=actor,
         action=action,
         subject=subject,
@@ -50,7 +51,7 @@ def record(
         before=_copied(before),
         after=_copied(after),
     )
-    session.add(entry, AuditUnsealed(organization_id=entry.organization_id, at=entry.at, entry_id=entry.id))
+    session.append(AuditUnsealed, at=at, entry_id=entry_id)
     session.wake(TOPIC)
 
 

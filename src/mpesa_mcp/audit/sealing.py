@@ -7,6 +7,7 @@ Entries are linked in the order (at, id); one that is committed late simply come
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from sqlalchemy import delete
@@ -80,14 +81,15 @@ async def _next_batch(store: Store, organization_id: str) -> _Batch | None:
 
 async def _link(store: Store, clock: Clock, organization_id: str, batch: _Batch) -> int:
     """Adds the links of a batch in one commit; 0 when another process has linked something in the meantime."""
-    seals = _seals(batch, clock, organization_id)
+    seals = _seals(batch, clock)
     served = delete(AuditUnsealed).where(
         col(AuditUnsealed.at) <= batch.waiting[-1].at,
         col(AuditUnsealed.entry_id).in_([waiting.entry_id for waiting in batch.waiting]),
     )
     try:
         async with store.session(organization_id) as session:
-            session.add(*seals)
+            for link in seals:
+                session.append(AuditSeal, **link)
             await session.flush()
             await session.change(served)
     except IntegrityError:
@@ -95,20 +97,20 @@ async def _link(store: Store, clock: Clock, organization_id: str, batch: _Batch)
     return len(seals)
 
 
-def _seals(batch: _Batch, clock: Clock, organization_id: str) -> Sequence[AuditSeal]:
-    seals: list[AuditSeal] = []
+def _seals(batch: _Batch, clock: Clock) -> Sequence[dict[str, Any]]:
+    """Rows of AuditSeal, in their order."""
+    seals: list[dict[str, Any]] = []
     previous, sealed_at = batch.hash, clock.now()
     for sequence, entry in enumerate(batch.entries, start=batch.sequence + 1):
         text = text_of(columns_of(entry))
         previous = link_hash(previous, sequence, text)
         seals.append(
-            AuditSeal(
-                organization_id=organization_id,
-                sequence=sequence,
-                entry_id=entry.id,
-                entry_hash=entry_hash(text),
-                hash=previous,
-                sealed_at=sealed_at,
-            )
+            {
+                "sequence": sequence,
+                "entry_id": entry.id,
+                "entry_hash": entry_hash(text),
+                "hash": previous,
+                "sealed_at": sealed_at,
+            }
         )
     return seals

@@ -18,6 +18,7 @@ from mpesa_mcp.callbacks.answers import answer_of
 from mpesa_mcp.callbacks.models import UNAPPLIED, Callback, CallbackStatus, Channel
 from mpesa_mcp.callbacks.statements import Statement, read_statement
 from mpesa_mcp.callbacks.usual import apply_usual
+from mpesa_mcp.callbacks.weight import IDS, is_evidence, must_be_confirmed
 from mpesa_mcp.daraja.codes import Verdict
 from mpesa_mcp.daraja.results import Malformed, read_timeout
 from mpesa_mcp.identity.organizations import get_organization
@@ -26,6 +27,7 @@ from mpesa_mcp.payments.hints import Kept, belongs_elsewhere, keep_hint
 from mpesa_mcp.payments.history import record_no_change
 from mpesa_mcp.payments.models import Attempt, Hint, Payment
 from mpesa_mcp.payments.outcomes import (
+    Change,
     Evidence,
     apply_evidence,
     dispute_if_contradicted,
@@ -34,10 +36,10 @@ from mpesa_mcp.payments.outcomes import (
     receipt_is_taken,
 )
 from mpesa_mcp.payments.reconciliation import ask_now
-from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, Reply
+from mpesa_mcp.payments.states import PaymentEvent, PaymentStatus, Reply
 from mpesa_mcp.store.crossings import Claim, DueTable, claim_due
 from mpesa_mcp.store.tenancy import OrganizationSession
-from mpesa_mcp.values import Environment, new_id
+from mpesa_mcp.values import Environment, Kes, new_id
 
 log = structlog.get_logger(__name__)
 
@@ -81,13 +83,17 @@ async def _apply_callbacks(core: Core, organization_id: str, claims: Sequence[Cl
     """What the callbacks change and that they were applied are one commit."""
     refused: list[_Refused | None] = []
     async with core.store.session(organization_id) as session:
-        usual = await apply_usual(core, session, claims) if len(claims) > 1 else set()
+        confirm_payouts_from = (await get_organization(session)).confirm_payouts_from
+        usual = await apply_usual(core, session, claims, confirm_payouts_from)
         for claim in claims:
-            refused.append(None if claim.id in usual else await _apply_callback(core, session, claim))
+            usually = claim.id in usual
+            refused.append(None if usually else await _apply_callback(core, session, claim, confirm_payouts_from))
     return refused
 
 
-async def _apply_callback(core: Core, session: OrganizationSession, claim: Claim) -> _Refused | None:
+async def _apply_callback(
+    core: Core, session: OrganizationSession, claim: Claim, confirm_payouts_from: Kes
+) -> _Refused | None:
     now = core.clock.now()
     callback = await session.lock(Callback, claim.id)
     if callback is None:
@@ -102,7 +108,7 @@ async def _apply_callback(core: Core, session: OrganizationSession, claim: Claim
         wait = max(_REPLY_LOOK_AFTER, (now - callback.received_at) / 2)
         await _set(session, callback, next_action_at=min(now + wait, attempt.in_flight_until))
         return None
-    status, note = await _apply(core, session, callback, attempt)
+    status, note = await _apply(core, session, callback, attempt, confirm_payouts_from)
     if status in UNAPPLIED:
         await _set(session, callback, status=status, next_action_at=now + _ROOM_LOOK_EVERY)
         return None
@@ -111,7 +117,7 @@ async def _apply_callback(core: Core, session: OrganizationSession, claim: Claim
 
 
 async def _apply(
-    core: Core, session: OrganizationSession, callback: Callback, attempt: Attempt
+    core: Core, session: OrganizationSession, callback: Callback, attempt: Attempt, confirm_payouts_from: Kes
 ) -> tuple[CallbackStatus, str | None]:
     if attempt.payment_id is None:
         return await answer_of(core, session, callback, attempt)
@@ -136,16 +142,18 @@ async def _apply(
             reason = (
                 "Safaricom reported a second movement: a send that was taken for not sent was carried out after all."
             )
-            await move(core, session, payment, PaymentEvent.CONTRADICTION, source="callback", reason=reason)
+            await move(core, session, payment, Change(PaymentEvent.CONTRADICTION, source="callback", reason=reason))
         elif _may_be_ours(said, disagreements) and PaymentStatus(payment.status).nothing_moved:
-            await move(core, session, payment, PaymentEvent.CONTRADICTION, source="callback", reason=_CONTRADICTED)
+            await move(
+                core, session, payment, Change(PaymentEvent.CONTRADICTION, source="callback", reason=_CONTRADICTED)
+            )
         return CallbackStatus.MISMATCHED, note
-    if _is_evidence(said) and not await _must_be_confirmed(session, payment, attempt, callback, said):
-        await apply_evidence(core, session, payment.id, _evidence(said))
+    if is_evidence(said) and not must_be_confirmed(payment, attempt, callback, said, confirm_payouts_from):
+        await apply_evidence(core, session, payment.id, said.as_evidence)
         return CallbackStatus.APPLIED, None
     if said.meaning.verdict is Verdict.SUCCEEDED and PaymentStatus(payment.status).nothing_moved:
         # It need not be believed to contradict: nobody may pay again before a person has looked.
-        await move(core, session, payment, PaymentEvent.CONTRADICTION, source="callback", reason=_CONTRADICTED)
+        await move(core, session, payment, Change(PaymentEvent.CONTRADICTION, source="callback", reason=_CONTRADICTED))
         return CallbackStatus.UNCONFIRMED, "contradicts what was concluded"
     if not await _keep(core, session, payment, attempt, said) and now - callback.received_at < _NO_ROOM_FOR:
         # What waits makes room for newcomers; what repeats an id of Daraja's does not, and stays as it came.
@@ -161,39 +169,7 @@ _CONTRADICTED = (
 
 def _may_be_ours(said: Statement, disagreements: list[str]) -> bool:
     """A success that differs in ids alone: too little to settle by, too much to call paying again safe."""
-    return said.meaning.verdict is Verdict.SUCCEEDED and set(disagreements) <= {
-        "checkout_request_id",
-        "merchant_request_id",
-        "conversation_id",
-    }
-
-
-def _is_evidence(said: Statement) -> bool:
-    """Whether the callback alone counts: it names an id Daraja gave us, and a success says what moved."""
-    match said.meaning.verdict:
-        case Verdict.SUCCEEDED:
-            return said.names_our_id and said.is_complete
-        case Verdict.FAILED:
-            return said.names_our_id
-        case Verdict.PENDING | Verdict.UNKNOWN:
-            return True  # it concludes nothing
-
-
-async def _must_be_confirmed(
-    session: OrganizationSession, payment: Payment, attempt: Attempt, callback: Callback, said: Statement
-) -> bool:
-    """Whether this success would settle the payment, and must not do so on a callback's word alone.
-
-    One that came before Daraja's own answer could not know what the answer says; and much money does not leave the
-    books by an unsigned message.
-    """
-    if said.meaning.verdict is not Verdict.SUCCEEDED or PaymentStatus(payment.status).is_settled:
-        return False
-    if attempt.reply != Reply.ACCEPTED or attempt.replied_at is None or callback.received_at < attempt.replied_at:
-        return True
-    if not PaymentKind(payment.kind).pays_out:
-        return False
-    return payment.amount_cents >= (await get_organization(session)).confirm_payouts_from.cents
+    return said.meaning.verdict is Verdict.SUCCEEDED and set(disagreements) <= {*IDS}
 
 
 async def _hold(core: Core, session: OrganizationSession, payment: Payment) -> Payment:
@@ -203,7 +179,9 @@ async def _hold(core: Core, session: OrganizationSession, payment: Payment) -> P
     """
     reason = "Safaricom called back about a send that was not known to have reached it; it is being asked about."
     now = core.clock.now()
-    await move(core, session, payment, PaymentEvent.UNCLEAR, source="callback", reason=reason, next_action_at=now)
+    await move(
+        core, session, payment, Change(PaymentEvent.UNCLEAR, source="callback", reason=reason, next_action_at=now)
+    )
     held = await session.get(Payment, payment.id)
     assert held is not None
     return held
@@ -221,17 +199,6 @@ async def _is_second_movement(
     return (await session.first(sent) or 0) > 1
 
 
-def _evidence(said: Statement) -> Evidence:
-    return Evidence(
-        verdict=said.meaning.verdict,
-        source="callback",
-        code=said.code,
-        reason=said.meaning.reason,
-        receipt=said.receipt,
-        untrusted_text=said.untrusted_text,
-    )
-
-
 async def _apply_timeout(core: Core, session: OrganizationSession, payment: Payment) -> None:
     reason = "Safaricom's queue timed out, so it is not known whether this was carried out; it is being asked about."
     evidence = Evidence(verdict=Verdict.UNKNOWN, source="timeout", code="queue_timeout", reason=reason)
@@ -245,7 +212,7 @@ async def _taken_elsewhere(
     taken = []
     if said.receipt and await receipt_is_taken(session, said.receipt, payment.id):
         taken.append("receipt")
-    for name in ("checkout_request_id", "conversation_id", "merchant_request_id"):
+    for name in IDS:
         value = getattr(said, name)
         if value is None or value == getattr(attempt, name):
             continue  # what Daraja's own reply gave us, nobody's hint outranks

@@ -7,6 +7,7 @@ from mpesa_mcp.daraja.codes import Meaning, Verdict, b2c_meaning, is_listed, rev
 from mpesa_mcp.daraja.results import SUCCESS, B2cOutcome, ReversalOutcome, read_result, read_stk_callback
 from mpesa_mcp.errors import Advice
 from mpesa_mcp.payments.models import Attempt, Payment
+from mpesa_mcp.payments.outcomes import Evidence
 from mpesa_mcp.payments.states import PaymentKind
 from mpesa_mcp.values import Kes, clean_foreign_text
 
@@ -32,6 +33,17 @@ class Statement:
     merchant_request_id: str | None = None
     checkout_request_id: str | None = None
     conversation_id: str | None = None
+
+    @property
+    def as_evidence(self) -> Evidence:
+        return Evidence(
+            verdict=self.meaning.verdict,
+            source="callback",
+            code=self.code,
+            reason=self.meaning.reason,
+            receipt=self.receipt,
+            untrusted_text=self.untrusted_text,
+        )
 
 
 def read_statement(payment: Payment, attempt: Attempt, body: bytes) -> Statement:

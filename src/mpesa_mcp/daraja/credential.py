@@ -4,6 +4,7 @@ PKCS#1 v1.5 over the raw password (daraja/security.md §1). Only the certificate
 expired in 2016 and is still the one in use, so dates, chain and names are never checked.
 """
 
+import asyncio
 import base64
 import time
 from collections.abc import Callable
@@ -65,6 +66,7 @@ class Certificates:
         self._http = http
         self._monotonic = monotonic
         self._of_simulators: dict[str, tuple[float, RSAPublicKey]] = {}
+        self._asking = asyncio.Lock()
 
     async def key_for(self, app: DarajaApp) -> RSAPublicKey:
         """Raises CertificateMissing, and for the simulator DarajaUnreachable."""
@@ -79,10 +81,15 @@ class Certificates:
                 return await self._simulator_key(app.base_url)
 
     async def _simulator_key(self, base_url: str) -> RSAPublicKey:
+        async with self._asking:  # of many who need it at once, one asks
+            return self._fresh(base_url) or await self._ask_simulator(base_url)
+
+    def _fresh(self, base_url: str) -> RSAPublicKey | None:
+        good_until, key = self._of_simulators.get(base_url, (0.0, None))
+        return key if self._monotonic() < good_until else None
+
+    async def _ask_simulator(self, base_url: str) -> RSAPublicKey:
         now = self._monotonic()
-        good_until, key = self._of_simulators.get(base_url, (now, None))
-        if key is not None and now < good_until:
-            return key
         reply = await exchange(self._http, "GET", base_url + SIMULATOR_CERTIFICATE_PATH, headers={})
         if not isinstance(reply, Reply):
             raise DarajaUnreachable(reply.code)

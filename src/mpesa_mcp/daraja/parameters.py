@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final, Self
 
 from mpesa_mcp.daraja.bodies import Malformed, storable
@@ -160,6 +161,7 @@ def _pair(entry: object, name: str) -> tuple[str, str | None]:
     return storable(key), text or None
 
 
+@lru_cache(maxsize=256)
 def _canonical(name: str) -> str:
     bare = _NOT_ALNUM.sub("", name.lower())
     return _SAME_NAME.get(bare, bare)

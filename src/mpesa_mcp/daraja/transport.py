@@ -22,7 +22,7 @@ TIMEOUTS: Final = httpx2.Timeout(connect=5, write=10, pool=5, read=30)
 DEADLINE_SECONDS: Final = 45.0
 # Connections are dropped before Daraja's gateway drops them, so that few requests die on a closing one.
 # There are more of them than a worker makes calls at once: nobody's slow calls keep another from connecting.
-LIMITS: Final = httpx2.Limits(max_connections=200, max_keepalive_connections=20, keepalive_expiry=15)
+LIMITS: Final = httpx2.Limits(max_connections=200, max_keepalive_connections=200, keepalive_expiry=15)
 
 
 @dataclass(frozen=True, slots=True)

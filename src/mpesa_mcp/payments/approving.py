@@ -13,7 +13,7 @@ from mpesa_mcp.errors import Advice, ConflictError, InputError, MpesaMcpError, N
 from mpesa_mcp.identity.organizations import get_organization
 from mpesa_mcp.identity.principal import Actor
 from mpesa_mcp.payments.core import Core
-from mpesa_mcp.payments.outcomes import lock_payment, move
+from mpesa_mcp.payments.outcomes import Change, lock_payment, move
 from mpesa_mcp.payments.standing import refusal, require_may_open
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus
 from mpesa_mcp.payments.subjects import Subject, subject_of, tool_of
@@ -171,7 +171,7 @@ async def expire_unapproved(core: Core, claim: Claim) -> None:
             approval = await session.lock(Approval, payment.approval_id)
             assert approval is not None  # rows of approvals are never deleted
             close(session, core.clock, approval, ApprovalStatus.EXPIRED)
-        await move(core, session, payment, PaymentEvent.APPROVAL_EXPIRED, source="clock", reason=_UNDECIDED)
+        await move(core, session, payment, Change(PaymentEvent.APPROVAL_EXPIRED, source="clock", reason=_UNDECIDED))
 
 
 async def _held(session: OrganizationSession, approval_id: str) -> tuple[Approval, Subject]:

@@ -70,18 +70,25 @@ async def add_attempt(
     token = random_hex(_TOKEN_BITS)
     if callback_id is None:
         callback_id = (await get_organization(session)).callback_id
-    attempt = Attempt(
-        organization_id=session.organization_id,
-        id=new_id("att"),
+    attempt_id = new_id("att")
+    session.append(
+        Attempt,
+        id=attempt_id,
         payment_id=payment_id,
         inquiry_id=inquiry_id,
         operation=operation,
         callback_token_sha256=sha256_hex(token),
         sent_at=now,
         in_flight_until=now + SEND_LEASE,
+        replied_at=None,
+        reply=None,
+        reply_code=None,
+        merchant_request_id=None,
+        checkout_request_id=None,
+        conversation_id=None,
+        originator_conversation_id=None,
     )
-    session.add(attempt)
-    return NewAttempt(attempt.id, core.callback_url(environment, callback_id, token))
+    return NewAttempt(attempt_id, core.callback_url(environment, callback_id, token))
 
 
 async def within_deadline(call: Awaitable[Conclusion]) -> Conclusion:

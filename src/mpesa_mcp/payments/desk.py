@@ -17,7 +17,7 @@ from mpesa_mcp.payments.attempts import has_unread_callback
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.inquiries import OPEN
 from mpesa_mcp.payments.models import Attempt, Hint, Inquiry, Payment, PaymentHistory
-from mpesa_mcp.payments.outcomes import lock_payment, move, receipt_is_taken
+from mpesa_mcp.payments.outcomes import Change, lock_payment, move, receipt_is_taken
 from mpesa_mcp.payments.reading import payment_record
 from mpesa_mcp.payments.records import PaymentRecord
 from mpesa_mcp.payments.requests import check_receipt
@@ -151,13 +151,15 @@ async def resolve_payment(
                 core,
                 session,
                 payment,
-                event,
-                source="person",
-                code=payment.result_code,
-                reason=f"A person decided that this {'succeeded' if succeeded else 'failed'}.",
-                receipt=receipt,
-                actor=actor,
-                note=reason,
+                Change(
+                    event,
+                    source="person",
+                    code=payment.result_code,
+                    reason=f"A person decided that this {'succeeded' if succeeded else 'failed'}.",
+                    receipt=receipt,
+                    actor=actor,
+                    note=reason,
+                ),
             )
             return await _record(session, payment.id)
     except IntegrityError as exists:
@@ -181,11 +183,13 @@ async def withdraw_payment(
                 core,
                 session,
                 payment,
-                PaymentEvent.WITHDRAWN,
-                source="person",
-                reason="A person withdrew it before it was sent.",
-                actor=actor,
-                note=reason,
+                Change(
+                    PaymentEvent.WITHDRAWN,
+                    source="person",
+                    reason="A person withdrew it before it was sent.",
+                    actor=actor,
+                    note=reason,
+                ),
             )
             if status is PaymentStatus.EXPIRED:
                 return await _record(session, payment.id)

@@ -14,7 +14,7 @@ from functools import partial
 from typing import assert_never
 
 import structlog
-from sqlalchemy import ColumnElement, and_, or_, update
+from sqlalchemy import ColumnElement, and_, or_, tuple_, update
 from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import col, select
 
@@ -23,7 +23,6 @@ from mpesa_mcp.daraja.circuits import Turn
 from mpesa_mcp.daraja.conclusions import Conclusion, Held, Operation
 from mpesa_mcp.daraja.operations import B2cPayment, Purpose, Reversal, StkPush
 from mpesa_mcp.errors import MpesaMcpError
-from mpesa_mcp.identity.organizations import get_organization
 from mpesa_mcp.payments.attempts import (
     NewAttempt,
     add_attempt,
@@ -38,10 +37,10 @@ from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.held import sendable, void
 from mpesa_mcp.payments.history import record_history
 from mpesa_mcp.payments.models import Payment
-from mpesa_mcp.payments.outcomes import lock_payment, move
+from mpesa_mcp.payments.outcomes import Change, lock_payment, move
 from mpesa_mcp.payments.replies import conclude_send
 from mpesa_mcp.payments.schedule import QUEUE_LIFE, SEND_LEASE
-from mpesa_mcp.payments.standing import held_standing, lets_leave
+from mpesa_mcp.payments.standing import held_organization, lets_leave
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, next_status
 from mpesa_mcp.store.crossings import Claim, DueTable, claim_due
 from mpesa_mcp.store.tenancy import OrganizationSession
@@ -185,7 +184,7 @@ async def _give_up(core: Core, claim: Claim, *, as_approved: bool) -> None:
             await void(core, session, payment)
             return
         reason = "It waited too long to be sent and was given up; nothing was sent."
-        await move(core, session, payment, PaymentEvent.TOO_OLD, source="dispatch", reason=reason)
+        await move(core, session, payment, Change(PaymentEvent.TOO_OLD, source="dispatch", reason=reason))
 
 
 async def _conclude(core: Core, claim: Claim, payment: Payment, attempt: NewAttempt, conclusion: Conclusion) -> None:
@@ -203,10 +202,10 @@ async def _commit_attempts(
     now = core.clock.now()
     found: dict[str, NewAttempt] = {}
     async with core.store.session(organization_id) as session:
-        standing = await held_standing(session)
+        organization = await held_organization(session)
         ready = []
         for claim, payment in asked:
-            if lets_leave(standing, PaymentKind(payment.kind)):
+            if lets_leave(organization.status, PaymentKind(payment.kind)):
                 ready.append((claim, payment))
                 continue
             # The organization is frozen or suspended. No attempt, and no try used up; whoever lifts it makes them due.
@@ -214,10 +213,9 @@ async def _commit_attempts(
             await _others_wait(core, session, payment, now + _LOOK_WHETHER_LIFTED)
         ready = await _with_room(core, session, ready, now)
         taken = set(await session.changed(_take(ready, now))) if ready else set()
-        callback_id = (await get_organization(session)).callback_id
         for claim, payment in ready:
             if claim.id in taken:
-                found[claim.id] = await _add_attempt(core, session, payment, callback_id, now)
+                found[claim.id] = await _add_attempt(core, session, payment, organization.callback_id, now)
                 continue
             # Still ours: then its batch was stopped, which makes it due again when it goes on; or a callback must be
             # read first. No attempt, and no try used up.
@@ -253,8 +251,7 @@ def _take(ready: Sequence[tuple[Claim, Payment]], now: datetime) -> ReturningUpd
         update(Payment)
         .where(
             col(Payment.status) == PaymentStatus.QUEUED,
-            col(Payment.id).in_([claim.id for claim, _ in ready]),
-            or_(*(_is_held(claim) for claim, _ in ready)),
+            tuple_(col(Payment.id), col(Payment.fence)).in_([(claim.id, claim.fence) for claim, _ in ready]),
             ~is_called_back(col(Payment.id)),
             is_let_go(),
         )

@@ -12,7 +12,7 @@ from sqlmodel import col, select
 from mpesa_mcp.payments.batches.models import Batch, BatchLine
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.models import Payment
-from mpesa_mcp.payments.outcomes import move
+from mpesa_mcp.payments.outcomes import Change, move
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind
 from mpesa_mcp.policy.approvals import Approval, ApprovalStatus, HeldBy, ToApprove, add_approval, close
 from mpesa_mcp.policy.digests import Sending, digest_of
@@ -159,7 +159,7 @@ async def refuse(core: Core, session: OrganizationSession, payment: Payment, dec
     assert approval is not None  # rows of approvals are never deleted
     close(session, core.clock, approval, ApprovalStatus.VOID)
     code = decision.reasons[0].code
-    await move(core, session, payment, PaymentEvent.DECLINED, source="rules", code=code, reason=decision.said)
+    await move(core, session, payment, Change(PaymentEvent.DECLINED, source="rules", code=code, reason=decision.said))
 
 
 async def void(core: Core, session: OrganizationSession, payment: Payment) -> None:
@@ -169,4 +169,4 @@ async def void(core: Core, session: OrganizationSession, payment: Payment) -> No
     if approval is not None and approval.payment_id == payment.id and approval.status in still_stands:
         close(session, core.clock, approval, ApprovalStatus.VOID)
     reason = _CHANGED if payment.batch_id is None else _NOT_THE_ROW
-    await move(core, session, payment, PaymentEvent.APPROVAL_VOID, source="approval", reason=reason)
+    await move(core, session, payment, Change(PaymentEvent.APPROVAL_VOID, source="approval", reason=reason))

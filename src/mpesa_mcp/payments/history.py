@@ -27,19 +27,17 @@ def record_history(
     note: str | None = None,
 ) -> None:
     """Adds a line in the caller's transaction. `note` is our own text; `after` None means nothing changed."""
-    session.add(
-        PaymentHistory(
-            organization_id=session.organization_id,
-            id=new_id("evt"),
-            payment_id=payment_id,
-            at=at,
-            event=str(event),
-            from_status=before,
-            to_status=after,
-            source=source,
-            code=code,
-            note=note,
-        )
+    session.append(
+        PaymentHistory,
+        id=new_id("evt"),
+        payment_id=payment_id,
+        at=at,
+        event=str(event),
+        from_status=before,
+        to_status=after,
+        source=source,
+        code=code,
+        note=note,
     )
 
 

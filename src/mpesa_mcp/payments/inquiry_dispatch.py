@@ -28,7 +28,7 @@ from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.inquiries import RECONCILIATION, nobody_may_ask
 from mpesa_mcp.payments.models import Inquiry
 from mpesa_mcp.payments.records import InquiryStatus
-from mpesa_mcp.payments.replies import record_reply
+from mpesa_mcp.payments.replies import record_replies
 from mpesa_mcp.payments.requests import InquiryKind
 from mpesa_mcp.payments.schedule import INQUIRY_LIFE, NOT_SENT_TRIES, SEND_LEASE, inquiry_life, resend_after
 from mpesa_mcp.store.crossings import Claim, DueTable, claim_due
@@ -108,8 +108,8 @@ async def _conclude(
             # A token that was refused twice: the app lacks the product for questions (daraja/codes.md §6).
             await nobody_may_ask(core, session, inquiry, conclusion.code)
         if attempt is not None:
-            await record_reply(session, attempt.attempt_id, conclusion, now)
-        session.wake(claim.id, DueTable.CALLBACKS)
+            await record_replies(session, {attempt.attempt_id: conclusion}, now)
+        session.wake(claim.id)
         expected = [InquiryStatus.QUEUED] if attempt is None else [InquiryStatus.SENDING]
         after = _after(core, inquiry, conclusion, now)
         await _change(session, claim, expected, updated_at=now, lease_until=None, **after)

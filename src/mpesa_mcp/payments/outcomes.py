@@ -5,7 +5,7 @@ What the table of `states` does not list changes nothing and is recorded. There 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +19,7 @@ from mpesa_mcp.payments.batches.brakes import stop_if_refused_in_a_row
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.history import record_history, record_no_change
 from mpesa_mcp.payments.models import Attempt, Hint, Payment
+from mpesa_mcp.payments.schedule import TO_BE_ASKED_ABOUT
 from mpesa_mcp.payments.spending import follow
 from mpesa_mcp.payments.states import PaymentEvent, PaymentStatus, Reply, next_status
 from mpesa_mcp.payments.usage import count_change
@@ -26,6 +27,27 @@ from mpesa_mcp.store.crossings import DueTable
 from mpesa_mcp.store.tenancy import OrganizationSession
 
 _TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One event, and what is kept of it.
+
+    `next_action_at` is when the payment is looked at again; a settled one never is. `reason` is our own sentence, shown
+    to everybody; `note` is what a person wrote, for the history.
+    """
+
+    event: PaymentEvent
+    _: KW_ONLY
+    source: str
+    code: str | None = None
+    reason: str | None = None
+    receipt: str | None = None
+    untrusted_text: str | None = None
+    next_action_at: datetime | None = None
+    not_sent_count: int | None = None
+    actor: str = "system"
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,22 +95,29 @@ async def apply_evidence(core: Core, session: OrganizationSession, payment_id: s
     """
     payment = await session.get(Payment, payment_id)
     assert payment is not None
-    values: dict[str, Any] = {"code": evidence.code, "reason": evidence.reason}
     if evidence.receipt and await receipt_is_taken(session, evidence.receipt, payment.id):
         # One receipt is one movement: this one is accounted for elsewhere.
         await record_no_change(
             session, payment.id, core.clock.now(), event="receipt_taken", source=evidence.source, code=evidence.code
         )
         return False
-    if evidence.receipt:
-        values["receipt"] = evidence.receipt
-    if evidence.untrusted_text:
-        values["untrusted_text"] = evidence.untrusted_text
-    if evidence.verdict in {Verdict.UNKNOWN, Verdict.PENDING}:
-        # Asked about at once: whoever said "unclear" may have ended the waiting.
-        values["next_action_at"] = core.clock.now()
-    await move(core, session, payment, _EVENT_OF[evidence.verdict], source=evidence.source, **values)
+    await move(core, session, payment, change_by(evidence, core.clock.now()))
     return True
+
+
+def change_by(evidence: Evidence, now: datetime) -> Change:
+    """What the evidence makes of a payment it is about."""
+    is_unclear = evidence.verdict in {Verdict.UNKNOWN, Verdict.PENDING}
+    return Change(
+        _EVENT_OF[evidence.verdict],
+        source=evidence.source,
+        code=evidence.code,
+        reason=evidence.reason,
+        receipt=evidence.receipt,
+        untrusted_text=evidence.untrusted_text,
+        # Asked about at once: whoever said "unclear" may have ended the waiting.
+        next_action_at=now if is_unclear else None,
+    )
 
 
 async def receipt_is_taken(session: OrganizationSession, receipt: str, payment_id: str) -> bool:
@@ -102,7 +131,7 @@ async def stop_asking(
 ) -> None:
     """Leaves an unsettled payment to a person: unknown, with `reason`, and no further question of ours."""
     if PaymentStatus(payment.status) is PaymentStatus.PENDING:
-        await move(core, session, payment, PaymentEvent.UNCLEAR, source="question", code=code, reason=reason)
+        await move(core, session, payment, Change(PaymentEvent.UNCLEAR, source="question", code=code, reason=reason))
         return
     stopped = await session.change(
         update(Payment)
@@ -116,75 +145,30 @@ async def stop_asking(
         session.wake(payment.id)
 
 
-async def move(
-    core: Core,
-    session: OrganizationSession,
-    payment: Payment,
-    event: PaymentEvent,
-    *,
-    source: str,
-    code: str | None = None,
-    reason: str | None = None,
-    receipt: str | None = None,
-    untrusted_text: str | None = None,
-    next_action_at: datetime | None = None,
-    not_sent_count: int | None = None,
-    actor: str = "system",
-    note: str | None = None,
-    has_hints: bool = True,
-) -> PaymentStatus:
+async def move(core: Core, session: OrganizationSession, payment: Payment, change: Change) -> PaymentStatus:
     """Applies one event: compare-and-set, history, audit; and the consequences for a reversed payment.
 
-    Returns the status the payment has afterwards. `next_action_at` is when it is looked at again; a settled payment
-    never is. `reason` is our own sentence, shown to everybody; `note` is what a person wrote, for the history.
-    `has_hints` is False for whoever knows that there is none, so that nothing can contradict.
+    Returns the status the payment has afterwards.
     """
     now = core.clock.now()
     for _ in range(_TRIES):
         before = PaymentStatus(payment.status)
-        after = next_status(before, event)
+        after = next_status(before, change.event)
         if after is None:
-            await _note(core, session, payment, event, now, source=source, code=code, receipt=receipt)
+            await _note(core, session, payment, change, now)
             return before
-        changes: dict[str, Any] = {"status": after, "updated_at": now, "lease_until": None}
-        changes["next_action_at"] = None if after.is_settled else next_action_at
-        if after.is_settled:
-            changes["settled_at"] = now
-        if event is PaymentEvent.APPROVED:
-            changes["queued_at"] = now
-        changes["reason"] = reason
-        if after is not PaymentStatus.REVERSED:
-            changes["result_code"] = code
-        if receipt and event in {PaymentEvent.SUCCESS, PaymentEvent.RESOLVED_SUCCEEDED}:
-            changes["receipt"] = receipt
-        if untrusted_text:
-            changes["untrusted_text"] = untrusted_text
-        if not_sent_count is not None:
-            changes["not_sent_count"] = not_sent_count
         changed = await session.change(
-            update(Payment).where(col(Payment.id) == payment.id, col(Payment.status) == before).values(**changes)
+            update(Payment)
+            .where(col(Payment.id) == payment.id, col(Payment.status) == before)
+            .values(**_columns(change, after, now))
         )
         if changed:
-            session.wake(payment.id, DueTable.PAYMENTS)
-            record_history(
-                session,
-                payment.id,
-                now,
-                event=event,
-                before=before,
-                after=after,
-                source=source,
-                code=code,
-                note=note or reason,
-            )
-            audit.record(session, core.clock, actor=actor, action=f"payment.{after}", subject=payment.id, reasons=note)
-            count_change(session, payment, before, after)
-            follow(session, payment, before, after)
-            if after is PaymentStatus.FAILED and code is not None:
-                await stop_if_refused_in_a_row(session, core.clock, payment, code)
+            _tell(core, session, payment, change, before, after, now)
+            if after is PaymentStatus.FAILED and change.code is not None:
+                await stop_if_refused_in_a_row(session, core.clock, payment, change.code)
             if after is PaymentStatus.SUCCEEDED and payment.reverses_payment_id:
                 await _mark_reversed(core, session, payment)
-            is_disputed = has_hints and await dispute_if_contradicted(core, session, payment.id)
+            is_disputed = await dispute_if_contradicted(core, session, payment.id)
             return PaymentStatus.DISPUTED if is_disputed else after
         again = await session.get(Payment, payment.id)
         assert again is not None
@@ -192,27 +176,75 @@ async def move(
     raise RuntimeError("a payment changed under five compare-and-sets in a row")
 
 
-async def accept(
-    core: Core, session: OrganizationSession, payment_ids: Sequence[str], *, next_action_at: datetime
-) -> None:
-    """As `move` with ACCEPTED, of payments that are being sent and that the caller holds: all at once.
+async def move_together(core: Core, session: OrganizationSession, moves: Sequence[tuple[Payment, Change]]) -> None:
+    """As `move`, of payments that the caller holds, by an event that concerns no other and that no hint contradicts.
 
-    For this event alone, which has no consequence for a counter or another payment.
+    That is: ACCEPTED, and a SUCCESS of what reverses nothing and has no hints. One statement for all of them.
     """
     now = core.clock.now()
-    before, event = PaymentStatus.SENDING, PaymentEvent.ACCEPTED
-    after = next_status(before, event)
-    changes = {"status": after, "updated_at": now, "lease_until": None, "next_action_at": next_action_at}
-    changed = await session.change(
-        update(Payment)
-        .where(col(Payment.id).in_(payment_ids), col(Payment.status) == before)
-        .values(**changes, reason=None, result_code=None)
+    rows = []
+    for payment, change in moves:
+        before = PaymentStatus(payment.status)
+        after = next_status(before, change.event)
+        assert after is not None
+        kept = {name: getattr(payment, name) for name in _MAY_BE_KEPT}
+        rows.append(({"id": payment.id, "status": before}, kept | _columns(change, after, now)))
+        _tell(core, session, payment, change, before, after, now)
+    changed = await session.change_many(Payment, rows)
+    assert changed == len(rows)  # they are held
+
+
+_MAY_BE_KEPT = ("result_code", "receipt", "untrusted_text", "settled_at", "not_sent_count", "queued_at")
+
+
+def _columns(change: Change, after: PaymentStatus, now: datetime) -> dict[str, Any]:
+    """What the change makes of the payment's row."""
+    columns: dict[str, Any] = {"status": after, "updated_at": now, "lease_until": None, "reason": change.reason}
+    columns["next_action_at"] = None if after.is_settled else change.next_action_at
+    if after.is_settled:
+        columns["settled_at"] = now
+    if change.event is PaymentEvent.APPROVED:
+        columns["queued_at"] = now
+    if after is not PaymentStatus.REVERSED:
+        columns["result_code"] = change.code
+    if change.receipt and change.event in {PaymentEvent.SUCCESS, PaymentEvent.RESOLVED_SUCCEEDED}:
+        columns["receipt"] = change.receipt
+    if change.untrusted_text:
+        columns["untrusted_text"] = change.untrusted_text
+    if change.not_sent_count is not None:
+        columns["not_sent_count"] = change.not_sent_count
+    return columns
+
+
+def _tell(
+    core: Core,
+    session: OrganizationSession,
+    payment: Payment,
+    change: Change,
+    before: PaymentStatus,
+    after: PaymentStatus,
+    now: datetime,
+) -> None:
+    """History, audit, counters, and who waits: in the transaction of the change."""
+    session.wake(payment.id)
+    if not after.is_settled and change.next_action_at is not None:
+        queue = DueTable.PAYMENTS if after is PaymentStatus.QUEUED else TO_BE_ASKED_ABOUT
+        session.wake_when_due(queue, change.next_action_at, now=now)
+    record_history(
+        session,
+        payment.id,
+        now,
+        event=change.event,
+        before=before,
+        after=after,
+        source=change.source,
+        code=change.code,
+        note=change.note or change.reason,
     )
-    assert changed == len(payment_ids)  # they are held
-    for payment_id in payment_ids:
-        record_history(session, payment_id, now, event=event, before=before, after=after, source="reply")
-        audit.record(session, core.clock, actor="system", action=f"payment.{after}", subject=payment_id)
-    session.wake(*payment_ids, DueTable.PAYMENTS)
+    action = f"payment.{after}"
+    audit.record(session, core.clock, actor=change.actor, action=action, subject=payment.id, reasons=change.note)
+    count_change(session, payment, before, after)
+    follow(session, payment, before, after)
 
 
 async def _is_contradicted(
@@ -242,40 +274,38 @@ async def dispute_if_contradicted(core: Core, session: OrganizationSession, paym
     if not await _is_contradicted(session, payment.id, PaymentStatus(payment.status), payment.receipt):
         return False
     reason = "Safaricom also reported a success of another send of this; a person must look."
-    await move(core, session, payment, PaymentEvent.CONTRADICTION, source="callback", reason=reason)
+    await move(core, session, payment, Change(PaymentEvent.CONTRADICTION, source="callback", reason=reason))
     return True
 
 
-async def _note(
-    core: Core,
-    session: OrganizationSession,
-    payment: Payment,
-    event: PaymentEvent,
-    now: datetime,
-    *,
-    source: str,
-    code: str | None,
-    receipt: str | None,
-) -> None:
+async def _note(core: Core, session: OrganizationSession, payment: Payment, change: Change, now: datetime) -> None:
     """Records an event that changes no status; a success already known, or disputed, may still bring its receipt."""
-    status = PaymentStatus(payment.status)
+    status, event = PaymentStatus(payment.status), change.event
     told_of_success = status.moved or status is PaymentStatus.DISPUTED
-    if event is PaymentEvent.SUCCESS and told_of_success and receipt and payment.receipt is None:
+    if event is PaymentEvent.SUCCESS and told_of_success and change.receipt and payment.receipt is None:
         await session.change(
             update(Payment)
             .where(col(Payment.id) == payment.id, col(Payment.receipt).is_(None))
-            .values(receipt=receipt, updated_at=now)
+            .values(receipt=change.receipt, updated_at=now)
         )
         # Once in a payment's life, and always told.
-        note = "brought the receipt"
-        record_history(session, payment.id, now, event=event, before=status, source=source, code=code, note=note)
+        record_history(
+            session,
+            payment.id,
+            now,
+            event=event,
+            before=status,
+            source=change.source,
+            code=change.code,
+            note="brought the receipt",
+        )
         await dispute_if_contradicted(core, session, payment.id)
         return
-    await record_no_change(session, payment.id, now, event=event, before=status, source=source, code=code)
+    await record_no_change(session, payment.id, now, event=event, before=status, source=change.source, code=change.code)
 
 
 async def _mark_reversed(core: Core, session: OrganizationSession, reversal: Payment) -> None:
     received = await session.first(select(Payment).where(Payment.id == reversal.reverses_payment_id))
     assert received is not None
     reason = f"It was given back by {reversal.id}."
-    await move(core, session, received, PaymentEvent.REVERSED, source="reversal", reason=reason)
+    await move(core, session, received, Change(PaymentEvent.REVERSED, source="reversal", reason=reason))

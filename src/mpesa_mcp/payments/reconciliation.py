@@ -23,10 +23,16 @@ from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.hints import belongs_elsewhere, deserves_an_answer, hints_of, mark_answered
 from mpesa_mcp.payments.inquiries import OPEN, add_status_inquiry
 from mpesa_mcp.payments.models import Attempt, Hint, Inquiry, Payment
-from mpesa_mcp.payments.outcomes import Evidence, apply_evidence, lock_payment, move, receipt_is_taken
+from mpesa_mcp.payments.outcomes import Change, Evidence, apply_evidence, lock_payment, move, receipt_is_taken
 from mpesa_mcp.payments.questions import Question, conversation_to_ask_by, only_one, questions_about
 from mpesa_mcp.payments.records import InquiryStatus
-from mpesa_mcp.payments.schedule import SEND_LEASE, asked_often_enough, inquiry_life, next_question_after
+from mpesa_mcp.payments.schedule import (
+    SEND_LEASE,
+    TO_BE_ASKED_ABOUT,
+    asked_often_enough,
+    inquiry_life,
+    next_question_after,
+)
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus
 from mpesa_mcp.store.crossings import Claim, DueTable, claim_due
 from mpesa_mcp.store.tenancy import OrganizationSession
@@ -75,10 +81,12 @@ async def ask_about(core: Core, claim: Claim) -> None:
                 core,
                 session,
                 payment,
-                PaymentEvent.LEASE_RAN_OUT,
-                source="clock",
-                reason="The process stopped while sending, so it is not known whether this was carried out.",
-                next_action_at=core.clock.now(),
+                Change(
+                    PaymentEvent.LEASE_RAN_OUT,
+                    source="clock",
+                    reason="The process stopped while sending, so it is not known whether this was carried out.",
+                    next_action_at=core.clock.now(),
+                ),
             )
             return
         if PaymentKind(payment.kind) is not PaymentKind.STK_PUSH:
@@ -118,7 +126,7 @@ async def ask_now(core: Core, session: OrganizationSession, payment: Payment, *,
     else:
         await _add_inquiry(core, session, payment)
     if values:
-        session.wake(payment.id, DueTable.PAYMENTS)
+        session.wake(payment.id, TO_BE_ASKED_ABOUT)
         await session.change(
             update(Payment)
             .where(col(Payment.id) == payment.id, col(Payment.status).in_(_OPEN_PAYMENT))
@@ -275,7 +283,8 @@ async def _set_next(
         .where(col(Payment.id) == claim.id, col(Payment.fence) == claim.fence, col(Payment.status).in_(_OPEN_PAYMENT))
         .values(ask_count=asked, next_action_at=next_action_at, lease_until=None)
     )
-    session.wake(DueTable.PAYMENTS)  # the worker may sleep past the next time otherwise
+    if next_action_at is not None:
+        session.wake_when_due(TO_BE_ASKED_ABOUT, next_action_at, now=core.clock.now())
     if not still_ours or not asked_often_enough(kind, asked):
         return
     if next_action_at is None:
@@ -289,9 +298,11 @@ async def _set_next(
             core,
             session,
             payment,
-            PaymentEvent.SILENT,
-            source="clock",
-            # One that is being confirmed goes on saying so.
-            reason=payment.reason or "Safaricom has not said what became of this; it is being asked about.",
-            next_action_at=next_action_at,
+            Change(
+                PaymentEvent.SILENT,
+                source="clock",
+                # One that is being confirmed goes on saying so.
+                reason=payment.reason or "Safaricom has not said what became of this; it is being asked about.",
+                next_action_at=next_action_at,
+            ),
         )

@@ -5,6 +5,8 @@ from datetime import timedelta
 from mpesa_mcp.payments.states import PaymentKind
 from mpesa_mcp.values.ids import jitter
 
+# The topic that wakes who asks about payments; a queue's own name wakes who sends them.
+TO_BE_ASKED_ABOUT = "payments_to_be_asked_about"
 # A sender holds a payment this long; the longest call (token, refusal, token, call) is cut off before.
 SEND_LEASE = timedelta(seconds=90)
 CALL_DEADLINE_SECONDS = 60.0

@@ -51,7 +51,7 @@ async def require_may_open(session: OrganizationSession, kind: PaymentKind, *, s
 
     `so`, where it is given, says what the refusal means for whoever asked.
     """
-    if (refused := refusal(await held_standing(session), kind, so=so)) is not None:
+    if (refused := refusal((await held_organization(session)).status, kind, so=so)) is not None:
         raise refused
 
 
@@ -103,7 +103,7 @@ async def _lifted(
         return lifted
 
 
-async def held_standing(session: OrganizationSession) -> OrganizationStatus:
-    """What the organization may do, which stays so until this transaction ends."""
+async def held_organization(session: OrganizationSession) -> OrganizationRecord:
+    """The organization, whose standing stays as it is until this transaction ends."""
     await session.hold_organization()
-    return (await get_organization(session)).status
+    return await get_organization(session)

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -21,7 +22,7 @@ from sqlalchemy import (
     Select,
     TableClause,
     Text,
-    and_,
+    bindparam,
     cast,
     column,
     func,
@@ -33,6 +34,7 @@ from sqlalchemy import (
     union_all,
     update,
 )
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from mpesa_mcp.store.engine import Store
 from mpesa_mcp.store.tables import UtcDateTime
@@ -140,6 +142,25 @@ async def claim_due(
         async with store.unbound() as session:
             found = await session.execute(_rows_of(taken, "organization_id", "id", "fence"))
             return [Claim(*row) for row in found.all()]
+    waiting, take = _claiming(due)
+    said = {
+        "statuses": list(statuses),
+        "now": now,
+        "passing_over": list(passing_over),
+        "limit": limit,
+        "lease_until": now + lease,
+    }
+    # Looked for on a reader first: an idle worker takes no write lock.
+    async with store.unbound_reading() as session:
+        if (await session.execute(waiting, said | {"limit": 1})).first() is None:
+            return []
+    async with store.unbound() as session:
+        return [Claim(*row) for row in (await session.execute(take, said)).all()]
+
+
+@cache
+def _claiming(due: DueTable) -> tuple[Select[str, str], ReturningUpdate[str, str, int]]:
+    """What is due, and the taking of it: made once, since making them takes longer than SQLite does to run them."""
     rows = table(
         due.value,
         column("organization_id"),
@@ -149,41 +170,40 @@ async def claim_due(
         column("lease_until", UtcDateTime()),
         column("fence"),
     )
-    key = tuple_(rows.c.organization_id, rows.c.id)
+    now = bindparam("now", type_=UtcDateTime())
     waiting = (
         select(rows.c.organization_id, rows.c.id)
         .where(
-            and_(
-                rows.c.status.in_(statuses),
-                rows.c.next_action_at <= now,
-                or_(rows.c.lease_until.is_(None), rows.c.lease_until <= now),
-                rows.c.organization_id.not_in(passing_over),
-            )
+            rows.c.status.in_(bindparam("statuses", expanding=True)),
+            rows.c.next_action_at <= now,
+            or_(rows.c.lease_until.is_(None), rows.c.lease_until <= now),
+            rows.c.organization_id.not_in(bindparam("passing_over", expanding=True)),
         )
         .order_by(rows.c.next_action_at, rows.c.id)
-        .limit(limit)
+        .limit(bindparam("limit"))
     )
-    # Looked for on a reader first: an idle worker takes no write lock.
-    if not await _any(store, waiting):
-        return []
     take = (
         update(rows)
-        .where(key.in_(waiting))
-        .values(lease_until=now + lease, fence=rows.c.fence + 1)
+        .where(tuple_(rows.c.organization_id, rows.c.id).in_(waiting))
+        .values(lease_until=bindparam("lease_until", type_=UtcDateTime()), fence=rows.c.fence + 1)
         .returning(rows.c.organization_id, rows.c.id, rows.c.fence)
     )
-    async with store.unbound() as session:
-        return [Claim(*row) for row in (await session.execute(take)).all()]
+    return waiting, take
 
 
 async def next_due(store: Store, due: DueTable, *, after: datetime) -> datetime | None:
     """When the next row of this queue becomes due, later than `after`; says nothing of whose it is."""
-    when: ColumnClause[datetime] = column("next_action_at", UtcDateTime())
-    earliest = select(func.min(when)).select_from(table(due.value, when)).where(when > after)
+    crossing = select(func.next_due(due.value, cast(after, UtcDateTime()))) if store.is_postgresql else _earliest(due)
     async with store.unbound_reading() as session:
-        crossing = select(func.next_due(due.value, cast(after, UtcDateTime()))) if store.is_postgresql else earliest
-        found: datetime | None = (await session.execute(crossing)).scalars().first()
+        found: datetime | None = (await session.execute(crossing, {"after": after})).scalars().first()
     return found
+
+
+@cache
+def _earliest(due: DueTable) -> Select[datetime]:
+    when: ColumnClause[datetime] = column("next_action_at", UtcDateTime())
+    later = when > bindparam("after", type_=UtcDateTime())
+    return select(func.min(when)).select_from(table(due.value, when)).where(later)
 
 
 async def unsealed_organizations(store: Store, *, limit: int) -> Sequence[str]:
@@ -237,8 +257,3 @@ def _rows_of(function: FunctionElement[Any], *columns: str) -> Select[Any]:
     """What a function of crossings.sql returns, as rows of these columns."""
     rows = function.table_valued(*columns)
     return select(*(rows.c[name] for name in columns))
-
-
-async def _any(store: Store, statement: Select[str, str]) -> bool:
-    async with store.unbound_reading() as session:
-        return (await session.execute(statement.limit(1))).first() is not None

@@ -22,9 +22,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util.concurrency import greenlet_spawn
 
+from mpesa_mcp.store.bound_session import BoundSession, PlatformSession
 from mpesa_mcp.store.roles import ConnectedRole, connected_role, missing_rights
 from mpesa_mcp.store.sqlite_driver import VisitedConnection
-from mpesa_mcp.store.tenancy import BoundSession, OrganizationSession, PlatformSession
+from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.store.together import Together
 from mpesa_mcp.store.unavailable import StoreUnavailable
 from mpesa_mcp.store.unavailable import spoken_as_unavailable as _spoken
@@ -77,8 +78,7 @@ class Store:
             async with self._open(self._writer, BoundSession, organization_id) as session, session.begin():
                 bound = OrganizationSession(session, organization_id)
                 yield bound
-                await bound.write_counts()
-                await bound.tell_other_processes()
+                await bound.end()
         self.wakeups.notify(bound.topics)
 
     @asynccontextmanager

@@ -1,38 +1,25 @@
 """The organization-bound session: a query that forgets the organization cannot be written.
 
-Promise: through an OrganizationSession only rows of its organization are read, changed, added or deleted.
-How: the organization is a criterion on every ORM statement, nested ones included; objects of another organization
-are refused when they are attached; whatever cannot be given the criterion (text, Core tables, set operations, raw
-inserts, changes by means of a second table) is refused before it reaches the database. The identity map cannot leak,
-because the organization is part of every primary key. On PostgreSQL row-level security stands behind this as a second
-lock.
+Promise: through an OrganizationSession only rows of its organization are read, changed, added or deleted. What goes
+through the ORM is bound by the listeners of `bound_session`; what goes past it, here alone, names the organization
+itself. On PostgreSQL row-level security stands behind this as a second lock.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence, Set
+from datetime import datetime
+from functools import cache
+from typing import Any, TypeVar, cast
 
-from sqlalchemy import (
-    Connection,
-    CursorResult,
-    Delete,
-    Insert,
-    Select,
-    Update,
-    event,
-    func,
-    insert,
-    inspect,
-    select,
-)
+from sqlalchemy import CursorResult, Delete, Select, Update, bindparam, func, insert, inspect, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 from sqlalchemy.sql.dml import ReturningUpdate
+from sqlalchemy.util.concurrency import greenlet_spawn
 
+from mpesa_mcp.store.bound_session import CHECKED, BoundSession
 from mpesa_mcp.store.counters import Bounded, Counts, in_order, upsert, upsert_of_rows, upsert_within
-from mpesa_mcp.store.statements import ORGANIZATION, OrganizationBreach, mapped_class, named_tables
-from mpesa_mcp.store.tables import OrganizationTable, PlatformTable, insert_if_absent
-from mpesa_mcp.store.wakeups import CHANNEL
+from mpesa_mcp.store.statements import ORGANIZATION, OrganizationBreach, named_tables
+from mpesa_mcp.store.tables import OrganizationTable, insert_if_absent
+from mpesa_mcp.store.wakeups import CHANNEL, POLL_SECONDS
 
 Row = TypeVar("Row", bound=OrganizationTable)
 Value = TypeVar("Value")
@@ -40,15 +27,7 @@ Value = TypeVar("Value")
 _ORGANIZATIONS, _TURNS = 1, 2
 
 
-__all__ = ["BoundSession", "OrganizationBreach", "OrganizationSession", "PlatformSession"]
-
-
-class BoundSession(Session):
-    """The synchronous session under an OrganizationSession; the listeners below guard it."""
-
-
-class PlatformSession(Session):
-    """A session for PlatformTables only."""
+__all__ = ["OrganizationBreach", "OrganizationSession"]
 
 
 class OrganizationSession:
@@ -57,6 +36,7 @@ class OrganizationSession:
     def __init__(self, session: AsyncSession, organization_id: str) -> None:
         self._session = session
         self.organization_id = organization_id
+        self._bound = cast(BoundSession, session.sync_session)
         self.topics: set[str] = set()
         self._counts = Counts()
 
@@ -69,16 +49,20 @@ class OrganizationSession:
         """Wakes who waits for these topics (a queue's name, a row's id) once this transaction is committed."""
         self.topics.update(topics)
 
+    def wake_when_due(self, queue: str, at: datetime, *, now: datetime) -> None:
+        """Wakes the queue's workers if a row of it is due by then before they look by themselves."""
+        if (at - now).total_seconds() < POLL_SECONDS:
+            self.wake(queue)
+
     def count(self, table: type[OrganizationTable], place: Mapping[str, str], **numbers: int) -> None:
         """Adds to the counters of one row, with the commit; a row that is not there begins at nothing."""
         self._counts.add(table, place, numbers)
 
-    async def write_counts(self) -> None:
-        """Writes what was counted: the last thing of a transaction, so that nobody waits long for a row."""
+    async def _write_counts(self) -> None:
         counted = list(self._counts.written())
         if not counted:
             return
-        await self._session.flush()
+        await self.flush()
         connection = await self._session.connection()
         for table, rows in counted:
             await connection.execute(upsert(self.dialect, table), self._own(rows))
@@ -88,7 +72,7 @@ class OrganizationSession:
 
         Then some may have been added: the transaction must be rolled back. Each number by itself must be within.
         """
-        await self._session.flush()
+        await self.flush()
         connection = await self._session.connection()
         for is_limited, some in in_order(counts):
             if not is_limited:
@@ -110,7 +94,7 @@ class OrganizationSession:
 
         Fewer than the query gives when a limit is in the way.
         """
-        await self._session.flush()
+        await self.flush()
         [counted] = named_tables(rows)
         if not issubclass(counted, OrganizationTable):
             raise OrganizationBreach("a table that belongs to no organization")
@@ -124,7 +108,14 @@ class OrganizationSession:
         # Past the ORM: the statements are ours, and name the organization themselves.
         return [{ORGANIZATION: self.organization_id} | row for row in rows]
 
-    async def tell_other_processes(self) -> None:
+    async def end(self) -> None:
+        """Writes what is still to be written, the counters last: nobody waits long for a row of theirs."""
+        if self._bound.appended:
+            await self.flush()
+        await self._write_counts()
+        await self._tell_other_processes()
+
+    async def _tell_other_processes(self) -> None:
         """Says the topics to other processes, with the commit and only then. On SQLite they notice by themselves."""
         if self.topics and self.dialect == "postgresql":
             said = select(func.pg_notify(CHANNEL, " ".join(sorted(self.topics))))
@@ -134,15 +125,22 @@ class OrganizationSession:
         """Adds new rows. Raises OrganizationBreach for a row of another organization."""
         self._session.add_all(rows)
 
-    @contextmanager
-    def gathering(self) -> Iterator[None]:
-        """New rows of the block reach the database after it, many in one statement; nothing in it reads them."""
-        with self._session.no_autoflush:
-            yield
+    def append(self, table: type[OrganizationTable], **columns: Any) -> None:
+        """Adds a row that this transaction does not change: much cheaper than `add`.
+
+        Every column is named, but for the organization. It is written before its table is read, or with the commit.
+        """
+        row = {**columns, ORGANIZATION: self.organization_id}
+        if ORGANIZATION in columns or row.keys() != _columns(table):
+            raise OrganizationBreach("an appended row names its organization, or not every column")
+        self._bound.appended.setdefault(table, []).append(row)
 
     async def flush(self) -> None:
         """Sends pending rows to the database, so that constraints speak now."""
-        await self._session.flush()
+        if self._bound.appended:
+            await greenlet_spawn(self._bound.write_appended)
+        else:
+            await self._session.flush()
 
     async def get(self, table: type[Row], row_id: str) -> Row | None:
         """The row of this organization with this id, read anew."""
@@ -195,6 +193,39 @@ class OrganizationSession:
         assert isinstance(result, CursorResult)
         return result.rowcount
 
+    async def change_many(
+        self, table: type[OrganizationTable], rows: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
+    ) -> int:
+        """Sets columns of many rows: of each first what it is now, its key among that, then what it becomes.
+
+        All name the same columns, and the same of them are None now. How many were still so.
+        """
+        if not rows:
+            return 0
+        columns = inspect(table).local_table.c
+        before, after = rows[0]
+        if ORGANIZATION in {*before, *after}:
+            raise OrganizationBreach("a change that names its organization")
+        # Past the ORM, as above.
+        is_now = [
+            columns[name].is_(None) if value is None else columns[name] == bindparam(f"was_{name}")
+            for name, value in (*before.items(), (ORGANIZATION, self.organization_id))
+        ]
+        becomes: dict[str, Any] = {name: bindparam(f"new_{name}") for name in after}
+        statement = update(inspect(table).local_table).where(*is_now).values(becomes)
+        parameters = [
+            {f"was_{ORGANIZATION}": self.organization_id}
+            | {f"was_{name}": value for name, value in was.items()}
+            | {f"new_{name}": value for name, value in new.items()}
+            for was, new in rows
+        ]
+        await self.flush()
+        connection = await self._session.connection()
+        if self.dialect == "sqlite":
+            return (await connection.execute(statement, parameters)).rowcount
+        # asyncpg does not tell how many rows a statement of many touched.
+        return sum([(await connection.execute(statement, row)).rowcount for row in parameters])
+
     async def changed(self, statement: ReturningUpdate[Value]) -> Sequence[Value]:
         """Runs an UPDATE that returns one column; the values of the rows it touched, in no order."""
         result = await self._session.execute(statement, execution_options={"synchronize_session": False})
@@ -207,7 +238,7 @@ class OrganizationSession:
             raise OrganizationBreach("an insert for another organization")
         statement = insert_if_absent(self.dialect, table, **values)
         result = await self._session.execute(
-            statement, execution_options={_CHECKED: True}, bind_arguments={"mapper": inspect(table)}
+            statement, execution_options={CHECKED: True}, bind_arguments={"mapper": inspect(table)}
         )
         assert isinstance(result, CursorResult)
         return result.rowcount == 1
@@ -218,7 +249,7 @@ class OrganizationSession:
             return
         if any(ORGANIZATION in row for row in rows):
             raise OrganizationBreach("an insert that names its organization")
-        await self._session.flush()
+        await self.flush()
         # Past the ORM, which would make an object of each: the statement is ours, and names the organization itself.
         own = [{**row, ORGANIZATION: self.organization_id} for row in rows]
         await (await self._session.connection()).execute(insert(inspect(table).local_table), own)
@@ -227,74 +258,12 @@ class OrganizationSession:
         return await self._session.execute(statement, execution_options={"populate_existing": True})
 
 
+@cache
+def _columns(table: type[OrganizationTable]) -> Set[str]:
+    return {column.name for column in inspect(table).local_table.columns}
+
+
 def _by_id(table: type[Row], row_id: str) -> Select[Row]:
     # An organization's own row has no other id.
     name = "id" if "id" in inspect(table).attrs else ORGANIZATION
     return select(table).where(inspect(table).attrs[name].class_attribute == row_id)
-
-
-_CHECKED = "organization_checked"
-
-
-@event.listens_for(BoundSession, "after_begin")
-def _name_organization(session: Session, _transaction: object, connection: Connection) -> None:
-    """Tells row-level security whose rows this transaction may see; forgotten again when it ends."""
-    if connection.dialect.name == "postgresql":
-        named = func.set_config("app.organization", session.info[ORGANIZATION], True)
-        connection.execute(select(named))
-
-
-@event.listens_for(BoundSession, "before_attach")
-def _attach_own_rows_only(session: Session, row: object) -> None:
-    organization_id = session.info[ORGANIZATION]
-    if not isinstance(row, OrganizationTable):
-        raise OrganizationBreach("a row that belongs to no organization")
-    # A row without an organization yet takes the session's; there is no other way to give it one.
-    if row.__dict__.get(ORGANIZATION) is None:
-        row.organization_id = organization_id
-    if row.organization_id != organization_id:
-        raise OrganizationBreach("a row of another organization")
-
-
-@event.listens_for(BoundSession, "before_flush")
-def _write_own_rows_only(session: Session, _context: object, _instances: object) -> None:
-    for row in [*session.new, *session.dirty, *session.deleted]:
-        _attach_own_rows_only(session, row)
-
-
-@event.listens_for(BoundSession, "do_orm_execute")
-def _bind_statement(state: ORMExecuteState) -> None:
-    organization_id = state.session.info[ORGANIZATION]
-    statement = state.statement
-    if isinstance(statement, Insert):
-        if not state.execution_options.get(_CHECKED):
-            raise OrganizationBreach("a raw insert")
-        return
-    if not isinstance(statement, Select | Update | Delete):
-        raise OrganizationBreach(f"a {type(statement).__name__} cannot be bound to an organization")
-    if state.parameters and not isinstance(statement, Select):
-        raise OrganizationBreach("a change whose values are not in the statement")
-    tables = named_tables(statement)
-    if not all(issubclass(table, OrganizationTable) for table in tables):
-        raise OrganizationBreach("a table that belongs to no organization")
-    state.statement = statement.options(
-        *(
-            # A function of the entity: a fixed expression would name the table even where an alias of it is joined.
-            with_loader_criteria(table, lambda entity: entity.organization_id == organization_id, include_aliases=True)
-            for table in tables
-        )
-    )
-
-
-@event.listens_for(PlatformSession, "before_attach")
-def _attach_platform_rows_only(_session: Session, row: object) -> None:
-    if not isinstance(row, PlatformTable):
-        raise OrganizationBreach("an organization's row in a platform session")
-
-
-@event.listens_for(PlatformSession, "do_orm_execute")
-def _platform_tables_only(state: ORMExecuteState) -> None:
-    statement = state.statement
-    tables = {mapped_class(statement.table)} if isinstance(statement, Insert) else named_tables(statement)
-    if not all(issubclass(table, PlatformTable) for table in tables):
-        raise OrganizationBreach("an organization's table in a platform session")

@@ -21,7 +21,9 @@ from sqlalchemy import URL
 log = structlog.get_logger(__name__)
 
 CHANNEL = "mpesa_mcp"
-_POLL_SECONDS = 0.2
+# The slow poll: how often whoever works on a queue looks by itself.
+POLL_SECONDS = 1.0
+_WATCH_SECONDS = 0.2
 _RECONNECT_SECONDS = 1.0
 # How often the listening connection is asked whether it still lives: a silent network would never tell.
 _HEARTBEAT_SECONDS = 10.0
@@ -90,7 +92,7 @@ def watch_sqlite(path: Path) -> Watch:
         try:
             seen = _data_version(connection)
             while True:
-                await asyncio.sleep(_POLL_SECONDS)
+                await asyncio.sleep(_WATCH_SECONDS)
                 now = _data_version(connection)
                 ours, wakeups.committed_here = wakeups.committed_here, False
                 if now != seen and not ours:

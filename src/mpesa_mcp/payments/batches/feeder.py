@@ -25,7 +25,7 @@ from mpesa_mcp.payments.batches.states import BatchStage, RowState
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.history import record_history
 from mpesa_mcp.payments.models import Payment
-from mpesa_mcp.payments.outcomes import lock_payment, move
+from mpesa_mcp.payments.outcomes import Change, lock_payment, move
 from mpesa_mcp.payments.standing import require_may_open
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, first_status
 from mpesa_mcp.store.crossings import Claim, DueTable, claim_due
@@ -224,7 +224,7 @@ async def _withdraw(core: Core, session: OrganizationSession, batch: Batch) -> d
         if await has_unread_callback(session, payment_id):
             continue
         reason = "Its batch was cancelled before it was sent."
-        await move(core, session, payment, PaymentEvent.WITHDRAWN, source="batch", reason=reason)
+        await move(core, session, payment, Change(PaymentEvent.WITHDRAWN, source="batch", reason=reason))
         withdrawn += 1
     if withdrawn:
         return now

@@ -105,6 +105,21 @@ async def test_a_sender_that_lost_its_claim_sends_nothing(shop: Shop, clock: Fro
     assert len(await shop.attempts(payment_id)) == 1
 
 
+async def test_of_two_senders_of_one_payment_that_come_at_the_same_moment_one_sends(
+    shop: Shop, clock: FrozenClock
+) -> None:
+    """One whose lease ran out while its process slept wakes beside the one that took the payment over."""
+    payment_id = await a_payment(shop)
+    [slow] = await claim_queued(shop.core, 10)
+    clock.advance(SEND_LEASE)
+    [quick] = await claim_queued(shop.core, 10)
+    async with anyio.create_task_group() as group:
+        group.start_soon(send_payment, shop.core, slow)
+        group.start_soon(send_payment, shop.core, quick)
+    assert len(shop.daraja.of("stk_push")) == 1
+    assert len(await shop.attempts(payment_id)) == 1
+
+
 async def test_a_row_under_a_lease_is_not_taken_twice(shop: Shop) -> None:
     await a_payment(shop)
     assert len(await claim_queued(shop.core, 10)) == 1

@@ -200,7 +200,7 @@ async def _commit_attempts(
     One UPDATE takes all: each that is still as it was claimed, and nobody calls back about, and its batch lets go.
     """
     now = core.clock.now()
-    found: dict[str, NewAttempt] = {}
+    found: dict[Claim, NewAttempt] = {}
     async with core.store.session(organization_id) as session:
         organization = await held_organization(session)
         ready = []
@@ -212,16 +212,17 @@ async def _commit_attempts(
             await _wait_in_time(session, claim, payment, now + _LOOK_WHETHER_LIFTED)
             await _others_wait(core, session, payment, now + _LOOK_WHETHER_LIFTED)
         ready = await _with_room(core, session, ready, now)
-        taken = set(await session.changed(_take(ready, now))) if ready else set()
+        # By fence, too: one whose lease ran out may ask beside the one that took the payment over.
+        taken = {(row.id, row.fence) for row in await session.changed(_take(ready, now))} if ready else set()
         for claim, payment in ready:
-            if claim.id in taken:
-                found[claim.id] = await _add_attempt(core, session, payment, organization.callback_id, now)
+            if (claim.id, claim.fence) in taken:
+                found[claim] = await _add_attempt(core, session, payment, organization.callback_id, now)
                 continue
             # Still ours: then its batch was stopped, which makes it due again when it goes on; or a callback must be
             # read first. No attempt, and no try used up.
             stopped = await is_stopped(session, payment)
             await _wait(session, None if stopped else now + _LOOK_AFTER_CALLBACK, _is_held(claim))
-    return [found.get(claim.id) for claim, _ in asked]
+    return [found.get(claim) for claim, _ in asked]
 
 
 async def _with_room(
@@ -245,7 +246,7 @@ async def _with_room(
     return leaving
 
 
-def _take(ready: Sequence[tuple[Claim, Payment]], now: datetime) -> ReturningUpdate[str]:
+def _take(ready: Sequence[tuple[Claim, Payment]], now: datetime) -> ReturningUpdate[str, int]:
     sending = next_status(PaymentStatus.QUEUED, PaymentEvent.ATTEMPT_COMMITTED)
     return (
         update(Payment)
@@ -257,7 +258,7 @@ def _take(ready: Sequence[tuple[Claim, Payment]], now: datetime) -> ReturningUpd
         )
         # Due again when the lease ends: that is how a crash is noticed.
         .values(status=sending, updated_at=now, next_action_at=now + SEND_LEASE)
-        .returning(col(Payment.id))
+        .returning(col(Payment.id), col(Payment.fence))
     )
 
 

@@ -226,10 +226,10 @@ class OrganizationSession:
         # asyncpg does not tell how many rows a statement of many touched.
         return sum([(await connection.execute(statement, row)).rowcount for row in parameters])
 
-    async def changed(self, statement: ReturningUpdate[Value]) -> Sequence[Value]:
-        """Runs an UPDATE that returns one column; the values of the rows it touched, in no order."""
+    async def changed(self, statement: ReturningUpdate[*tuple[Any, ...]]) -> Sequence[Any]:
+        """Runs an UPDATE that returns columns: of each row it touched, as named tuples, in no order."""
         result = await self._session.execute(statement, execution_options={"synchronize_session": False})
-        found: Sequence[Value] = result.scalars().all()
+        found: Sequence[Any] = result.all()
         return found
 
     async def insert_if_absent(self, table: type[OrganizationTable], **values: Any) -> bool:

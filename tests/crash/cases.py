@@ -29,12 +29,12 @@ STORIES_AT: Mapping[str, Sequence[str]] = {
     "dispatch._call:stk_push": ("push", "push without its callback", "push called back before the answer"),
     "dispatch._call:b2c": ("payout", "payout without its callback", "payout called back before the answer"),
     "dispatch._call:reversal": ("reversal",),
-    "dispatch._put_back:commit": ("payout that is turned away", "push that is turned away"),
+    "waiting.put_back:commit": ("payout that is turned away", "push that is turned away"),
     "dispatch._give_up:commit": ("push that waited too long",),
     "client._send_with_token:post#1": ("balance", "payout", "push"),
     "client._send_with_token:post#2": ("payout with a dead token",),
     "client.fetch_token:exchange": ("payout", "push", "balance"),
-    "credential._simulator_key:exchange": ("payout", "reversal", "balance"),
+    "credential._ask_simulator:exchange": ("payout", "reversal", "balance"),
     "tokens._take_lease:commit": ("balance", "push", "payout", "payout with a dead token"),
     "tokens._change:commit": ("balance", "payout", "push", "payout with a dead token"),
     "circuits._record:commit": ("payout that is turned away", "push that is turned away"),
@@ -197,7 +197,7 @@ _NEVER_LEFT = {
         (point, side)
         for point in (
             "client.fetch_token:exchange",
-            "credential._simulator_key:exchange",
+            "credential._ask_simulator:exchange",
             "tokens._take_lease:commit",
             "tokens._change:commit",
             "circuits._record:commit",

@@ -15,7 +15,7 @@ POINTS = (
     "control.cancel_batch:commit",
     "control.pause_batch:commit",
     "control.resume_batch:commit",
-    "credential._simulator_key:exchange",
+    "credential._ask_simulator:exchange",
     "desk.resolve_payment:commit",
     "desk.withdraw_payment:commit",
     "dispatch._call:b2c",
@@ -23,7 +23,6 @@ POINTS = (
     "dispatch._call:stk_push",
     "dispatch._commit_attempts:commit",
     "dispatch._give_up:commit",
-    "dispatch._put_back:commit",
     "dispatch.claim_queued:claim_due",
     "feeder.claim_batches:claim_due",
     "feeder.feed_batch:commit",
@@ -51,6 +50,7 @@ POINTS = (
     "submission.submit_batch:commit",
     "tokens._change:commit",
     "tokens._take_lease:commit",
+    "waiting.put_back:commit",
 )
 
 # No payment is under way there: an installation is being set up, keys are looked after, what is committed is sealed, or

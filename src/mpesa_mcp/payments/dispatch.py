@@ -14,7 +14,7 @@ from functools import partial
 from typing import assert_never
 
 import structlog
-from sqlalchemy import ColumnElement, and_, or_, tuple_, update
+from sqlalchemy import tuple_, update
 from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import col, select
 
@@ -39,9 +39,10 @@ from mpesa_mcp.payments.history import record_history
 from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.payments.outcomes import Change, lock_payment, move
 from mpesa_mcp.payments.replies import conclude_send
-from mpesa_mcp.payments.schedule import QUEUE_LIFE, SEND_LEASE
+from mpesa_mcp.payments.schedule import SEND_LEASE
 from mpesa_mcp.payments.standing import held_organization, lets_leave
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, next_status
+from mpesa_mcp.payments.waiting import given_up_at, is_held, others_wait, put_back, wait, wait_in_time
 from mpesa_mcp.store.crossings import Claim, DueTable, claim_due
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Environment, Kes, Msisdn
@@ -79,7 +80,7 @@ async def send_payment(core: Core, claim: Claim) -> None:
     payment, as_approved = await core.store.together.ask(
         ("read", organization_id), partial(_read, core, organization_id), claim.id
     )
-    if not as_approved or core.clock.now() > _given_up_at(payment):
+    if not as_approved or core.clock.now() > given_up_at(payment):
         await _give_up(core, claim, as_approved=as_approved)
         return
     try:
@@ -90,7 +91,7 @@ async def send_payment(core: Core, claim: Claim) -> None:
         return
     async with core.daraja.turn(app, refused_before=payment.not_sent_count) as turn:
         if isinstance(turn, Held):
-            await _put_back(core, claim, payment, turn)
+            await put_back(core, claim, payment, turn)
             return
         attempt = await _commit_attempt(core, claim, payment)
         if attempt is None:
@@ -118,67 +119,11 @@ async def _commit_attempt(core: Core, claim: Claim, payment: Payment) -> NewAtte
     return await core.store.together.ask(("attempts", organization_id), commit, (claim, payment))
 
 
-async def _put_back(core: Core, claim: Claim, payment: Payment, held: Held) -> None:
-    """No attempt, no try used up, and the same place: of rows that are due together the oldest goes first.
-
-    What waits for the same shortcode would learn the same, so it is put back too, unless it must expire before.
-    """
-    async with core.store.session(claim.organization_id) as session:
-        await _wait_in_time(session, claim, payment, held.until)
-        if held.others_until > core.clock.now():  # else only this one waits: others may probe
-            through_the_same = col(Payment.shortcode_id) == payment.shortcode_id
-            await _others_wait(core, session, payment, held.others_until, through_the_same)
-
-
-async def _wait_in_time(session: OrganizationSession, claim: Claim, payment: Payment, until: datetime) -> None:
-    """Waits until then, or until it is too old, should that come first."""
-    await _wait(session, min(until, _given_up_at(payment) + timedelta(seconds=1)), _is_held(claim))
-
-
-async def _others_wait(
-    core: Core, session: OrganizationSession, payment: Payment, until: datetime, *which: ColumnElement[bool]
-) -> None:
-    """What waits of the same kind waits until then too, unless it must expire before."""
-    of_the_kind = col(Payment.kind) == payment.kind
-    in_time = col(Payment.queued_at) >= until - QUEUE_LIFE[PaymentKind(payment.kind)]
-    await _wait(session, until, _waits(core.clock.now(), until, of_the_kind, in_time, *which))
-
-
-def _is_held(claim: Claim) -> ColumnElement[bool]:
-    """This payment, if the claim still holds it."""
-    return and_(col(Payment.id) == claim.id, col(Payment.fence) == claim.fence)
-
-
-def _waits(now: datetime, until: datetime, *more: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Nobody holds it, and it would be looked at before `until`."""
-    waiting = select(Payment.id).where(
-        col(Payment.status) == PaymentStatus.QUEUED,
-        col(Payment.next_action_at) < until,
-        or_(col(Payment.lease_until).is_(None), col(Payment.lease_until) <= now),
-        *more,
-    )
-    # What somebody is changing at this moment is not waiting; and nobody waits for anybody here.
-    return col(Payment.id).in_(waiting.with_for_update(skip_locked=True))
-
-
-async def _wait(session: OrganizationSession, until: datetime | None, which: ColumnElement[bool]) -> None:
-    await session.change(
-        update(Payment)
-        .where(col(Payment.status) == PaymentStatus.QUEUED, which)
-        .values(next_action_at=until, lease_until=None)
-    )
-
-
-def _given_up_at(payment: Payment) -> datetime:
-    assert payment.queued_at is not None  # or it would not be claimed
-    return payment.queued_at + QUEUE_LIFE[PaymentKind(payment.kind)]
-
-
 async def _give_up(core: Core, claim: Claim, *, as_approved: bool) -> None:
     async with core.store.session(claim.organization_id) as session:
         payment = await lock_payment(session, claim.id)
         if await has_unread_callback(session, claim.id):
-            await _wait(session, core.clock.now() + _LOOK_AFTER_CALLBACK, _is_held(claim))
+            await wait(session, core.clock.now() + _LOOK_AFTER_CALLBACK, is_held(claim))
             return
         if not as_approved:
             await void(core, session, payment)
@@ -209,8 +154,8 @@ async def _commit_attempts(
                 ready.append((claim, payment))
                 continue
             # The organization is frozen or suspended. No attempt, and no try used up; whoever lifts it makes them due.
-            await _wait_in_time(session, claim, payment, now + _LOOK_WHETHER_LIFTED)
-            await _others_wait(core, session, payment, now + _LOOK_WHETHER_LIFTED)
+            await wait_in_time(session, claim, payment, now + _LOOK_WHETHER_LIFTED)
+            await others_wait(core, session, payment, now + _LOOK_WHETHER_LIFTED)
         ready = await _with_room(core, session, ready, now)
         # By fence, too: one whose lease ran out may ask beside the one that took the payment over.
         taken = {(row.id, row.fence) for row in await session.changed(_take(ready, now))} if ready else set()
@@ -221,7 +166,7 @@ async def _commit_attempts(
             # Still ours: then its batch was stopped, which makes it due again when it goes on; or a callback must be
             # read first. No attempt, and no try used up.
             stopped = await is_stopped(session, payment)
-            await _wait(session, None if stopped else now + _LOOK_AFTER_CALLBACK, _is_held(claim))
+            await wait(session, None if stopped else now + _LOOK_AFTER_CALLBACK, is_held(claim))
     return [found.get(claim) for claim, _ in asked]
 
 
@@ -241,8 +186,8 @@ async def _with_room(
             if left is not None and payment.batch_id is not None:
                 room[payment.batch_id] = left - 1
             continue
-        await _wait_in_time(session, claim, payment, until)
-        await _others_wait(core, session, payment, until, col(Payment.batch_id) == payment.batch_id)
+        await wait_in_time(session, claim, payment, until)
+        await others_wait(core, session, payment, until, col(Payment.batch_id) == payment.batch_id)
     return leaving
 
 

@@ -27,7 +27,7 @@ from pydantic import SecretStr
 
 from bench.callbacks import README, answering, free_port, started
 from mpesa_mcp.app.core import open_core
-from mpesa_mcp.app.http import listen, port_of, serving
+from mpesa_mcp.app.http import collect_seldom, listen, port_of, serving
 from mpesa_mcp.app.local import add_simulator_access
 from mpesa_mcp.app.worker import working
 from mpesa_mcp.callbacks.sidecar import create_sidecar
@@ -95,6 +95,7 @@ async def installation(simulator_url: str, directory: Path) -> AsyncIterator[tup
             core.store, core.clock, organization_id=made.organization_id, scope=ORGANIZATION, rule=wide, actor=OPERATOR
         )
         await stack.enter_async_context(working(core))
+        collect_seldom()
         principal = Principal(
             made.organization_id, "operator:bench", Role.MANAGER, Environment.SIMULATOR, None, "operator:bench"
         )

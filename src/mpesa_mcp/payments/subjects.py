@@ -13,7 +13,7 @@ from mpesa_mcp.payments.batches.submission import BatchRequest
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.held import refuse, sent_digest, void
 from mpesa_mcp.payments.models import Payment
-from mpesa_mcp.payments.outcomes import lock_payment, move
+from mpesa_mcp.payments.outcomes import Change, lock_payment, move
 from mpesa_mcp.payments.requests import B2cRequest, ReversalRequest, StkPushRequest
 from mpesa_mcp.payments.spending import judge_again
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind
@@ -58,18 +58,22 @@ class PaymentSubject:
     async def let_go(self, core: Core, session: OrganizationSession, *, actor: str) -> None:
         """The last person who was needed has approved it."""
         now = core.clock.now()
-        await move(core, session, self.payment, PaymentEvent.APPROVED, source="person", next_action_at=now, actor=actor)
+        await move(
+            core, session, self.payment, Change(PaymentEvent.APPROVED, source="person", next_action_at=now, actor=actor)
+        )
 
     async def decline(self, core: Core, session: OrganizationSession, *, reason: str, actor: str) -> None:
         await move(
             core,
             session,
             self.payment,
-            PaymentEvent.DECLINED,
-            source="person",
-            reason=f"A person declined it: {reason}",
-            actor=actor,
-            note=reason,
+            Change(
+                PaymentEvent.DECLINED,
+                source="person",
+                reason=f"A person declined it: {reason}",
+                actor=actor,
+                note=reason,
+            ),
         )
 
 

@@ -156,13 +156,23 @@ class Decision:
 
 def decide(rules: Mapping[str, Rule], asked: Asked, used: Mapping[Place, Used]) -> Decision:
     """What the rules, by scope, say of a payment; a place that is not in `used` has counted nothing."""
+    return refusal(rules, asked, used) or holding(rules, asked)
+
+
+def refusal(rules: Mapping[str, Rule], asked: Asked, used: Mapping[Place, Used]) -> Decision | None:
+    """That they decline it; None when they do not."""
     refused = tuple(
         reason
         for scope, rule in rules.items()
         for reason in (*_refusals(scope, rule, asked), *_exceeded(scope, rule, asked, used))
     )
-    if refused:
-        return Decision(outcome=Outcome.DECLINED, reasons=tuple(sorted(refused, key=_how_lasting)))
+    if not refused:
+        return None
+    return Decision(outcome=Outcome.DECLINED, reasons=tuple(sorted(refused, key=_how_lasting)))
+
+
+def holding(rules: Mapping[str, Rule], asked: Asked) -> Decision:
+    """Whether people must approve it, and how many, whatever the limits say."""
     held = tuple(reason for scope, rule in rules.items() for reason in _held(scope, rule, asked))
     if not held:
         return Decision(outcome=Outcome.ALLOW)

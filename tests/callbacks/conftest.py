@@ -11,15 +11,15 @@ from mpesa_mcp.payments.core import Core
 from mpesa_mcp.settings import Settings
 from mpesa_mcp.values import FrozenClock
 
-from .factories import make_merchant
+from .factories import merchant_of
 
 
 @pytest.fixture
-async def core(database: dict[str, Any], clock: FrozenClock) -> AsyncIterator[Core]:
+async def core(database: dict[str, Any], acme: str, clock: FrozenClock) -> AsyncIterator[Core]:
     async with open_core(Settings(**database), clock=clock) as opened:
         yield opened
 
 
 @pytest.fixture
-async def merchant(core: Core) -> Principal:
-    return await make_merchant(core)
+def merchant(acme: str) -> Principal:
+    return merchant_of(acme)

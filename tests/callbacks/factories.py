@@ -60,7 +60,11 @@ def accepted(number: int = 1) -> Accepted:
 async def make_merchant(core: Core, slug: str = "acme") -> Principal:
     made = await create_organization(core.store, core.clock, name=slug.title(), slug=slug, actor="operator:tester")
     await give_shortcode(core, made.organization_id)
-    return Principal(made.organization_id, "key:tester", Role.MANAGER, Environment.SIMULATOR, None, "tester")
+    return merchant_of(made.organization_id)
+
+
+def merchant_of(organization_id: str) -> Principal:
+    return Principal(organization_id, "key:tester", Role.MANAGER, Environment.SIMULATOR, None, "tester")
 
 
 def a_push(*, shillings: int = 100, reference: str = "INV-1") -> StkPushRequest:

@@ -11,6 +11,6 @@ from .factories import Shop, open_shop
 
 
 @pytest.fixture
-async def shop(database: dict[str, Any], clock: FrozenClock) -> AsyncIterator[Shop]:
-    async with open_shop(database, clock) as opened:
+async def shop(database: dict[str, Any], acme: str, clock: FrozenClock) -> AsyncIterator[Shop]:
+    async with open_shop(database, clock, organization_id=acme) as opened:
         yield opened

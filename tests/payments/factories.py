@@ -80,8 +80,13 @@ class Shop:
 
 
 @asynccontextmanager
-async def open_shop(database: Mapping[str, Any], clock: Clock, **values: Any) -> AsyncIterator[Shop]:
-    """A fake Daraja, a sidecar and a core of their own; `database` and `values` are settings."""
+async def open_shop(
+    database: Mapping[str, Any], clock: Clock, *, organization_id: str | None = None, **values: Any
+) -> AsyncIterator[Shop]:
+    """A fake Daraja, a sidecar and a core of their own; `database` and `values` are settings.
+
+    The shop's organization is made, unless the database has it.
+    """
     daraja = FakeDaraja()
     opened = listen("127.0.0.1", 0)
     async with serving(daraja.application(), listen("127.0.0.1", 0)) as daraja_port:
@@ -92,7 +97,8 @@ async def open_shop(database: Mapping[str, Any], clock: Clock, **values: Any) ->
             serving(create_sidecar(core.store, settings, clock), opened),
             httpx2.AsyncClient(verify=False) as http,
         ):
-            yield Shop(core, daraja, await make_organization(core), http)
+            principal = a_principal(organization_id) if organization_id else await make_organization(core)
+            yield Shop(core, daraja, principal, http)
 
 
 async def make_organization(core: Core, slug: str = "acme") -> Principal:

@@ -39,9 +39,9 @@ OPERATOR = Actor("operator:tester", None)
 
 
 @pytest.fixture
-async def shop(database: Mapping[str, Any], clock: FrozenClock) -> AsyncIterator[Shop]:
+async def shop(database: Mapping[str, Any], acme: str, clock: FrozenClock) -> AsyncIterator[Shop]:
     """One whose Daraja may be called at any pace."""
-    async with open_shop(database, clock, daraja_calls_per_second=10_000) as opened:
+    async with open_shop(database, clock, organization_id=acme, daraja_calls_per_second=10_000) as opened:
         yield opened
 
 

@@ -16,6 +16,7 @@ from sqlalchemy.exc import IntegrityError, StatementError
 
 from mpesa_mcp.errors import InternalFault
 from mpesa_mcp.store import engine as engine_module
+from mpesa_mcp.store import sqlite_driver
 from mpesa_mcp.store.engine import Store, StoreUnavailable, create_private_file, open_store
 from mpesa_mcp.store.migrate import upgrade
 from mpesa_mcp.values import FrozenClock
@@ -164,7 +165,7 @@ async def test_every_connection_is_durable_and_checks_references(store: Store, v
             assert await pragma(session, "journal_mode") == "wal"
             assert await pragma(session, "synchronous") == 2
             assert await pragma(session, "foreign_keys") == 1
-            assert await pragma(session, "busy_timeout") == engine_module._BUSY_TIMEOUT_MS
+            assert await pragma(session, "busy_timeout") == (engine_module._BUSY_TIMEOUT_MS if query_only else 1)
             assert await pragma(session, "query_only") == query_only
             looked += 1
             if looked == count:
@@ -203,7 +204,7 @@ async def test_a_locked_database_is_unavailable_to_writers_and_readable(
     store: Store, clock: FrozenClock, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await make_ours_and_theirs(store, clock)
-    monkeypatch.setattr(engine_module, "_BUSY_TIMEOUT_MS", 50)
+    monkeypatch.setattr(sqlite_driver, "_PATIENCE_SECONDS", 0.05)
     second = open_store(settings.effective_database_url)
     with closing(sqlite3.connect(settings.sqlite_path, isolation_level=None)) as other_process:
         other_process.execute("BEGIN IMMEDIATE")
@@ -215,6 +216,29 @@ async def test_a_locked_database_is_unavailable_to_writers_and_readable(
     async with second.session(OURS) as session:
         assert await session.change(update(ApiKey).values(name="renamed")) == 1
     await second.close()
+
+
+@pytest.mark.sqlite
+async def test_of_two_processes_that_write_all_the_time_each_has_its_share(
+    store: Store, clock: FrozenClock, settings: Any
+) -> None:
+    """SQLite's own waiting lets one of them starve: it sleeps longer and longer, and is overtaken meanwhile."""
+    await make_ours_and_theirs(store, clock)
+    second = open_store(settings.effective_database_url)
+    wrote = {store: 0, second: 0}
+
+    async def write(by: Store) -> None:
+        while min(wrote.values()) < 15:
+            async with by.session(OURS) as session:
+                for _ in range(10):
+                    await session.change(update(ApiKey).values(name="renamed"))
+            wrote[by] += 1
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(write, store)
+        group.start_soon(write, second)
+    await second.close()
+    assert max(wrote.values()) <= 3 * min(wrote.values())
 
 
 @pytest.mark.sqlite

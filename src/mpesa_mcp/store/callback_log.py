@@ -17,6 +17,7 @@ from sqlalchemy import ARRAY, Text, cast, func, select
 from sqlalchemy.dialects.postgresql import JSONB
 
 from mpesa_mcp.store.engine import Store
+from mpesa_mcp.store.sqlite_driver import begin_writing
 
 # Safaricom posts an attempt's result once, or a few times (daraja/quirks.md A). More than this is somebody else.
 MAX_CALLBACKS = 20
@@ -100,7 +101,7 @@ def _row(callback: NewCallback) -> tuple[str, ...]:
 
 def _store_in_sqlite(connection: sqlite3.Connection, rows: Sequence[tuple[str, ...]]) -> frozenset[str]:
     paths = Counter(row[:3] for row in rows)
-    connection.execute("BEGIN IMMEDIATE")
+    begin_writing(connection)
     try:
         kept = _kept(connection, paths)
         if any(kept[path] + coming > MAX_CALLBACKS for path, coming in paths.items()):

@@ -24,7 +24,7 @@ from sqlalchemy.util.concurrency import greenlet_spawn
 
 from mpesa_mcp.store.bound_session import BoundSession, PlatformSession
 from mpesa_mcp.store.roles import ConnectedRole, connected_role, missing_rights
-from mpesa_mcp.store.sqlite_driver import VisitedConnection
+from mpesa_mcp.store.sqlite_driver import VisitedConnection, begin_reading, begin_writing
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.store.together import Together
 from mpesa_mcp.store.unavailable import StoreUnavailable
@@ -35,8 +35,8 @@ __all__ = ["Store", "StoreUnavailable", "open_store"]
 
 Value = TypeVar("Value")
 
-# How long somebody waits for his turn to write before the database counts as away: for those of other processes, and
-# before that behind others of this one.
+# How long a reader waits for what he needs of the file, and a writer for his turn behind others of this process, before
+# the database counts as away. For the turns of other processes see `begin_writing`.
 _BUSY_TIMEOUT_MS = 4_000
 _TURN_SECONDS = 6
 _READERS = 4
@@ -188,8 +188,8 @@ def open_store(url: str) -> Store:
     if parsed.get_backend_name() == "sqlite":
         path = Path(parsed.database or "")
         create_private_file(path)
-        writer = _sqlite_engine(path, begin="BEGIN IMMEDIATE", connections=1)
-        reader = _sqlite_engine(path, begin="BEGIN", connections=_READERS, query_only=True)
+        writer = _sqlite_engine(path, begin=begin_writing, connections=1)
+        reader = _sqlite_engine(path, begin=begin_reading, connections=_READERS, query_only=True)
         return Store(writer, reader, Wakeups(watch_sqlite(path)))
     writer = _postgresql_engine(parsed)
     # The same connections, but what is read through it cannot write.
@@ -216,7 +216,9 @@ def _postgresql_engine(url: URL) -> AsyncEngine:
     )
 
 
-def _sqlite_engine(path: Path, *, begin: str, connections: int, query_only: bool = False) -> AsyncEngine:
+def _sqlite_engine(
+    path: Path, *, begin: Callable[[sqlite3.Connection], None], connections: int, query_only: bool = False
+) -> AsyncEngine:
     engine = create_async_engine(
         f"sqlite+aiosqlite:///{path}",
         connect_args={"async_creator_fn": lambda *_, **__: VisitedConnection(path, begin=begin)},
@@ -240,6 +242,7 @@ def _sqlite_engine(path: Path, *, begin: str, connections: int, query_only: bool
             "synchronous=FULL",
             "foreign_keys=ON",
             f"query_only={'ON' if query_only else 'OFF'}",
+            f"busy_timeout={_BUSY_TIMEOUT_MS if query_only else 1}",
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()

@@ -5,6 +5,7 @@ visit of its first statement: whoever asks nothing visits nobody.
 """
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,15 +15,40 @@ import aiosqlite
 
 Value = TypeVar("Value")
 
+# How long somebody waits for the turn to write of other processes before the database counts as away.
+_PATIENCE_SECONDS = 4.0
+
+
+def begin_writing(connection: sqlite3.Connection) -> None:
+    """Begins a transaction that writes, as soon as no other process does. Raises OperationalError in the end.
+
+    SQLite's own waiting sleeps longer each time, up to a tenth of a second, and whoever has just written begins again
+    meanwhile: with two busy processes one would hardly come to write. So a writer's connection is to wait a millisecond
+    at most (`busy_timeout`), and tries again here.
+    """
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as refused:
+            if refused.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        else:
+            return
+
+
+def begin_reading(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN")
+
 
 class VisitedConnection(aiosqlite.Connection):
-    """What SQLAlchemy's adapter for aiosqlite needs of a connection; every transaction begins with `begin`.
+    """What SQLAlchemy's adapter for aiosqlite needs of a connection; how every transaction begins is `begin`.
 
     The file at `path` is not made anew when it is gone: an empty one in its place would keep the true one from coming
     back.
     """
 
-    def __init__(self, path: Path, *, begin: str) -> None:
+    def __init__(self, path: Path, *, begin: Callable[[sqlite3.Connection], None]) -> None:
         super().__init__(lambda: sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True), iter_chunk_size=64)
         self._thread.daemon = True  # as SQLAlchemy has it
         self._begin = begin
@@ -37,7 +63,7 @@ class VisitedConnection(aiosqlite.Connection):
 
         def visited(connection: sqlite3.Connection) -> Value:
             if begins:
-                connection.execute(self._begin)
+                self._begin(connection)
             return work(connection)
 
         done: Value = await self._execute(visited, self._conn)  # type: ignore[no-untyped-call] # it has no types

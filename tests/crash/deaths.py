@@ -132,8 +132,8 @@ class _Crossing:
         self._session = session
         self.has_rows = False
 
-    async def execute(self, statement: Any) -> Any:
-        frozen = (await self._session.execute(statement)).freeze()
+    async def execute(self, statement: Any, *values: Any) -> Any:
+        frozen = (await self._session.execute(statement, *values)).freeze()
         self.has_rows = self.has_rows or frozen().first() is not None
         return frozen()
 

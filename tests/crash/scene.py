@@ -27,6 +27,7 @@ from mpesa_mcp.payments.intake import open_payment
 from mpesa_mcp.payments.models import Inquiry, Payment
 from mpesa_mcp.payments.records import InquiryStatus
 from mpesa_mcp.payments.requests import PaymentRequest
+from mpesa_mcp.payments.schedule import TO_BE_ASKED_ABOUT
 from mpesa_mcp.payments.states import PaymentStatus
 from mpesa_mcp.settings import Settings
 from mpesa_mcp.store.crossings import DueTable, list_organizations
@@ -124,7 +125,7 @@ class Scene:
         due = min((row.next_action_at for row in free if row.next_action_at), default=now)
         if due > now:
             self.clock.ahead += due - now
-            self.core.store.wakeups.notify(DueTable)
+            self.core.store.wakeups.notify([*DueTable, TO_BE_ASKED_ABOUT])
 
 
 def _is_done(

@@ -31,7 +31,8 @@ def begin_writing(connection: sqlite3.Connection) -> None:
         try:
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as refused:
-            if refused.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+            # Its lowest byte says what kind it is: one that waits for another's recovery is busy, too.
+            if refused.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
                 raise
         else:
             return

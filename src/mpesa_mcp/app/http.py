@@ -19,6 +19,9 @@ from mpesa_mcp.errors import InputError
 _GRACE_SECONDS = 5
 # How long a connection may rest between two requests.
 _KEEP_ALIVE_SECONDS = 5
+# The simulator's. As at Daraja's gateway, the client (`daraja.transport`) is the first to let go: what it sends into a
+# connection that is being closed may have arrived.
+SIMULATOR_KEEP_ALIVE_SECONDS = 20
 
 
 class PortTaken(InputError):
@@ -75,12 +78,12 @@ class _ServerWithinProgram(uvicorn.Server):
         yield
 
 
-def _config(app: ASGIApp, trusted_proxies: str) -> uvicorn.Config:
+def _config(app: ASGIApp, trusted_proxies: str, keep_alive_seconds: int) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http=GuardedProtocol,
         ws="none",
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=keep_alive_seconds,
         log_config=None,
         access_log=False,
         lifespan="on",
@@ -92,13 +95,15 @@ def _config(app: ASGIApp, trusted_proxies: str) -> uvicorn.Config:
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, opened: socket.socket, *, trusted_proxies: str = "") -> AsyncIterator[int]:
+async def serving(
+    app: ASGIApp, opened: socket.socket, *, trusted_proxies: str = "", keep_alive_seconds: int = _KEEP_ALIVE_SECONDS
+) -> AsyncIterator[int]:
     """Serves the application beside the block, on a socket from `listen`; gives the port.
 
     Nothing about single requests is logged here: paths of callbacks are secrets. `trusted_proxies` are the addresses
     whose X-Forwarded-For is believed.
     """
-    server = _ServerWithinProgram(_config(app, trusted_proxies))
+    server = _ServerWithinProgram(_config(app, trusted_proxies, keep_alive_seconds))
     task = asyncio.get_running_loop().create_task(server.serve(sockets=[opened]))
     try:
         while not server.started:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mpesa_mcp.app.core import open_core
-from mpesa_mcp.app.http import listen, port_of, serving
+from mpesa_mcp.app.http import SIMULATOR_KEEP_ALIVE_SECONDS, listen, port_of, serving
 from mpesa_mcp.app.web import create_web
 from mpesa_mcp.app.worker import working
 from mpesa_mcp.credentials.shortcodes import GivenShortcode, set_shortcode
@@ -60,7 +60,8 @@ async def local_platform(
     async with AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mpesa-mcp-")))
         simulator = create_simulator(seed=seed, delay_ms=delay_ms)
-        simulator_port = await stack.enter_async_context(serving(simulator, listen("127.0.0.1", 0)))
+        gateway = serving(simulator, listen("127.0.0.1", 0), keep_alive_seconds=SIMULATOR_KEEP_ALIVE_SECONDS)
+        simulator_port = await stack.enter_async_context(gateway)
         opened = listen("127.0.0.1", 0)
         simulator_url = f"http://127.0.0.1:{simulator_port}"
         values = {"data_dir": directory, "port": port_of(opened), "simulator_url": simulator_url}

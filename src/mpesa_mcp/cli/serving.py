@@ -150,14 +150,14 @@ def simulator(
     """Run a Daraja on this machine, for trying things without Safaricom."""
 
     async def act() -> None:
-        from mpesa_mcp.app.http import listen, port_of, serving, until_stopped
+        from mpesa_mcp.app.http import SIMULATOR_KEEP_ALIVE_SECONDS, listen, port_of, serving, until_stopped
         from mpesa_mcp.simulator.app import create_simulator
         from mpesa_mcp.values.ids import random_bytes
 
         chosen = int.from_bytes(random_bytes(4)) if seed is None else seed
         opened = listen("127.0.0.1", port)
         app = create_simulator(seed=chosen, delay_ms=delay_ms)
-        async with serving(app, opened):
+        async with serving(app, opened, keep_alive_seconds=SIMULATOR_KEEP_ALIVE_SECONDS):
             url = f"http://127.0.0.1:{port_of(opened)}"
             _announce(
                 f"Daraja simulator at {url}, phones at {url}/phone, seed {chosen}.", as_json, url=url, seed=chosen

@@ -38,6 +38,7 @@ from mpesa_mcp.payments.dispatch import claim_queued, send_payment
 from mpesa_mcp.payments.intake import IdempotencyConflict, open_payment
 from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.payments.states import PaymentStatus
+from mpesa_mcp.payments.waiting import is_held, wait
 from mpesa_mcp.policy.counters import used_so_far
 from mpesa_mcp.policy.rules import Place, Used
 from mpesa_mcp.policy.windows import Window
@@ -45,6 +46,7 @@ from mpesa_mcp.values import FrozenClock, Kes, Role
 from tests.spending import give_rule, give_wide_rules
 
 from .factories import Shop, a_payout, a_principal, a_row, result, send_due, store_rows
+from .fake_daraja import Call
 
 pytestmark = pytest.mark.anyio
 
@@ -235,6 +237,29 @@ async def test_nothing_leaves_a_paused_batch_not_even_what_a_worker_has_taken(sh
     resumed = await control(shop, resume_batch, batch)
     assert resumed.status is BatchStatus.RUNNING
     assert await send_due(shop.core) == 3
+
+
+async def test_who_took_a_payment_while_its_batch_was_paused_does_not_put_it_away_after_it_goes_on(
+    shop: Shop, clock: FrozenClock
+) -> None:
+    """On PostgreSQL he may find the batch paused, and write only after somebody else has let it go on."""
+    batch = await submitted(shop, a_batch(rows(1)))
+    await feed(shop)
+
+    async def pause(_call: Call) -> None:
+        await control(shop, pause_batch, batch)
+
+    shop.daraja.on_call = pause
+    shop.daraja.order_spike_arrest("b2c")
+    await send_due(shop.core)
+    shop.daraja.on_call = None
+    clock.advance(timedelta(seconds=2))
+    [slow] = await claim_queued(shop.core, 1)
+    await control(shop, resume_batch, batch)
+    async with shop.core.store.session(shop.principal.organization_id) as session:
+        await wait(session, None, is_held(slow))
+    await send_due(shop.core)
+    assert await state(shop, batch) == (BatchStatus.RUNNING, {"in_progress": 1})
 
 
 async def test_rows_and_payments_that_were_changed_alike_while_a_batch_was_paused_are_not_sent(shop: Shop) -> None:

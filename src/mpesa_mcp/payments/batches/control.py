@@ -95,7 +95,8 @@ async def _go_on(core: Core, session: OrganizationSession, batch: Batch, actor: 
     await session.change(
         update(Payment)
         .where(col(Payment.batch_id) == batch.id, col(Payment.status) == PaymentStatus.QUEUED)
-        .values(next_action_at=now)
+        # The fence: whoever took one and found the batch paused must not put it away now.
+        .values(next_action_at=now, lease_until=None, fence=col(Payment.fence) + 1)
     )
     session.wake(DueTable.PAYMENTS, DueTable.BATCHES, batch.id)
     audit.record(session, core.clock, actor=actor, action="batch.resumed", subject=batch.id)

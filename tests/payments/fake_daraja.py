@@ -32,11 +32,12 @@ class Call:
 class FakeDaraja:
     """Accepts every request, unless a test ordered another answer; carries nothing out and calls nobody back.
 
-    `on_call` runs when a request has arrived and before it is answered.
+    `on_call` runs when a request has arrived and before it is answered, `on_token` when a token is asked for.
     """
 
     calls: list[Call] = field(default_factory=list)
     on_call: Callable[[Call], Awaitable[None]] | None = None
+    on_token: Callable[[], Awaitable[None]] | None = None
     _ordered: dict[str, deque[tuple[int, object]]] = field(default_factory=dict)
 
     def order(self, operation: str, status: int, body: object, *, times: int = 1) -> None:
@@ -62,6 +63,8 @@ class FakeDaraja:
         )
 
     async def _token(self, _request: Request) -> Response:
+        if self.on_token is not None:
+            await self.on_token()
         return JSONResponse({"access_token": "token-of-the-app-0001", "expires_in": "3599"})
 
     async def _certificate(self, _request: Request) -> Response:

@@ -11,7 +11,8 @@ from sqlmodel import select
 from mpesa_mcp.app.local import SANDBOX_SECRETS
 from mpesa_mcp.credentials.shortcodes import remove_shortcode
 from mpesa_mcp.credentials.vault import SecretField
-from mpesa_mcp.payments import attempts
+from mpesa_mcp.payments import attempts, dispatch
+from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.dispatch import claim_queued, send_payment
 from mpesa_mcp.payments.intake import open_payment
 from mpesa_mcp.payments.models import Attempt, Payment
@@ -118,6 +119,46 @@ async def test_of_two_senders_of_one_payment_that_come_at_the_same_moment_one_se
         group.start_soon(send_payment, shop.core, quick)
     assert len(shop.daraja.of("stk_push")) == 1
     assert len(await shop.attempts(payment_id)) == 1
+
+
+async def test_a_sender_that_slept_before_its_request_left_sends_it_no_more(shop: Shop, clock: FrozenClock) -> None:
+    """The payment counts as unknown by then: a person may have called it failed, and somebody have paid it anew."""
+
+    async def sleep() -> None:
+        clock.advance(SEND_LEASE)
+        assert await ask_due(shop.core) == 1
+
+    payment_id = await a_payment(shop)
+    shop.daraja.on_token = sleep
+    await send_due(shop.core)
+    assert (shop.daraja.calls, await shop.status(payment_id)) == ([], "unknown")
+    [attempt] = await shop.attempts(payment_id)
+    assert attempt.reply == "notsent"
+
+
+@pytest.mark.parametrize("after_the_commit", [False, True], ids=["before its attempt", "after its attempt"])
+async def test_a_push_whose_whole_process_slept_does_not_prompt_the_customer_hours_later(
+    shop: Shop, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch, after_the_commit: bool
+) -> None:
+    commit = dispatch._commit_attempt
+
+    async def sleep() -> None:
+        clock.advance(timedelta(hours=3))
+
+    async def slept(core: Core, claim: Claim, payment: Payment) -> attempts.NewAttempt | None:
+        await sleep()
+        return await commit(core, claim, payment)
+
+    payment_id = await a_payment(shop)
+    if after_the_commit:
+        shop.daraja.on_token = sleep
+    else:
+        monkeypatch.setattr(dispatch, "_commit_attempt", slept)
+    await send_due(shop.core)
+    assert (shop.daraja.calls, await shop.status(payment_id)) == ([], "queued")
+    clock.advance(timedelta(seconds=2))
+    await send_due(shop.core)
+    assert (shop.daraja.calls, await shop.status(payment_id)) == ([], "expired")
 
 
 async def test_a_row_under_a_lease_is_not_taken_twice(shop: Shop) -> None:

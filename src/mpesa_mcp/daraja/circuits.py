@@ -79,12 +79,13 @@ class Outage:
 
 @dataclass(slots=True)
 class Turn:
-    """Leave to make one call. `called` and `trouble` are what came of it."""
+    """Leave to make one call, before `leaves_by` if that is said. `called` and `trouble` are what came of it."""
 
     app_id: str = ""
     environment: Environment = Environment.SIMULATOR
     fence: int = 0
     is_probe: bool = False
+    leaves_by: datetime | None = None
     called: bool = False
     trouble: Trouble | None = None
 

@@ -73,6 +73,8 @@ Fetch = Callable[[], Awaitable[FetchedToken]]
 
 log: Final = structlog.get_logger(__name__)
 
+_TOO_LATE: Final = NotSent("too_late", "It could not be sent in time; nothing was sent.", None)
+
 
 class AccessTokenSource(Protocol):
     """Where an app's shared token is kept: in the store, or in memory while keys are only being checked."""
@@ -235,11 +237,14 @@ class DarajaClient:
     async def _send(self, app: DarajaApp, path: str, body: Body, turn: Turn) -> Reply | Refused | NotSent | Unknown:
         # A call that is cut off got no answer.
         turn.called, turn.trouble = True, NO_ANSWER
-        reply = await self._send_with_token(app, path, body)
-        turn.trouble = trouble_in(reply)
+        reply = await self._send_with_token(app, path, body, turn)
+        turn.called = reply is not _TOO_LATE
+        turn.trouble = trouble_in(reply) if turn.called else None
         return reply
 
-    async def _send_with_token(self, app: DarajaApp, path: str, body: Body) -> Reply | Refused | NotSent | Unknown:
+    async def _send_with_token(
+        self, app: DarajaApp, path: str, body: Body, turn: Turn
+    ) -> Reply | Refused | NotSent | Unknown:
         """One request under the current token, and the same once more under a new one if the gateway refused that.
 
         A second refusal is not the token's fault: the app lacks the product (quirk 54). It is concluded as any answer.
@@ -247,20 +252,24 @@ class DarajaClient:
         content = json.dumps(body).encode()
         try:
             token = await self._tokens.current(app, lambda: self.fetch_token(app))
-            reply = await self._post(app, path, content, token)
+            reply = await self._post(app, path, content, token, turn)
             if isinstance(reply, Reply) and refuses_token(reply.status, reply.body):
                 token = await self._tokens.replace(app, token, lambda: self.fetch_token(app))
-                reply = await self._post(app, path, content, token)
+                reply = await self._post(app, path, content, token, turn)
         except KeysRefused as refused:
             return Refused(refused.code, refused.message)
         except DarajaUnreachable as unreachable:
             # Without a token nothing was sent; and what was refused for its token was not submitted either.
             return NotSent(unreachable.cause, _told(app, unreachable.message), unreachable.retry_after_seconds)
-        if isinstance(reply, NotSent):
+        if isinstance(reply, NotSent) and reply is not _TOO_LATE:
             return replace(reply, reason=_told(app, reply.reason))
         return reply
 
-    async def _post(self, app: DarajaApp, path: str, content: bytes, token: Secret) -> Reply | NotSent | Unknown:
+    async def _post(
+        self, app: DarajaApp, path: str, content: bytes, token: Secret, turn: Turn
+    ) -> Reply | NotSent | Unknown:
+        if turn.leaves_by is not None and self._clock.now() > turn.leaves_by:
+            return _TOO_LATE
         return await exchange(
             self._http,
             "POST",

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 import anyio
 from sqlalchemy import ColumnElement
@@ -31,6 +32,7 @@ class NewAttempt:
     """An attempt in the database, and the addresses Daraja is given for its result. Only the token's hash is kept."""
 
     attempt_id: str
+    made_at: datetime
     result_url: Secret
 
     @property
@@ -88,7 +90,7 @@ async def add_attempt(
         conversation_id=None,
         originator_conversation_id=None,
     )
-    return NewAttempt(attempt_id, core.callback_url(environment, callback_id, token))
+    return NewAttempt(attempt_id, now, core.callback_url(environment, callback_id, token))
 
 
 async def within_deadline(call: Awaitable[Conclusion]) -> Conclusion:

@@ -39,7 +39,7 @@ from mpesa_mcp.payments.history import record_history
 from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.payments.outcomes import Change, lock_payment, move
 from mpesa_mcp.payments.replies import conclude_send
-from mpesa_mcp.payments.schedule import SEND_LEASE
+from mpesa_mcp.payments.schedule import LEAVES_WITHIN, SEND_LEASE
 from mpesa_mcp.payments.standing import held_organization, lets_leave
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, next_status
 from mpesa_mcp.payments.waiting import given_up_at, is_held, others_wait, put_back, wait, wait_in_time
@@ -232,7 +232,11 @@ async def _add_attempt(
 
 
 async def _call(core: Core, payment: Payment, attempt: NewAttempt, turn: Turn) -> Conclusion:
-    """The HTTP call. Whatever keeps it from being made is a send that did not happen."""
+    """The HTTP call. Whatever keeps it from being made is a send that did not happen.
+
+    One whose process slept does not leave: others have taken it for unknown, or it is too old by now.
+    """
+    turn.leaves_by = min(attempt.made_at, given_up_at(payment)) + LEAVES_WITHIN
     try:
         # Opened again: its secrets may have been changed while the turn was waited for.
         shortcode = await core.shortcodes.open(payment.organization_id, payment.shortcode_id)

@@ -10,6 +10,8 @@ TO_BE_ASKED_ABOUT = "payments_to_be_asked_about"
 # A sender holds a payment this long; the longest call (token, refusal, token, call) is cut off before.
 SEND_LEASE = timedelta(seconds=90)
 CALL_DEADLINE_SECONDS = 60.0
+# What has not left so long after its attempt does not leave any more: its call could outlast the lease.
+LEAVES_WITHIN = SEND_LEASE - timedelta(seconds=CALL_DEADLINE_SECONDS)
 # How long a queued payment may wait before it is stale.
 QUEUE_LIFE = {
     PaymentKind.STK_PUSH: timedelta(minutes=2),

@@ -33,7 +33,7 @@ CallerSource = Callable[[], Awaitable[Caller]]
 calling: ContextVar[Caller] = ContextVar("calling")
 
 
-def current_caller() -> Caller:
+async def current_caller() -> Caller:  # the SDK takes one that is not async to another thread
     """The resolver behind every tool's `caller` parameter."""
     return calling.get()
 

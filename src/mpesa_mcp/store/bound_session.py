@@ -6,6 +6,7 @@ changes by means of a second table) is refused before it reaches the database. T
 the organization is part of every primary key.
 """
 
+from functools import cache
 from typing import Any, cast
 
 from sqlalchemy import Connection, Delete, Insert, Select, Update, event, func, insert, inspect, select
@@ -32,7 +33,12 @@ class BoundSession(Session):
         for table, rows in appended.items():
             # Past the ORM, which would make an object of each: the statement is ours, and each row names the
             # organization itself.
-            self.connection().execute(insert(inspect(table).local_table), rows)
+            self.connection().execute(_insert(table), rows)
+
+
+@cache
+def _insert(table: type[OrganizationTable]) -> Insert:
+    return insert(inspect(table).local_table)
 
 
 class PlatformSession(Session):

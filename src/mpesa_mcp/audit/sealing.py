@@ -7,6 +7,7 @@ Entries are linked in the order (at, id); one that is committed late simply come
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -27,12 +28,25 @@ BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Where the chain ends, what is linked next, and all that waits no longer after that."""
+    """Where the chain ends, what is linked next, and all that waits no longer after that, from `until` or before."""
 
     sequence: int
     hash: str
     entries: Sequence[AuditEntry]
-    waiting: Sequence[AuditUnsealed]
+    waiting: Sequence[str]
+    until: datetime
+
+
+_END = select(AuditSeal).order_by(col(AuditSeal.sequence).desc()).limit(1)
+# What waits longest: the entry, unless it is gone, and the id once more if it is sealed already.
+_WAITING = (
+    select(AuditUnsealed.entry_id, AuditUnsealed.at)
+    .add_columns(AuditEntry, col(AuditSeal.entry_id))
+    .outerjoin(AuditEntry, col(AuditEntry.id) == col(AuditUnsealed.entry_id))
+    .outerjoin(AuditSeal, col(AuditSeal.entry_id) == col(AuditUnsealed.entry_id))
+    .order_by(col(AuditUnsealed.at), col(AuditUnsealed.entry_id))
+    .limit(BATCH)
+)
 
 
 async def seal(store: Store, clock: Clock, organization_id: str) -> int:
@@ -52,30 +66,25 @@ async def seal_batch(store: Store, clock: Clock, organization_id: str) -> int:
 async def last_seal(store: Store, organization_id: str) -> AuditSeal | None:
     """The end of an organization's chain."""
     async with store.reading(organization_id) as session:
-        return await session.first(select(AuditSeal).order_by(col(AuditSeal.sequence).desc()).limit(1))
+        return await session.first(_END)
 
 
 async def _next_batch(store: Store, organization_id: str) -> _Batch | None:
     """What is linked next; None when nothing waits."""
-    # The end is read first: who reads it too early meets a sequence that is taken, and links nothing.
-    last = await last_seal(store, organization_id)
-    longest = select(AuditUnsealed).order_by(col(AuditUnsealed.at), col(AuditUnsealed.entry_id)).limit(BATCH)
     async with store.reading(organization_id) as session:
-        waiting = await session.all(longest)
-        if not waiting:
-            return None
-        ids = [each.entry_id for each in waiting]
-        sealed = set(await session.all(select(AuditSeal.entry_id).where(col(AuditSeal.entry_id).in_(ids))))
-        entries = await session.all(
-            select(AuditEntry).where(col(AuditEntry.id).in_(ids)).order_by(col(AuditEntry.at), col(AuditEntry.id))
-        )
-    if gone := {*ids} - {entry.id for entry in entries}:
-        log.warning("audit_entries_gone_before_their_seals", organization=organization_id, entries=sorted(gone))
+        # The end is read first: who reads it too early meets a sequence that is taken, and links nothing.
+        last = await session.first(_END)
+        waiting = await session.rows(_WAITING)
+    if not waiting:
+        return None
+    if gone := sorted(entry_id for entry_id, _, entry, _ in waiting if entry is None):
+        log.warning("audit_entries_gone_before_their_seals", organization=organization_id, entries=gone)
     return _Batch(
         sequence=last.sequence if last else 0,
         hash=last.hash if last else START,
-        entries=[entry for entry in entries if entry.id not in sealed],
-        waiting=waiting,
+        entries=[entry for _, _, entry, sealed in waiting if entry is not None and sealed is None],
+        waiting=[entry_id for entry_id, _, _, _ in waiting],
+        until=waiting[-1].at,
     )
 
 
@@ -83,8 +92,7 @@ async def _link(store: Store, clock: Clock, organization_id: str, batch: _Batch)
     """Adds the links of a batch in one commit; 0 when another process has linked something in the meantime."""
     seals = _seals(batch, clock)
     served = delete(AuditUnsealed).where(
-        col(AuditUnsealed.at) <= batch.waiting[-1].at,
-        col(AuditUnsealed.entry_id).in_([waiting.entry_id for waiting in batch.waiting]),
+        col(AuditUnsealed.at) <= batch.until, col(AuditUnsealed.entry_id).in_(batch.waiting)
     )
     try:
         async with store.session(organization_id) as session:

@@ -65,13 +65,13 @@ async def seal_batch(store: Store, clock: Clock, organization_id: str) -> int:
 
 async def last_seal(store: Store, organization_id: str) -> AuditSeal | None:
     """The end of an organization's chain."""
-    async with store.reading(organization_id) as session:
+    async with store.looking(organization_id) as session:
         return await session.first(_END)
 
 
 async def _next_batch(store: Store, organization_id: str) -> _Batch | None:
     """What is linked next; None when nothing waits."""
-    async with store.reading(organization_id) as session:
+    async with store.looking(organization_id) as session:
         # The end is read first: who reads it too early meets a sequence that is taken, and links nothing.
         last = await session.first(_END)
         waiting = await session.rows(_WAITING)

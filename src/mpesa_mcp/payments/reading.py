@@ -40,7 +40,7 @@ class PaymentPage:
 
 async def find_payment(core: Core, principal: Principal, any_id: str) -> PaymentRecord:
     """The payment with this id, receipt, Daraja id or idempotency key, tried in this order. Raises NotFoundError."""
-    async with core.store.reading(principal.organization_id) as session:
+    async with core.store.looking(principal.organization_id) as session:
         for condition in _ways_to_name(any_id):
             found = await session.first(
                 select(Payment).where(condition, col(Payment.environment) == principal.environment)
@@ -65,7 +65,7 @@ async def list_payments(
         .where(*conditions(principal.environment, from_date, to_date, narrowed))
         .order_by(col(Payment.created_at).desc(), col(Payment.id).desc())
     )
-    async with core.store.reading(principal.organization_id) as session:
+    async with core.store.looking(principal.organization_id) as session:
         if page.cursor is not None:
             last = await session.get(Payment, page.cursor)
             if last is None or last.environment != principal.environment:

@@ -53,7 +53,7 @@ class VisitedConnection(aiosqlite.Connection):
         super().__init__(lambda: sqlite3.connect(f"file:{quote(str(path))}?mode=rw", uri=True), iter_chunk_size=64)
         self._thread.daemon = True  # as SQLAlchemy has it
         self._begin = begin
-        self._is_to_begin = False
+        self._is_to_begin = self._has_begun = False
 
     def begin(self) -> None:
         """The next visit begins a transaction."""
@@ -61,6 +61,7 @@ class VisitedConnection(aiosqlite.Connection):
 
     async def visit(self, work: Callable[[sqlite3.Connection], Value]) -> Value:
         begins, self._is_to_begin = self._is_to_begin, False
+        self._has_begun |= begins
 
         def visited(connection: sqlite3.Connection) -> Value:
             if begins:
@@ -74,16 +75,17 @@ class VisitedConnection(aiosqlite.Connection):
         return _Cursor(self)
 
     async def commit(self) -> None:
-        if not self._never_began():
+        if self._ends():
             await super().commit()
 
     async def rollback(self) -> None:
-        if not self._never_began():
+        if self._ends():
             await super().rollback()
 
-    def _never_began(self) -> bool:
-        waiting, self._is_to_begin = self._is_to_begin, False
-        return waiting
+    def _ends(self) -> bool:
+        """Whether there is a transaction to be ended: it began with its first statement, or was never to begin."""
+        begun, self._is_to_begin, self._has_begun = self._has_begun, False, False
+        return begun
 
 
 class _Cursor:

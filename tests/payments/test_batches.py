@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
+import anyio
 import pytest
 from sqlalchemy import update
 from sqlmodel import col, select
 
 from mpesa_mcp.billing.plans import PlanRecord, create_plan
 from mpesa_mcp.billing.subscriptions import SubscriptionChange, set_subscription
+from mpesa_mcp.callbacks.inbox import apply_callback, claim_stored
 from mpesa_mcp.identity.principal import Actor, NotAllowed
 from mpesa_mcp.payments.batches.control import (
     BatchVoid,
@@ -45,7 +47,7 @@ from mpesa_mcp.policy.windows import Window
 from mpesa_mcp.values import FrozenClock, Kes, Role
 from tests.spending import give_rule, give_wide_rules
 
-from .factories import Shop, a_payout, a_principal, a_row, result, send_due, store_rows
+from .factories import Shop, a_payout, a_principal, a_row, apply_due, result, send_due, store_rows
 from .fake_daraja import Call
 
 pytestmark = pytest.mark.anyio
@@ -82,7 +84,12 @@ async def payments(shop: Shop) -> list[Payment]:
 
 
 async def end(shop: Shop, payment: Payment, code: str) -> None:
-    """Safaricom tells the end of a payment that was sent."""
+    """Safaricom tells the end of a payment that was sent, and the inbox hears it."""
+    await tell_end(shop, payment, code)
+    await apply_due(shop.core)
+
+
+async def tell_end(shop: Shop, payment: Payment, code: str) -> None:
     number = [call.body["OriginatorConversationID"] for call in shop.daraja.of("b2c")].index(
         payment.originator_conversation_id
     )
@@ -96,7 +103,7 @@ async def end(shop: Shop, payment: Payment, code: str) -> None:
         TransactionReceipt=receipt,
         ReceiverPartyPublicName=f"{payment.phone} - JANE DOE",
     )
-    await shop.call_back(url, said)
+    await shop.post(url, said)
 
 
 async def state(shop: Shop, batch: BatchRecord) -> tuple[BatchStatus, dict[str, int]]:
@@ -318,6 +325,20 @@ async def test_five_refusals_in_a_row_for_reasons_of_ours_stop_the_batch_before_
     assert await sent() == 24
     retried = await control(shop, retry_batch, batch)
     assert retried.totals[Outcome.WAITING].count == 10
+
+
+async def test_refusals_that_are_heard_of_at_the_same_moment_stop_the_batch_too(shop: Shop) -> None:
+    """On PostgreSQL each is heard of in a transaction of its own, which does not see the others'."""
+    batch = await submitted(shop, a_batch(rows(6)))
+    await feed(shop)
+    await send_due(shop.core)
+    for payment in await payments(shop):
+        if payment.status == PaymentStatus.PENDING:
+            await tell_end(shop, payment, LOCKED)
+    async with anyio.create_task_group() as group:
+        for claim in await claim_stored(shop.core, 10):
+            group.start_soon(apply_callback, shop.core, claim)
+    assert await state(shop, batch) == (BatchStatus.PAUSED, {"failed": 5, "waiting": 1})
 
 
 async def test_cancelling_keeps_what_was_sent_and_withdraws_the_rest(shop: Shop) -> None:

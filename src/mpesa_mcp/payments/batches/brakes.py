@@ -107,7 +107,8 @@ async def stop_if_refused_in_a_row(session: OrganizationSession, clock: Clock, p
     """To be asked when a payment has just failed with this code."""
     if payment.batch_id is None or code not in _OURS:
         return
-    batch = await session.get(Batch, payment.batch_id)
+    # Locked, so that of several that fail at one moment each sees those before it.
+    batch = await session.lock(Batch, payment.batch_id)
     if batch is None or not BatchStage(batch.status).may_send:
         return
     if await _refused_in_a_row(session, batch.id, batch.counted_from) < IN_A_ROW:

@@ -8,6 +8,7 @@ front does the same earlier; nobody is obliged to have one.
 """
 
 import asyncio
+import time
 from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -28,6 +29,7 @@ class GuardedProtocol(HttpToolsProtocol):
     # What came since the request began, or since the last piece of its body: a head, trailers, the framing of chunks.
     _bytes_beside_body = 0
     _head_is_whole = False
+    _expected_since = 0.0
     _deadline: asyncio.TimerHandle | None = None
     _unread_deadline: asyncio.TimerHandle | None = None
 
@@ -94,6 +96,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _expect_request(self) -> None:
         self._rest()
+        # Not the loop's own time: some count it in milliseconds, and who came first would be a matter of chance.
+        self._expected_since = time.monotonic()
         self._deadline = self.loop.call_later(self.request_seconds, self.transport.abort)
 
     def _rest(self) -> None:
@@ -107,12 +111,10 @@ class GuardedProtocol(HttpToolsProtocol):
             self._unread_deadline = None
 
     def _make_room(self) -> None:
-        """Gives up whoever is expected to send a request and is nearest to its deadline: the newcomer if no other."""
+        """Gives up whoever is expected to send a request and has waited longest: the newcomer if no other."""
         waiting = [
-            (each._deadline.when(), each)
-            for each in self.connections
-            if isinstance(each, GuardedProtocol) and each._deadline is not None
+            each for each in self.connections if isinstance(each, GuardedProtocol) and each._deadline is not None
         ]
-        _, longest = min(waiting, key=lambda pair: pair[0])
+        longest = min(waiting, key=lambda each: each._expected_since)
         self.connections.discard(longest)  # now, since more newcomers may come before it is told
         longest.transport.abort()

@@ -175,9 +175,15 @@ def _run(act: Callable[["Settings"], Coroutine[None, None, None]], *, logs_later
 
     with refusals():
         settings = load_settings()
-        if not logs_later:
-            _log_to_stderr(settings.log_level)
-        asyncio.run(act(settings))
+        if logs_later:
+            asyncio.run(act(settings))
+            return
+        _log_to_stderr(settings.log_level)
+        from uvicorn.loops.auto import auto_loop_factory
+
+        # uvloop, where it is installed: a server has thousands of small steps, and it takes less for each.
+        with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+            runner.run(act(settings))
 
 
 def _announce(message: str, as_json: bool, **document: object) -> None:

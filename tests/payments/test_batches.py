@@ -37,6 +37,7 @@ from mpesa_mcp.payments.batches.submission import (
 )
 from mpesa_mcp.payments.desk import withdraw_payment
 from mpesa_mcp.payments.dispatch import claim_queued, send_payment
+from mpesa_mcp.payments.held import sendable
 from mpesa_mcp.payments.intake import IdempotencyConflict, open_payment
 from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.payments.states import PaymentStatus
@@ -216,6 +217,22 @@ async def test_a_bad_end_of_one_row_stops_no_other_and_the_batch_is_what_its_row
     assert await state(shop, batch) == (BatchStatus.UNRESOLVED, {"succeeded": 2, "unknown": 1})
     with pytest.raises(NothingToRetry):
         await control(shop, retry_batch, batch)
+
+
+async def test_of_a_row_that_is_tried_again_the_newest_payment_is_sent_whoever_else_is_looked_at_with_it(
+    shop: Shop,
+) -> None:
+    batch = await submitted(shop, a_batch(rows(1)))
+    await feed(shop)
+    await send_due(shop.core)
+    [earlier] = await payments(shop)
+    await end(shop, earlier, FAILED)
+    await control(shop, retry_batch, batch)
+    await feed(shop)
+    [newest] = [each for each in await payments(shop) if each.id != earlier.id]
+    async with shop.core.store.reading(shop.principal.organization_id) as session:
+        for looked_at in ([earlier, newest], [newest, earlier]):
+            assert await sendable(session, looked_at) == {newest.id}
 
 
 async def test_a_row_that_turns_out_paid_before_it_is_tried_again_is_not_paid_twice(shop: Shop) -> None:

@@ -88,12 +88,13 @@ async def _is_approved(session: OrganizationSession, payment: Payment) -> bool:
 
 async def _as_rows(session: OrganizationSession, payments: Sequence[Payment]) -> set[str]:
     """Which of these payments of batches are what their rows say. One statement for all of them."""
-    rows: dict[str, dict[int, Payment]] = {}
+    rows: dict[str, dict[int, list[Payment]]] = {}
     for payment in payments:
         batch_id = payment.batch_id or ""
         line = (payment.idempotency_key or "").removeprefix(f"{batch_id}-").partition("-")[0]
         if line.isascii() and line.isdigit() and len(line) <= _LINE_DIGITS:
-            rows.setdefault(batch_id, {})[int(line)] = payment
+            # A row that was tried again has several.
+            rows.setdefault(batch_id, {}).setdefault(int(line), []).append(payment)
     if not rows:
         return set()
     named = or_(
@@ -113,10 +114,10 @@ async def _as_rows(session: OrganizationSession, payments: Sequence[Payment]) ->
         .where(named)
     )
     found = await session.rows(statement)
-    paid = [(rows[line.batch_id][line.line], line, batch, approval) for line, batch, approval in found]
     return {
         payment.id
-        for payment, line, batch, approval in paid
+        for line, batch, approval in found
+        for payment in rows[line.batch_id][line.line]
         if line.payment_id == payment.id
         and payment.shortcode_id == batch.shortcode_id
         and sending_of(payment) == _sending_of_row(batch, line)

@@ -24,6 +24,7 @@ from pathlib import Path
 import anyio
 import httpx2
 from pydantic import SecretStr
+from uvicorn.loops.auto import auto_loop_factory
 
 from bench.callbacks import README, answering, free_port, started
 from mpesa_mcp.app.core import open_core
@@ -170,7 +171,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as directory, started("simulator", *words, port=port) as server:
         asyncio.run(answering(server.port))
         url = f"http://127.0.0.1:{port}"
-        measured = asyncio.run(measure(asked.rows, url, Path(directory), asked.profile))
+        # On the loop that `serve` runs on.
+        with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+            measured = runner.run(measure(asked.rows, url, Path(directory), asked.profile))
     sys.stdout.write(f"{measured}\n{measured.rate:.1f} rows/s\n")
     if asked.write:
         write(measured)

@@ -166,7 +166,7 @@ def simulator(
 
     with refusals():
         _log_to_stderr("WARNING")
-        asyncio.run(act())
+        _run_server(act())
 
 
 def _run(act: Callable[["Settings"], Coroutine[None, None, None]], *, logs_later: bool = False) -> None:
@@ -179,11 +179,15 @@ def _run(act: Callable[["Settings"], Coroutine[None, None, None]], *, logs_later
             asyncio.run(act(settings))
             return
         _log_to_stderr(settings.log_level)
-        from uvicorn.loops.auto import auto_loop_factory
+        _run_server(act(settings))
 
-        # uvloop, where it is installed: a server has thousands of small steps, and it takes less for each.
-        with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
-            runner.run(act(settings))
+
+def _run_server(serving: Coroutine[None, None, None]) -> None:
+    """On uvloop, where it is installed: a server has thousands of small steps, and it takes less for each."""
+    from uvicorn.loops.auto import auto_loop_factory
+
+    with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+        runner.run(serving)
 
 
 def _announce(message: str, as_json: bool, **document: object) -> None:

@@ -1,4 +1,4 @@
-"""The yardstick: a Starlette endpoint that only reads the body, behind the same server as the sidecar."""
+"""The yardstick: a Starlette endpoint that only reads the body, behind the same server and loop as the sidecar."""
 
 import asyncio
 import sys
@@ -7,6 +7,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from uvicorn.loops.auto import auto_loop_factory
 
 from mpesa_mcp.app.http import listen, serving, until_stopped
 
@@ -23,4 +24,5 @@ async def _serve(port: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(int(sys.argv[1])))
+    with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+        runner.run(_serve(int(sys.argv[1])))

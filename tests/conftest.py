@@ -23,8 +23,6 @@ from argon2 import PasswordHasher
 from fastapi import FastAPI
 from mcp.client.session import ClientSession
 from pydantic import SecretStr
-from sqlalchemy import Connection, Dialect, Engine, event
-from sqlalchemy.engine.default import DefaultDialect
 
 from mpesa_mcp.identity import passwords
 from mpesa_mcp.settings import Settings
@@ -33,6 +31,7 @@ from mpesa_mcp.store.keyring import Keyring, load_master_key
 from mpesa_mcp.store.migrate import upgrade
 from mpesa_mcp.values import FrozenClock
 
+from .compiled import compiled_once
 from .furnished import Furnished, begins_at, furnish
 from .postgresql import Cluster, Rows, running_cluster
 
@@ -69,23 +68,8 @@ def plain_logs() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def statements_compiled_once() -> Iterator[None]:
-    """Every store of this process shares its compiled statements: compiling anew is a third of a test's work.
-
-    SQLAlchemy keeps them by engine and by dialect; all dialects of a kind are one here, as their settings are.
-    """
-    compiled: dict[type[Dialect], Any] = {}
-
-    @event.listens_for(Engine, "engine_connect")
-    def _share(connection: Connection) -> None:
-        engine = connection.engine
-        engine._compiled_cache = compiled.setdefault(type(engine.dialect), engine._compiled_cache)
-
-    with (
-        patch.object(DefaultDialect, "__hash__", lambda dialect: hash(type(dialect))),
-        patch.object(DefaultDialect, "__eq__", lambda dialect, other: type(dialect) is type(other)),
-    ):
+    with compiled_once():
         yield
-    event.remove(Engine, "engine_connect", _share)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -38,7 +38,7 @@ from tests.shortcodes import give_shortcode
 QUIET_SECONDS = 0.06
 _LOOK_SECONDS = 0.02
 _LONGEST_SECONDS = 90
-_QUEUES = (Payment, Inquiry, Callback, Batch)
+_QUEUES: Sequence[type[Any]] = (Payment, Inquiry, Callback, Batch)
 Answer = dict[str, Any]
 Until = Callable[[Payment], bool]
 
@@ -103,7 +103,8 @@ class Scene:
     async def _watch(self, until: Until | None) -> None:
         seen, since, exchanged = None, 0.0, self.exchanges()
         while True:
-            queues = [await self.rows(table) for table in _QUEUES]
+            async with self.core.store.looking(self.principal.organization_id) as session:
+                queues = [await session.all(select(table)) for table in _QUEUES]
             if until is not None and any(until(payment) for payment in queues[0]):
                 return
             look = [(row.id, row.status, row.fence, row.next_action_at) for queue in queues for row in queue]

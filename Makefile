@@ -28,6 +28,9 @@ check: lint types test ## All that must hold before a change is handed in
 crash: .venv/installed ## Kills a process at every commit and every call of Daraja, in every story, on both databases
 	@$(BIN)/python -m pytest tests/crash -m "slow or not slow" --numprocesses auto
 
+isolation: .venv/installed ## Every route and every tool, asked with every value that names something of another organization
+	@$(BIN)/python -m pytest tests/isolation -m slow --numprocesses 2 --dist loadscope
+
 model: .venv/installed ## Payments under whatever can happen, in any order: thousands of other examples each time
 	@MODEL_EXAMPLES=$${MODEL_EXAMPLES:-1000} $(BIN)/python -m pytest tests/property --numprocesses 2
 
@@ -64,4 +67,4 @@ lock: .venv/installed ## Renew requirements.lock: names, versions and hashes, no
 	@$(PIP) --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
-.PHONY: demo run test test-fast lint types check crash storm model bench bench-batches bench-neighbours lock
+.PHONY: demo run test test-fast lint types check crash isolation storm model bench bench-batches bench-neighbours lock

@@ -20,6 +20,7 @@ from mpesa_mcp.tools.server import ToolServer
 
 from .factories import PHONE, Theirs, manager_of, marks_in, own_payment, scrubbed, unlike
 
+Choice = Callable[[Theirs], Iterator["Case"]]
 Calling = Callable[[str, dict[str, Any]], Awaitable[CallToolResult]]
 _numbers = itertools.count(10_000_000)
 
@@ -111,11 +112,27 @@ def few(theirs: Theirs) -> Iterator[Case]:
 
 
 def every(theirs: Theirs) -> Iterator[Case]:
-    """Whatever the schemas let through; what they refuse reaches no tool, so each shape of it once."""
+    """Whatever the schemas let through, as `make isolation` asks; what they refuse reaches no tool: each shape once."""
     seen = set()
     for case in cases(theirs):
         kind = (case.tool, case.argument, _shape(case.value))
         if case.fits or kind not in seen:
+            seen.add(kind)
+            yield case
+
+
+def each_thing(theirs: Theirs) -> Iterator[Case]:
+    """What names something gets each thing that can be named, payments in one status. Free text gets each shape once,
+    and what it is called after; what a schema refuses is asked once for each argument.
+    """
+    seen = set()
+    for case in cases(theirs):
+        thing = case.what.partition(" that is ")[0]
+        if not case.fits:
+            thing = "refused"
+        elif not case.names and case.argument not in thing:
+            thing = _shape(case.value)
+        if (kind := (case.tool, case.argument, thing)) not in seen:
             seen.add(kind)
             yield case
 

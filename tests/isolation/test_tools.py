@@ -8,7 +8,7 @@ from mpesa_mcp.tools.catalogue import all_tools
 from mpesa_mcp.values import eat_today
 from tests.clients import GENERATIONS, call, connected
 
-from .asking import ACCEPTED, accepted, as_asker, every, few, nothing_comes_of
+from .asking import ACCEPTED, Choice, accepted, as_asker, each_thing, every, few, nothing_comes_of
 from .factories import Theirs, make_key, make_organization, manager_of, marks_in, rows_of, unlike
 
 pytestmark = pytest.mark.anyio
@@ -30,14 +30,15 @@ async def test_what_names_theirs_has_a_counterpart_that_names_nothing(theirs: Th
 
 
 @pytest.mark.sqlite  # row-level security would hide a hole in the filter
-async def test_every_argument_with_every_value_of_theirs_is_answered_as_for_nothing(
-    platform: LocalPlatform, theirs: Theirs
+@pytest.mark.parametrize("choice", [each_thing, pytest.param(every, marks=pytest.mark.slow)])
+async def test_every_argument_with_a_value_of_theirs_is_answered_as_for_nothing(
+    platform: LocalPlatform, theirs: Theirs, choice: Choice
 ) -> None:
     """Here the session's own filter holds alone, on SQLite; the second lock alone is in test_row_security."""
     before = await rows_of(platform.core, theirs.organization.organization_id)
     assert all(before.values()), "every table holds something of theirs"
     ask = as_asker(platform)
-    for case in every(theirs):
+    for case in choice(theirs):
         await nothing_comes_of(platform, theirs, ask, case)
     assert await rows_of(platform.core, theirs.organization.organization_id) == before
 

@@ -15,6 +15,7 @@ from mpesa_mcp.billing.plans import PlanRecord, create_plan
 from mpesa_mcp.billing.subscriptions import SubscriptionChange, set_subscription
 from mpesa_mcp.callbacks.inbox import apply_callback, claim_stored
 from mpesa_mcp.identity.principal import Actor, NotAllowed
+from mpesa_mcp.payments.batches import feeder
 from mpesa_mcp.payments.batches.control import (
     BatchVoid,
     NotPossibleNow,
@@ -22,7 +23,7 @@ from mpesa_mcp.payments.batches.control import (
     pause_batch,
     resume_batch,
 )
-from mpesa_mcp.payments.batches.feeder import MADE_AT_ONCE, MOST_QUEUED, claim_batches, feed_batch
+from mpesa_mcp.payments.batches.feeder import MADE_AT_ONCE, claim_batches, feed_batch
 from mpesa_mcp.payments.batches.models import BatchLine
 from mpesa_mcp.payments.batches.problems import BatchInvalid
 from mpesa_mcp.payments.batches.reading import BatchRecord, find_batch, unpaid_lines
@@ -54,6 +55,14 @@ from .fake_daraja import Call
 pytestmark = pytest.mark.anyio
 
 FAILED, INSUFFICIENT, LOCKED = "2040", "1", "8006"
+FEW, FEW_QUEUED = 20, 50
+
+
+@pytest.fixture
+def few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of a real round; that a whole one can be made is a test of its own."""
+    monkeypatch.setattr(feeder, "MADE_AT_ONCE", FEW)
+    monkeypatch.setattr(feeder, "MOST_QUEUED", FEW_QUEUED)
 
 
 def rows(count: int, *, first: int = 1, **values: Any) -> list[GivenRow]:
@@ -176,10 +185,11 @@ async def test_only_a_manager_submits_and_no_more_rows_than_the_plan_allows(shop
     assert (await submitted(shop, a_batch(rows(2)))).count == 2
 
 
+@pytest.mark.usefixtures("few_at_once")
 async def test_rows_become_payments_some_at_a_time_and_each_once(shop: Shop, clock: FrozenClock) -> None:
     """And whoever comes with a claim that another has taken over makes none."""
     await give_wide_rules(shop.core, shop.principal.organization_id)
-    batch = await submitted(shop, a_batch(rows(MOST_QUEUED + 30)))
+    batch = await submitted(shop, a_batch(rows(FEW_QUEUED + 30)))
     [stale] = await claim_batches(shop.core, 10)
     clock.advance(timedelta(minutes=2))
     made = []
@@ -187,12 +197,19 @@ async def test_rows_become_payments_some_at_a_time_and_each_once(shop: Shop, clo
         await feed(shop)
         await feed_batch(shop.core, stale)
         made.append(len(await payments(shop)))
-    assert made == [MADE_AT_ONCE, 2 * MADE_AT_ONCE, 2 * MADE_AT_ONCE, 2 * MADE_AT_ONCE]
+    assert made == [FEW, 2 * FEW, 2 * FEW, 2 * FEW]
     found = await payments(shop)
     assert len({payment.idempotency_key for payment in found}) == len(found)
     assert found[0].idempotency_key == f"{batch.batch_id}-1"
     assert {payment.batch_id for payment in found} == {batch.batch_id}
-    assert await state(shop, batch) == (BatchStatus.RUNNING, {"waiting": MOST_QUEUED + 30})
+    assert await state(shop, batch) == (BatchStatus.RUNNING, {"waiting": FEW_QUEUED + 30})
+
+
+async def test_a_whole_round_is_made_in_one_transaction(shop: Shop) -> None:
+    await give_wide_rules(shop.core, shop.principal.organization_id)
+    await submitted(shop, a_batch(rows(MADE_AT_ONCE + 1)))
+    await feed(shop)
+    assert len(await payments(shop)) == MADE_AT_ONCE
 
 
 async def test_a_bad_end_of_one_row_stops_no_other_and_the_batch_is_what_its_rows_are(shop: Shop) -> None:
@@ -358,9 +375,10 @@ async def test_refusals_that_are_heard_of_at_the_same_moment_stop_the_batch_too(
     assert await state(shop, batch) == (BatchStatus.PAUSED, {"failed": 5, "waiting": 1})
 
 
+@pytest.mark.usefixtures("few_at_once")
 async def test_cancelling_keeps_what_was_sent_and_withdraws_the_rest(shop: Shop) -> None:
     await give_wide_rules(shop.core, shop.principal.organization_id)
-    batch = await submitted(shop, a_batch(rows(MADE_AT_ONCE + 10)))
+    batch = await submitted(shop, a_batch(rows(FEW + 10)))
     await feed(shop)
     await send_due(shop.core)  # five of them
     cancelled = await control(shop, cancel_batch, batch)
@@ -371,7 +389,7 @@ async def test_cancelling_keeps_what_was_sent_and_withdraws_the_rest(shop: Shop)
     status, totals = await state(shop, batch)
     assert (status, totals) == (
         BatchStatus.CANCELLING,
-        {"in_progress": 5, "cancelled": MADE_AT_ONCE + 5},
+        {"in_progress": 5, "cancelled": FEW + 5},
     )
     first, second, *others = [p for p in await payments(shop) if p.status == PaymentStatus.PENDING]
     for payment, code in ((first, FAILED), (second, "17"), *((each, "0") for each in others)):
@@ -409,17 +427,18 @@ async def test_a_row_that_a_person_withdrew_is_cancelled_and_one_that_waited_too
     assert retried.totals[Outcome.WAITING].count == 1
 
 
+@pytest.mark.usefixtures("few_at_once")
 async def test_a_row_that_was_changed_after_the_check_is_never_paid(shop: Shop) -> None:
     await give_wide_rules(shop.core, shop.principal.organization_id)
-    batch = await submitted(shop, a_batch(rows(MADE_AT_ONCE + 10)))
+    batch = await submitted(shop, a_batch(rows(FEW + 10)))
     await feed(shop)
-    edited = update(BatchLine).where(col(BatchLine.batch_id) == batch.batch_id, col(BatchLine.line) == 205)
+    edited = update(BatchLine).where(col(BatchLine.batch_id) == batch.batch_id, col(BatchLine.line) == FEW + 5)
     async with shop.core.store.session(shop.principal.organization_id) as session:
         await session.change(edited.values(amount_cents=250_000_00))
     while await feed(shop):
         pass
     status, totals = await state(shop, batch)
-    assert (status, totals) == (BatchStatus.VOID, {"cancelled": MADE_AT_ONCE + 10})
+    assert (status, totals) == (BatchStatus.VOID, {"cancelled": FEW + 10})
     assert await send_due(shop.core) == 0
 
 

@@ -5,7 +5,14 @@ import pytest
 from mpesa_mcp.payments.batches.files import UnreadableFile, rows_of_csv, rows_of_json, rows_of_list
 from mpesa_mcp.payments.batches.problems import BatchInvalid, together
 from mpesa_mcp.payments.batches.results import guarded
-from mpesa_mcp.payments.batches.rows import GivenRow, RowProblem, check_rows, totals_problems
+from mpesa_mcp.payments.batches.rows import (
+    GivenRow,
+    RowProblem,
+    asked_sha256,
+    check_rows,
+    given_cents,
+    totals_problems,
+)
 from mpesa_mcp.payments.batches.states import BatchStage, BatchStatus, Outcome, Totals, batch_status
 from mpesa_mcp.values import Kes
 
@@ -80,6 +87,27 @@ def test_a_csv_is_read_as_spreadsheets_write_it() -> None:
             (2, "254712345678", Kes.from_shillings(1500), "November salary"),
             (4, "254712345679", Kes.from_shillings(20), "Two words"),
         ]
+
+
+def test_a_row_with_more_cells_than_the_header_names_is_a_problem_of_its_line_and_nothing_of_it_is_believed() -> None:
+    header = b"phone,amount,reference,remarks"
+    split = b"0711000001,25,000,SAL-11-001,November salary\n"
+    good = b"0711000002,30,SAL-11-002,November salary"
+    # A column without a name at the end of the header is none, and an empty cell at the end of a row neither.
+    for head, blank in ((header, b",, "), (header + b",", b",")):
+        given = rows_of_csv(head + b"\n" + split + good + blank + b"\n")
+        checked = check_rows(given)
+        assert [(row.line, row.amount) for row in checked.rows] == [(3, Kes.from_shillings(30))]
+        assert (checked.cents, given_cents(given)) == (None, None)
+        [problem] = checked.problems
+        assert (problem.line, problem.field, problem.code) == (2, "row", "too_many_cells")
+        assert problem.message == (
+            "5 cells, but the header names 4: is there a comma in the amount or the remarks? Put the cell in quotes."
+        )
+        assert problem.read == "0711000001,25,000,SAL-11-001,November sa"
+    [problem] = check_rows(rows_of_csv((header + b"\n" + good + b",x").replace(b",", b";"))).problems
+    assert "a semicolon in" in problem.message
+    assert asked_sha256(rows_of_csv(header + b"\n" + good)) != asked_sha256(rows_of_csv(header + b"\n" + good + b",x"))
 
 
 @pytest.mark.parametrize("amount", ["1500.50", "1,500", "-20", "1e3", "", "=20", "\u0661\u0665"])

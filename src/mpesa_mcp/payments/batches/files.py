@@ -9,6 +9,7 @@ import io
 import json
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mpesa_mcp.errors import InputError
@@ -32,7 +33,8 @@ class UnreadableFile(InputError):
 def rows_of_csv(content: bytes) -> Sequence[GivenRow]:
     """The rows of a CSV with a header that names phone, amount, reference and remarks; other columns are ignored.
 
-    Commas or semicolons; UTF-8, with or without a mark. Raises UnreadableFile.
+    Commas or semicolons; UTF-8, with or without a mark. A row may end before the header does, or in empty cells; one
+    with more cells than the header names is marked as such, for nobody knows what they are. Raises UnreadableFile.
     """
     text = _text_of(content)
     if max(text.count("\n"), text.count("\r")) > _MOST_LINES:
@@ -48,8 +50,9 @@ def rows_of_csv(content: bytes) -> Sequence[GivenRow]:
             f"The first line must name the columns phone, amount, reference and remarks, each once; not found: "
             f"{', '.join(missing)}."
         )
-    places = [names.index(name) for name in COLUMNS]
-    return _bounded(_row(line, cells, places) for line, cells in lines if any(cell.strip() for cell in cells))
+    places, named = [names.index(name) for name in COLUMNS], _filled(names)
+    filled = ((line, cells) for line, cells in lines if _filled(cells))
+    return _bounded(_row(line, cells, places, named=named, delimiter=delimiter) for line, cells in filled)
 
 
 def rows_of_json(content: bytes) -> Sequence[GivenRow]:
@@ -83,10 +86,23 @@ def _numbered(lines: Any) -> Iterator[tuple[int, list[str]]]:
         raise UnreadableFile(f"The file is no CSV from line {begins} on; look for a quote there.") from None
 
 
-def _row(line: int, cells: Sequence[str], places: Sequence[int]) -> GivenRow:
+def _row(line: int, cells: Sequence[str], places: Sequence[int], *, named: int, delimiter: str) -> GivenRow:
     phone, amount, reference, remarks = (cells[place][:_MAX_CELL] if place < len(cells) else "" for place in places)
     whole = _WHOLE.fullmatch(amount.strip())
-    return GivenRow(line, phone, int(whole[1]) if whole else amount, reference, remarks)
+    row = GivenRow(line, phone, int(whole[1]) if whole else amount, reference, remarks)
+    if (count := _filled(cells)) <= named:
+        return row
+    mark = "semicolon" if delimiter == ";" else "comma"
+    shifted = (
+        f"{count} cells, but the header names {named}: is there a {mark} in the amount or the remarks? "
+        "Put the cell in quotes."
+    )
+    return replace(row, more=delimiter.join(cells)[:_MAX_CELL], shifted=shifted)
+
+
+def _filled(cells: Sequence[str]) -> int:
+    """How many cells there are up to the last that says something: spreadsheets write empty ones behind it."""
+    return max((place for place, cell in enumerate(cells, start=1) if cell.strip()), default=0)
 
 
 def _row_of(line: int, given: object) -> GivenRow:

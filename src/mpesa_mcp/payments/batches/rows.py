@@ -35,7 +35,9 @@ class GivenRow:
     reference: object
     remarks: object
     more: str = ""
-    """The names of the fields it has and a row does not have."""
+    """What it has and a row does not have: names of fields; or, where cells are too many, all of them."""
+    shifted: str = ""
+    """How its cells are too many, in our own words: then nobody knows which of them is the amount."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,10 @@ def check_rows(given: Iterable[GivenRow]) -> Checked:
     first: dict[tuple[str, int], int] = {}
     for each in given:
         found.count += 1
+        if each.shifted:
+            found.cents = None
+            found.problems.append(_problem(each.line, "row", "too_many_cells", each.shifted, each.more))
+            continue
         problems = [_problem(each.line, "row", "unknown_field", _NO_MORE, each.more)] if each.more else []
         phone = _checked(problems, each, "phone", _phone)
         amount = _checked(problems, each, "amount", _amount)
@@ -139,7 +145,7 @@ def totals_problems(checked: Checked, *, count: int | None, cents: int | None, s
 def given_cents(given: Iterable[GivenRow]) -> int | None:
     """What all rows amount to; None when the amount of one cannot be read."""
     try:
-        return sum(_amount(each.amount).cents for each in given)
+        return sum(_amount(None if each.shifted else each.amount).cents for each in given)
     except InputError:
         return None
 
@@ -155,6 +161,8 @@ def asked_sha256(given: Iterable[GivenRow]) -> str:
     for each in given:
         for part in (each.phone, each.amount, each.reference, each.remarks):
             _add(hashed.update, part.strip() if isinstance(part, str) else repr(part))
+        if each.more:
+            _add(hashed.update, each.more)
     return hashed.hexdigest()
 
 

@@ -1,4 +1,6 @@
-"""Can it pay twice? Two files change the status of a payment that is stored; whoever reads them has read them all."""
+"""Can it pay twice? Two files change the status of a payment that is stored, and one sends; whoever reads them has read
+them all.
+"""
 
 import ast
 from collections.abc import Iterator
@@ -38,3 +40,13 @@ def test_two_files_change_the_status_of_a_payment() -> None:
         if "status" in text and (lines := list(changes_of_status(ast.parse(text)))):
             found[str(path.relative_to(PAYMENTS))] = lines
     assert set(found) == MAY | FIRST, found
+
+
+def test_one_file_sends_money() -> None:
+    sends = {".stk_push(", ".b2c(", ".reversal("}
+    found = {
+        str(path.relative_to(PAYMENTS))
+        for path in PAYMENTS.rglob("*.py")
+        if "simulator" not in path.parts and any(call in path.read_text() for call in sends)
+    }
+    assert found == {"payments/dispatch.py"}

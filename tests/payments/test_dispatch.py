@@ -377,3 +377,26 @@ async def test_a_reply_is_written_down_once_the_database_is_back(shop: Shop, mon
     assert await shop.status(payment_id) == "pending"
     [attempt] = await shop.attempts(payment_id)
     assert attempt.checkout_request_id is not None
+
+
+@pytest.mark.parametrize("where", ["platform", "platform_reading"])
+async def test_a_database_that_goes_away_before_a_token_is_there_leaves_a_payment_that_was_not_sent(
+    shop: Shop, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    commit = dispatch._commit_attempt
+
+    async def then_away(core: Core, claim: Claim, payment: Payment) -> attempts.NewAttempt | None:
+        made = await commit(core, claim, payment)
+
+        def away(_store: Store) -> Any:
+            raise StoreUnavailable
+
+        monkeypatch.setattr(Store, where, away)
+        return made
+
+    monkeypatch.setattr(dispatch, "_commit_attempt", then_away)
+    payment_id = await a_payment(shop, a_payout())
+    await send_due(shop.core)
+    monkeypatch.undo()
+    [attempt] = await shop.attempts(payment_id)
+    assert (await shop.status(payment_id), attempt.reply, shop.daraja.calls) == ("queued", "notsent", [])

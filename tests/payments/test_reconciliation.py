@@ -101,7 +101,21 @@ async def test_a_push_that_stays_silent_becomes_unknown_then_waits_for_a_person(
         clock.at = row.next_action_at
         await ask_due(shop.core)
     assert (row.status, row.ask_count) == ("unknown", 22)
+    assert "however often it was asked" in (row.reason or "")
     assert len(shop.daraja.of("stk_push")) == 1
+
+
+async def test_of_what_gave_no_id_to_ask_by_nobody_is_told_that_it_was_asked_about(
+    shop: Shop, clock: FrozenClock
+) -> None:
+    shop.daraja.order("stk_push", 500, {"odd": True})
+    payment_id = await a_sent_payment(shop)
+    assert await shop.status(payment_id) == "unknown"
+    while (row := await shop.row(payment_id)).next_action_at is not None:
+        clock.at = row.next_action_at
+        await ask_due(shop.core)
+    assert (row.status, shop.daraja.of("stk_query")) == ("unknown", [])
+    assert (row.reason or "").startswith("Safaricom gave no id to ask about this by")
 
 
 async def test_a_silent_payout_is_asked_about_by_its_own_id_and_settled_by_the_answer(

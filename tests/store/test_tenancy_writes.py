@@ -1,6 +1,7 @@
 """Nothing is written, changed or deleted outside the session's organization, whichever way is tried."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -232,6 +233,24 @@ async def test_many_are_changed_at_once_if_they_are_still_as_they_were(store: St
         assert await session.change_many(ApiKey, []) == 0
     assert await names_of_keys(store, OURS) == ["new", "first"]
     assert await theirs_is_untouched(store)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        ({"id": "key_new", "revoked_at": None}, {"name": "second", "tools": []}),
+        ({"id": "key_new"}, {"name": "second"}),
+        ({"id": "key_new", "revoked_at": datetime(2026, 1, 5, tzinfo=UTC)}, {"name": "second"}),
+    ],
+)
+async def test_of_a_change_of_many_no_column_is_lost_that_only_some_rows_name(
+    store: Store, second: tuple[dict[str, Any], dict[str, Any]]
+) -> None:
+    with pytest.raises(ValueError, match="changed together"):
+        async with store.session(OURS) as session:
+            first: tuple[dict[str, Any], dict[str, Any]] = ({"id": "key_ours", "revoked_at": None}, {"name": "first"})
+            await session.change_many(ApiKey, [first, second])
+    assert await names_of_keys(store, OURS) == ["secret of ours"]
 
 
 @pytest.mark.parametrize("side", [0, 1])

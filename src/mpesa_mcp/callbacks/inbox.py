@@ -1,4 +1,4 @@
-"""The inbox: takes stored callbacks one by one and hands what they say to the payments as evidence.
+"""The inbox: takes stored callbacks and hands what they say to the payments as evidence, each judged by itself.
 
 The path's token selects the attempt; everything else in the body is checked against it. What cannot be read, or does
 not agree, changes nothing and is noted. What agrees but cannot be relied on alone (an id we never got from Daraja, a

@@ -1,4 +1,4 @@
-"""What a callback weighs: whether it may settle a payment alone, or our own question must confirm it. Pure."""
+"""What a callback weighs: whether it may settle a payment alone, or our own question must confirm it."""
 
 from mpesa_mcp.callbacks.models import Callback
 from mpesa_mcp.callbacks.statements import Statement
@@ -19,7 +19,7 @@ def is_evidence(said: Statement) -> bool:
         case Verdict.FAILED:
             return said.names_our_id
         case Verdict.PENDING | Verdict.UNKNOWN:
-            return True  # it concludes nothing
+            return True  # it settles nothing: at most the payment is unknown, and asked about
 
 
 def must_be_confirmed(

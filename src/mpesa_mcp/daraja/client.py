@@ -51,6 +51,7 @@ from mpesa_mcp.daraja.stk_answers import (
 from mpesa_mcp.daraja.transport import DEADLINE_SECONDS, Reply, create_http_client, exchange
 from mpesa_mcp.daraja.trouble import NO_ANSWER, trouble_in
 from mpesa_mcp.errors import InputError, ProviderError
+from mpesa_mcp.store.unavailable import StoreUnavailable
 from mpesa_mcp.values import Clock, Environment, Secret
 
 __all__ = [
@@ -74,6 +75,9 @@ Fetch = Callable[[], Awaitable[FetchedToken]]
 log: Final = structlog.get_logger(__name__)
 
 _TOO_LATE: Final = NotSent("too_late", "It could not be sent in time; nothing was sent.", None)
+_NO_STORE: Final = NotSent(StoreUnavailable.code, "The access token could not be read; nothing was sent.", None)
+# What kept these from leaving says nothing about Daraja.
+_OF_OUR_OWN: Final = (_TOO_LATE, _NO_STORE)
 
 
 class AccessTokenSource(Protocol):
@@ -238,7 +242,7 @@ class DarajaClient:
         # A call that is cut off got no answer.
         turn.called, turn.trouble = True, NO_ANSWER
         reply = await self._send_with_token(app, path, body, turn)
-        turn.called = reply is not _TOO_LATE
+        turn.called = not any(reply is each for each in _OF_OUR_OWN)
         turn.trouble = trouble_in(reply) if turn.called else None
         return reply
 
@@ -256,12 +260,14 @@ class DarajaClient:
             if isinstance(reply, Reply) and refuses_token(reply.status, reply.body):
                 token = await self._tokens.replace(app, token, lambda: self.fetch_token(app))
                 reply = await self._post(app, path, content, token, turn)
+        except StoreUnavailable:
+            return _NO_STORE
         except KeysRefused as refused:
             return Refused(refused.code, refused.message)
         except DarajaUnreachable as unreachable:
             # Without a token nothing was sent; and what was refused for its token was not submitted either.
             return NotSent(unreachable.cause, _told(app, unreachable.message), unreachable.retry_after_seconds)
-        if isinstance(reply, NotSent) and reply is not _TOO_LATE:
+        if isinstance(reply, NotSent) and reply is not _TOO_LATE:  # what came of a connection
             return replace(reply, reason=_told(app, reply.reason))
         return reply
 

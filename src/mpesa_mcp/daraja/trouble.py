@@ -1,4 +1,4 @@
-"""What an answer says about Daraja itself, whatever it says about the request. Pure.
+"""What an answer says about Daraja itself, whatever it says about the request.
 
 Refusals of one request (400s, a wrong passkey, a busy phone) say that Daraja works.
 """

@@ -1,4 +1,4 @@
-"""Outcomes: the only code that changes a payment's status once it has been sent.
+"""Outcomes: the only code beside dispatch's step to `sending` that changes the status of a stored payment.
 
 Each change names the status it expects in its WHERE, and commits together with its history line and audit entry.
 What the table of `states` does not list changes nothing and is recorded. There is no code path here that sends.

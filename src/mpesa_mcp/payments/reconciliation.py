@@ -42,6 +42,9 @@ log = structlog.get_logger(__name__)
 
 
 _ASKED_IN_VAIN = "Safaricom has not said what became of this, however often it was asked; a person must find out."
+_NOTHING_TO_ASK_BY = (
+    "Safaricom gave no id to ask about this by, and has not told by itself what became of it; a person must find out."
+)
 _OPEN_PAYMENT = [PaymentStatus.PENDING, PaymentStatus.UNKNOWN]
 
 
@@ -291,7 +294,7 @@ async def _set_next(
         await session.change(
             update(Payment)
             .where(col(Payment.id) == claim.id, col(Payment.status) == PaymentStatus.UNKNOWN)
-            .values(reason=_ASKED_IN_VAIN)
+            .values(reason=_ASKED_IN_VAIN if await _can_be_asked_about(session, payment) else _NOTHING_TO_ASK_BY)
         )
     if PaymentStatus(payment.status) is PaymentStatus.PENDING:
         await move(
@@ -306,3 +309,10 @@ async def _set_next(
                 next_action_at=next_action_at,
             ),
         )
+
+
+async def _can_be_asked_about(session: OrganizationSession, payment: Payment) -> bool:
+    """Whether there is an id that Daraja can be asked by; a push or a reversal cut off while it was sent has none."""
+    if PaymentKind(payment.kind) is PaymentKind.STK_PUSH:
+        return bool(await questions_about(session, payment))
+    return await conversation_to_ask_by(session, payment) is not None

@@ -204,6 +204,12 @@ class OrganizationSession:
             return 0
         columns = inspect(table).local_table.c
         before, after = rows[0]
+        # The statement is made of the first: what another names beside it would be dropped without a word.
+        shapes = {
+            (*map(frozenset, each), frozenset(name for name in each[0] if each[0][name] is None)) for each in rows
+        }
+        if len(shapes) > 1:
+            raise ValueError("rows that are changed together name the same columns, and of them the same are empty")
         if ORGANIZATION in {*before, *after}:
             raise OrganizationBreach("a change that names its organization")
         # Past the ORM, as above.
@@ -211,8 +217,8 @@ class OrganizationSession:
             columns[name].is_(None) if value is None else columns[name] == bindparam(f"was_{name}")
             for name, value in (*before.items(), (ORGANIZATION, self.organization_id))
         ]
-        becomes: dict[str, Any] = {name: bindparam(f"new_{name}") for name in after}
-        statement = update(inspect(table).local_table).where(*is_now).values(becomes)
+        new_values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in after}
+        statement = update(inspect(table).local_table).where(*is_now).values(new_values)
         parameters = [
             {f"was_{ORGANIZATION}": self.organization_id}
             | {f"was_{name}": value for name, value in was.items()}

@@ -135,6 +135,9 @@ async def transaction_status(
         untrusted_text=said.get("names"),
         **_common(inquiry, "transaction_status"),
     )
+    if structure.transaction_status is None and inquiry.status is InquiryStatus.ANSWERED:
+        unclear = f"Safaricom answered about {wanted} with a status that is not known here. Do not take it as paid."
+        return answer(structure, unclear)
     if structure.transaction_status is None:
         return answer(structure, _unanswered(structure.reason, structure.next_step))
     amount = f" of KES {grouped(structure.amount)}" if structure.amount else ""

@@ -148,6 +148,21 @@ def test_what_does_not_fit_what_is_expected_is_told_without_speaking_of_leaving_
     assert "--skip-invalid" not in refused.stderr
 
 
+def test_rows_that_only_exceed_a_limit_are_told_apart_from_wrong_ones_with_what_helps_and_what_does_not(
+    acme: Terminal, tmp_path: Path
+) -> None:
+    rows = [f"071200000{number},60000,SAL-{number},November salary" for number in range(3)]
+    words = ("batch", "create", "--org", "acme", "--file")
+    refused = acme.run(*words, a_file(tmp_path, *rows, "0812,10,SAL-9,November salary"))
+    assert refused.stderr.startswith("3 of 4 rows cannot be paid (1 is wrong, 2 only exceed a limit):")
+    for said in ("Correct what is wrong.", "mpesa-mcp rule set --org acme", "--skip-invalid would leave those people"):
+        assert said in refused.stderr
+    right = acme.run(*words, a_file(tmp_path, *rows))
+    assert "(none is wrong, 2 only exceed a limit)" in right.stderr and "Correct" not in right.stderr
+    message = acme.run(*words, a_file(tmp_path, *rows), "--json").value["error"]["message"]
+    assert "an org_admin can change the rule" in message and "skip" not in message
+
+
 def test_a_file_whose_name_is_no_name_for_a_batch_is_refused_with_the_option_that_gives_one(
     acme: Terminal, tmp_path: Path
 ) -> None:

@@ -135,13 +135,15 @@ def test_a_row_is_where_it_begins_whatever_line_breaks_its_cells_have() -> None:
 
 def test_identical_problems_of_neighbouring_lines_are_told_as_one_and_the_message_tells_the_first_few() -> None:
     too_much = "The rule of the organization allows at most KES 500.00 a day."
-    limits = [RowProblem(line, "amount", "per_day", too_much) for line in (*range(79, 503), 504)]
+    limits = [RowProblem(line, "amount", "per_day", too_much, is_limit=True) for line in (*range(79, 503), 504)]
     bad = [RowProblem(line, "phone", "bad_phone", f"Problem {line}.") for line in (80, 81, 90, 95)]
     refused = BatchInvalid(sorted([*limits, *bad], key=lambda each: each.line or 0), count=600)
     assert refused.message == (
-        "425 of 600 rows cannot be paid, so nothing was stored and nothing was sent. "
+        "425 of 600 rows cannot be paid (4 are wrong, 421 only exceed a limit), so nothing was stored and nothing was "
+        "sent. "
         f"Lines 79-502: {too_much} Line 80: Problem 80. Line 81: Problem 81. Line 90: Problem 90. Line 95: Problem 95. "
-        "1 more are in errors."
+        "1 more are in errors. Rows that only exceed a limit are right as they are, and without them those people stay "
+        "unpaid: an org_admin can change the rule, or they are paid when the limit has room again."
     )
     assert len(refused.errors) == 429
 

@@ -77,7 +77,7 @@ def create(
 
     done = run(act)
     if not isinstance(done, tuple):
-        _tell_problems(done, as_json=as_json)
+        _tell_problems(done, org=org, as_json=as_json)
         raise typer.Exit(1)
     _emit_whole(*done, org=org, as_json=as_json)
 
@@ -219,7 +219,7 @@ def _request(file: Path, *, key: str | None, expected_total: str | None, **value
     )
 
 
-def _tell_problems(refused: "BatchInvalid", *, as_json: bool) -> None:
+def _tell_problems(refused: "BatchInvalid", *, org: str, as_json: bool) -> None:
     if as_json:
         error = {"code": refused.code, "message": refused.message, "errors": refused.errors_as_read}
         emit({"error": error}, as_json=True)
@@ -233,8 +233,17 @@ def _tell_problems(refused: "BatchInvalid", *, as_json: bool) -> None:
         as_json=False,
         columns=("lines", "field", "problem"),
     )
-    or_skip = ", or leave them out with --skip-invalid" if refused.may_skip else ""
-    say(f"Nothing was stored and nothing was sent. Correct the file{or_skip}.")
+    nothing = "Nothing was stored and nothing was sent."
+    if not refused.limited:
+        or_skip = ", or leave them out with --skip-invalid" if refused.may_skip else ""
+        say(f"{nothing} Correct the file{or_skip}.")
+        return
+    correct = " Correct what is wrong." if refused.is_wrong else ""
+    say(
+        f"{nothing}{correct} Rows that only exceed a limit are right: an org_admin changes it with "
+        f"mpesa-mcp rule set --org {org} ...; or submit them when it has room again. "
+        "--skip-invalid would leave those people unpaid."
+    )
 
 
 def _tell_approval(core: "Core", batch: "BatchRecord") -> None:

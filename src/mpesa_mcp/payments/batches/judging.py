@@ -187,7 +187,8 @@ def _judged(
         asked = Asked(amount=row.amount, recipient=phone, at=at, first_paid_at=first.get(phone))
         if declined := refusal(rules, asked, used):
             reason = declined.reasons[0]
-            problems.append(RowProblem(row.line, "amount", reason.code, declined.said or reason.sentence))
+            said = declined.said or reason.sentence
+            problems.append(RowProblem(row.line, "amount", reason.code, said, is_limit=True))
             continue
         first.setdefault(phone, at)
         for scope in rules:

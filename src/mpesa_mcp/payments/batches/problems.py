@@ -7,11 +7,15 @@ What a file said is repeated only to whoever reads the refusal of a command or o
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mpesa_mcp.errors import InputError
+from mpesa_mcp.errors import Advice, InputError
 from mpesa_mcp.payments.batches.rows import RowProblem
 
 # Problems that the message itself tells.
 _TOLD = 5
+_LIMITED = (
+    "Rows that only exceed a limit are right as they are, and without them those people stay unpaid: an org_admin can "
+    "change the rule, or they are paid when the limit has room again."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +63,23 @@ class BatchInvalid(InputError):
     def __init__(self, problems: Sequence[RowProblem], *, count: int) -> None:
         self.problems = problems
         bad = len({problem.line for problem in problems} - {None})
+        wrong = len({problem.line for problem in problems if not problem.is_limit} - {None})
         has_totals = any(problem.line is None for problem in problems)
-        self.counted = " and ".join(
-            [*([f"{bad:,} of {count:,} rows cannot be paid"] if bad else []), *["the totals do not match"] * has_totals]
-        )
+        # Rows that are right, and more than the rules allow; and whether anything is to be corrected.
+        self.limited, self.is_wrong = bad - wrong, wrong > 0 or has_totals
+        apart = f" ({_apart(wrong, self.limited)})" if self.limited else ""
+        rows = f"{bad:,} of {count:,} rows cannot be paid{apart}"
+        self.counted = " and ".join([*([rows] if bad else []), *["the totals do not match"] * has_totals])
         # Leaving rows out helps where some are left, and where they are what the caller believes.
         self.may_skip = 0 < bad < count and not has_totals
         told = together(problems)
         more = [f"{len(told) - _TOLD:,} more are in errors."] if len(told) > _TOLD else []
         said = [f"{text[0].upper()}{text[1:]}" for text in map(str, told[:_TOLD])]
         begin = f"{self.counted[0].upper()}{self.counted[1:]}, so nothing was stored and nothing was sent."
-        super().__init__(" ".join([begin, *said, *more]))
+        super().__init__(
+            " ".join([begin, *said, *more, *[_LIMITED] * (self.limited > 0)]),
+            advice=Advice.ASK_A_PERSON if self.limited and not self.is_wrong else None,
+        )
 
     @property
     def errors(self) -> list[dict[str, object]]:
@@ -80,6 +90,11 @@ class BatchInvalid(InputError):
     def errors_as_read(self) -> list[dict[str, object]]:
         """The same with what was read, cleaned and cut, for whoever sent it."""
         return [_error(each, each.as_read) for each in self.problems]
+
+
+def _apart(wrong: int, limited: int) -> str:
+    are = f"{wrong:,} {'is' if wrong == 1 else 'are'}" if wrong else "none is"
+    return f"{are} wrong, {limited:,} only {'exceeds' if limited == 1 else 'exceed'} a limit"
 
 
 def _error(problem: RowProblem, message: str) -> dict[str, object]:

@@ -63,6 +63,8 @@ class RowProblem:
     code: str
     message: str
     read: str | None = None
+    is_limit: bool = False
+    """Nothing is wrong with the row: the rules do not allow it, or not now."""
 
     @property
     def as_read(self) -> str:

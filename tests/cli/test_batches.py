@@ -90,7 +90,7 @@ def test_rows_that_are_left_out_are_listed_and_waiting_says_each_change_and_what
     bad = [f"08120000{number:02d},nine,SAL-{number},November salary" for number in range(22)]
     words = ("batch", "create", "--org", "acme", "--file", a_file(tmp_path, *good, *bad), "--skip-invalid", "--wait")
     made = acme.run(*words)
-    assert made.exit_code == 0, made.stderr
+    assert made.exit_code == 3, made.stderr  # not done
     batch_id = next(line.split()[1] for line in made.stdout.splitlines() if line.startswith("batch_id"))
     assert "/console/approvals/apr_" in made.stdout
     assert "rejected: count: 22;" in made.stdout  # and no amount: nobody could read it
@@ -98,12 +98,17 @@ def test_rows_that_are_left_out_are_listed_and_waiting_says_each_change_and_what
     for said in (
         "A person must approve it at http",
         "0 of 11, awaiting_approval: 0 failed, 0 unknown",
-        f"Nothing is paid before a person has approved it. Look later: mpesa-mcp batch show --org acme {batch_id}",
+        "Nothing is paid before a person has approved it.",
+        f"Look later: mpesa-mcp batch show --org acme {batch_id} --wait",
         "Left out, and not paid: 22 rows",
         f"and 2 more; all are in: mpesa-mcp batch result --org acme {batch_id}",
     ):
         assert said in made.stderr
     shown = acme.ask("batch", "show", "--org", "acme", batch_id)
+    again = acme.run("batch", "show", "--org", "acme", batch_id, "--wait")
+    assert (again.exit_code, "0 of 11, awaiting_approval" in again.stderr) == (3, True)
+    assert acme.run("batch", "cancel", "--org", "acme", batch_id).exit_code == 0
+    assert acme.run("batch", "show", "--org", "acme", batch_id, "--wait", "--json").exit_code == 0
     assert (len(shown["left_out"]), shown["left_out"][0]["line"]) == (20, 13)
     assert shown["totals"]["rejected"] == {"count": 22}
 
@@ -123,7 +128,7 @@ def test_waiting_ends_with_the_reason_when_nothing_moves_until_somebody_acts(
                 await until_at_rest(core, batch, org="acme", patience=timedelta(0))
         return capsys.readouterr().err
 
-    look_later = f"Look later: mpesa-mcp batch show --org acme {made['batch_id']}"
+    look_later = f"Look later: mpesa-mcp batch show --org acme {made['batch_id']} --wait"
     said = anyio.run(wait)
     assert "No worker was seen" in said and "mpesa-mcp worker" in said and look_later in said
     assert acme.run("org", "freeze", "--org", "acme").exit_code == 0

@@ -43,7 +43,7 @@ async def until_at_rest(
             await anyio.sleep(_LOOK_SECONDS)
             batch = await batch_of(core, batch.organization_id, batch.batch_id)
     if ending := held_up or _ending(batch):
-        say(f"{ending} Look later: mpesa-mcp batch show --org {org} {batch.batch_id}")
+        say(f"{ending} Look later: mpesa-mcp batch show --org {org} {batch.batch_id} --wait")
     return batch
 
 

@@ -23,8 +23,13 @@ if TYPE_CHECKING:
 commands = typer.Typer(help="Pay many people by a file, and read what became of each row.", no_args_is_help=True)
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="A batch id.")]
+WaitOption = Annotated[
+    bool,
+    typer.Option("--wait", help="Stay until nothing more happens by itself; exit code 3 if it is not done then."),
+]
 _COLUMNS = ("created_at", "batch_id", "name", "status", "count", "amount", "environment", "created_by")
 _LEFT_OUT_SHOWN = 20
+_NOT_DONE = 3
 
 
 @commands.command("create")
@@ -42,7 +47,7 @@ def create(
         bool, typer.Option("--skip-invalid", help="Pay the good rows, leave the others out.")
     ] = False,
     environment: Annotated[Environment | None, typer.Option(help="Where; by default the organization's.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Stay until nothing more happens by itself.")] = False,
+    wait: WaitOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check every row of a file, then pay all of them; or list what is wrong and pay none."""
@@ -79,7 +84,7 @@ def create(
     if not isinstance(done, tuple):
         _tell_problems(done, org=org, as_json=as_json)
         raise typer.Exit(1)
-    _emit_whole(*done, org=org, as_json=as_json)
+    _emit_whole(*done, org=org, as_json=as_json, waited=wait)
 
 
 @commands.command("list")
@@ -102,14 +107,16 @@ def list_(
 
 
 @commands.command("show")
-def show(org: OrgOption, batch_id: IdArgument, as_json: JsonOption = False) -> None:
+def show(org: OrgOption, batch_id: IdArgument, wait: WaitOption = False, as_json: JsonOption = False) -> None:
     """Show one batch: what its rows have come to, and which were left out."""
 
     async def act(core: "Core") -> "tuple[dict[str, Any], Sequence[LineRecord]]":
         batch = await _found(core, org, batch_id)
+        if wait:
+            batch = await until_at_rest(core, batch, org=org)
         return _document(core, batch), await _left_out(core, batch)
 
-    _emit_whole(*run(act), org=org, as_json=as_json)
+    _emit_whole(*run(act), org=org, as_json=as_json, waited=wait)
 
 
 @commands.command("result")
@@ -257,8 +264,16 @@ async def _left_out(core: "Core", batch: "BatchRecord") -> "Sequence[LineRecord]
     return await rejected_lines(core, batch, limit=_LEFT_OUT_SHOWN)
 
 
-def _emit_whole(document: Mapping[str, Any], left_out: "Sequence[LineRecord]", *, org: str, as_json: bool) -> None:
-    """A batch, and the first of the rows that were left out."""
+def _emit_whole(
+    document: Mapping[str, Any], left_out: "Sequence[LineRecord]", *, org: str, as_json: bool, waited: bool
+) -> None:
+    """A batch, and the first of the rows that were left out. Waiting in vain is told by the exit code."""
+    _emit_rows(document, left_out, org=org, as_json=as_json)
+    if waited and not document["final"]:
+        raise typer.Exit(_NOT_DONE)
+
+
+def _emit_rows(document: Mapping[str, Any], left_out: "Sequence[LineRecord]", *, org: str, as_json: bool) -> None:
     from mpesa_mcp.payments.batches.results import cells
 
     columns = ("line", "phone", "amount", "reason")

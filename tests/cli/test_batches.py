@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from mpesa_mcp.app.core import open_core
-from mpesa_mcp.cli.batch_waiting import Changes, Standstill, until_at_rest
+from mpesa_mcp.cli.batch_waiting import Changes, Standstill, counts, done, until_at_rest
 from mpesa_mcp.payments.batches.reading import batch_of
 from mpesa_mcp.payments.batches.states import Outcome, Totals
 from mpesa_mcp.settings import load_settings
@@ -134,6 +134,10 @@ def test_waiting_ends_with_the_reason_when_nothing_moves_until_somebody_acts(
     assert acme.run("org", "freeze", "--org", "acme").exit_code == 0
     said = anyio.run(wait)
     assert "the organization is frozen" in said and look_later in said
+    # Who waits for Safaricom's answer reads of how many rows, and those that are unknown are not done.
+    totals = Totals.of([(Outcome.SUCCEEDED, 5, 1), (Outcome.IN_PROGRESS, 2, 1), (Outcome.UNKNOWN, 1, 1)])
+    assert (done(8, totals), counts(totals, is_silent=False)) == (5, "0 failed, 1 unknown, 2 sent and not answered yet")
+    assert counts(totals, is_silent=True) == "0 failed, 1 unknown, Safaricom is asked about 2"
     # A short silence is none.
     start = datetime(2026, 11, 25, tzinfo=UTC)
     standstill, before, after = Standstill(timedelta(seconds=20)), Totals.of([(Outcome.WAITING, 2, 1)]), Totals()

@@ -32,13 +32,14 @@ async def until_at_rest(
 
     from mpesa_mcp.payments.batches.reading import batch_of
 
-    standstill, held_up = Standstill(patience), None
+    standstill, is_silent, held_up = Standstill(patience), False, None
     with _bar(batch.count) if sys.stderr.isatty() else _log() as tell:
         while True:
-            tell(batch, core.clock.now())
+            tell(batch, core.clock.now(), is_silent)
             if batch.status.is_at_rest:
                 break
-            if standstill.is_long(batch.totals, core.clock.now()) and (held_up := await _held_up(core, batch)):
+            is_silent = standstill.is_long(batch.totals, core.clock.now())
+            if is_silent and (held_up := await _held_up(core, batch)):
                 break
             await anyio.sleep(_LOOK_SECONDS)
             batch = await batch_of(core, batch.organization_id, batch.batch_id)
@@ -92,15 +93,15 @@ class Changes:
         return True
 
 
-Tell = Callable[["BatchRecord", datetime], None]
+Tell = Callable[["BatchRecord", datetime, bool], None]
 
 
 @contextmanager
 def _log() -> Iterator[Tell]:
     changes = Changes()
 
-    def tell(batch: "BatchRecord", now: datetime) -> None:
-        text = f"{_done(batch):,} of {batch.count:,}, {_counts(batch)}"
+    def tell(batch: "BatchRecord", now: datetime, is_silent: bool) -> None:
+        text = f"{done(batch.count, batch.totals):,} of {batch.count:,}, {_counts(batch, is_silent)}"
         if changes.is_due(text, now, at_last=batch.status.is_at_rest):
             say(text)
 
@@ -115,16 +116,27 @@ def _bar(count: int) -> Iterator[Tell]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("Paying", total=count)
-        yield lambda batch, _now: progress.update(task, completed=_done(batch), description=_counts(batch))
+        yield lambda batch, _now, is_silent: progress.update(
+            task, completed=done(batch.count, batch.totals), description=_counts(batch, is_silent)
+        )
 
 
-def _done(batch: "BatchRecord") -> int:
-    return batch.count - batch.totals.under_way
+def done(count: int, totals: Totals) -> int:
+    """Of so many rows, those with a result. An unknown one has none: Safaricom is still asked about it."""
+    return count - totals.under_way - totals[Outcome.UNKNOWN].count
 
 
-def _counts(batch: "BatchRecord") -> str:
-    failed, unknown = (batch.totals[outcome].count for outcome in (Outcome.FAILED, Outcome.UNKNOWN))
-    return f"{batch.status}: {failed:,} failed, {unknown:,} unknown"
+def counts(totals: Totals, *, is_silent: bool) -> str:
+    """What has become of rows, in short; and of how many Safaricom has said nothing yet."""
+    failed, unknown, sent = (
+        totals[outcome].count for outcome in (Outcome.FAILED, Outcome.UNKNOWN, Outcome.IN_PROGRESS)
+    )
+    unanswered = f", Safaricom is asked about {sent:,}" if is_silent else f", {sent:,} sent and not answered yet"
+    return f"{failed:,} failed, {unknown:,} unknown{unanswered if sent else ''}"
+
+
+def _counts(batch: "BatchRecord", is_silent: bool) -> str:
+    return f"{batch.status}: {counts(batch.totals, is_silent=is_silent)}"
 
 
 def _ending(batch: "BatchRecord") -> str | None:

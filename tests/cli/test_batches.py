@@ -66,6 +66,8 @@ def test_a_batch_is_paused_resumed_cancelled_and_its_result_written(acme: Termin
     file.write_text(json.dumps([{"phone": "0712345678", "amount": 20, "reference": "-1", "remarks": "=1+1"}]))
     made = acme.ask("batch", "create", "--org", "acme", "--file", str(file), "--purpose", "salary")
     whose = ("--org", "acme", made["batch_id"])
+    assert acme.run("batch", "pause", *whose).exit_code == 0
+    assert "It is paused: what waits goes on with mpesa-mcp batch resume." in acme.run("batch", "retry", *whose).stderr
     for act, status in (("pause", "paused"), ("resume", "running"), ("cancel", "cancelled")):
         assert acme.ask("batch", act, *whose)["status"] == status
     assert acme.ask("batch", "show", *whose)["final"] is True
@@ -110,6 +112,8 @@ def test_rows_that_are_left_out_are_listed_and_waiting_says_each_change_and_what
     assert acme.run("batch", "cancel", "--org", "acme", batch_id).exit_code == 0
     assert acme.run("batch", "show", "--org", "acme", batch_id, "--wait", "--json").exit_code == 0
     assert (len(shown["left_out"]), shown["left_out"][0]["line"]) == (20, 13)
+    # What was read, wherever it was wrong.
+    assert (shown["left_out"][0]["amount"], shown["left_out"][0]["reference"]) == ("nine", "SAL-0")
     assert shown["totals"]["rejected"] == {"count": 22}
 
 

@@ -185,7 +185,10 @@ def _decide(org: str, batch_id: str, what: str, *, as_json: bool) -> None:
         organization = await organization_by_slug(core.store, org)
         return _document(core, await decide(core, organization.organization_id, batch_id, actor=operator()))
 
-    emit(run(act), as_json=as_json)
+    decided = run(act)
+    emit(decided, as_json=as_json)
+    if what == "retry_batch" and decided["status"] == "paused":
+        say(f"It is paused: go on with mpesa-mcp batch resume --org {org} {decided['batch_id']}")
 
 
 async def _found(core: "Core", org: str, batch_id: str) -> "BatchRecord":
@@ -276,7 +279,8 @@ def _emit_whole(
 def _emit_rows(document: Mapping[str, Any], left_out: "Sequence[LineRecord]", *, org: str, as_json: bool) -> None:
     from mpesa_mcp.payments.batches.results import cells
 
-    columns = ("line", "phone", "amount", "reason")
+    # With all that the row said: what is wrong may be anywhere in it.
+    columns = ("line", "phone", "amount", "reference", "remarks", "reason")
     rows = [{name: _plain(cells(line)[name]) for name in columns} for line in left_out]
     if as_json:
         emit({**document, "left_out": rows}, as_json=True)

@@ -40,10 +40,11 @@ class NothingToRetry(ConflictError):
 
     code = "nothing_to_retry"
 
-    def __init__(self) -> None:
+    def __init__(self, stage: BatchStage) -> None:
+        paused = " It is paused: what waits goes on with mpesa-mcp batch resume." if stage is BatchStage.PAUSED else ""
         super().__init__(
             "Nothing was changed: no row of this batch is proven failed. Rows that are unknown or disputed may have "
-            "been paid, and are never tried again; rows that a person withdrew are not either."
+            f"been paid, and are never tried again; rows that a person withdrew are not either.{paused}"
         )
 
 
@@ -134,7 +135,7 @@ async def _have_wait(
     if await _failed(session, batch, now) != failed or not await judgement.still_holds(session):
         raise _Raced
     if not failed.rows:
-        raise NothingToRetry
+        raise NothingToRetry(stage)
     if judgement.problems or not failed.payable:
         problems = sorted_problems([*judgement.problems, *failed.repeats])
         raise BatchInvalid(problems, count=len(failed.rows))

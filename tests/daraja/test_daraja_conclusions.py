@@ -6,7 +6,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mpesa_mcp.daraja.conclusions import Accepted, Conclusion, NotSent, Operation, Refused, Unknown, conclude
+from mpesa_mcp.daraja.conclusions import (
+    Accepted,
+    Conclusion,
+    NotSent,
+    Operation,
+    Refused,
+    Unknown,
+    conclude,
+    refuses_token,
+)
 from mpesa_mcp.daraja.stk_answers import Decided, Nothing, StillPending, StkQueryAnswer, read_stk_answer
 
 MONEY = [operation for operation in Operation if operation.moves_money]
@@ -106,12 +115,19 @@ def test_an_empty_or_unreadable_body_is_unknown(status: int, body: bytes) -> Non
         (500, "500.003.03", "Something new"),
         (500, "500.003.1001", "Service is currently unreachable. Please try again later."),
         (400, "400.999.99", "Something new"),
+        # Who failed may have passed it on, whatever the answer says.
+        (500, "400.002.02", "Bad Request - Invalid Amount"),
+        (500, "404.001.03", "Invalid Access Token"),
+        (500, "405.001", "GET Method Not Allowed"),
+        (503, "500.003.02", "Error Occurred: Spike Arrest Violation"),
         (504, "400.002.02", "Bad Request - Invalid Amount"),
+        (599, "400.003.01", "Invalid Access Token"),
         (302, "400.002.02", "Bad Request - Invalid Amount"),
     ],
 )
 def test_a_doubtful_error_leaves_money_unknown(operation: Operation, status: int, code: str, message: str) -> None:
     assert isinstance(answered(status, error(code, message), operation), Unknown)
+    assert not refuses_token(status, json.dumps(error(code, message)).encode())
 
 
 def test_wrong_stk_credentials_say_nothing_about_other_operations() -> None:

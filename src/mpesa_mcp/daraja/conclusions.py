@@ -142,7 +142,6 @@ _BAD_FIELDS: Final = {
 _INVALID_FIELD = re.compile(r"invalid ([a-z]{1,40})$")
 _TAGS = re.compile(r"^(\[[^\]]{0,40}\]\s*-?\s*)+")
 _RETRY_AFTER = re.compile(r"[0-9]{1,4}")
-_BAD_GATEWAY: Final = frozenset({502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,19 +171,27 @@ def conclude(
         if status == 429 and "ResponseCode" not in parsed:
             return NotSent("429", _TOO_FAST, _seconds(retry_after))
         return Unknown(f"http_{status}", _UNCLEAR)
+    if not _is_believed(status, error):
+        return Unknown(error.code, _UNCLEAR)
     limited = _rate_limit(status, error, operation, retry_after)
-    return limited if limited is not None else _error(status, error, operation)
+    return limited if limited is not None else _error(error, operation)
 
 
 def refuses_token(status: int, body: bytes) -> bool:
     """Whether the gateway turned the request away for its access token alone (quirks 52 to 54)."""
-    if status < 400 or status in _BAD_GATEWAY:
-        return False
     try:
         error = error_in(read_object(body))
     except Malformed:
         return False
-    return error is not None and error.code in TOKEN_REFUSALS
+    return error is not None and error.code in TOKEN_REFUSALS and _is_believed(status, error)
+
+
+def _is_believed(status: int, error: ErrorBody) -> bool:
+    """Whether the code came at a status it may prove something at (codes.md §6): 4xx, or 500 for those that come there.
+
+    A server that failed otherwise may have passed the request on before, whatever its answer says.
+    """
+    return 400 <= status < 500 or (status == 500 and not error.code.startswith("4"))
 
 
 def error_in(parsed: dict[str, object]) -> ErrorBody | None:
@@ -255,9 +262,7 @@ def _rate_limit(status: int, error: ErrorBody, operation: Operation, retry_after
     return None
 
 
-def _error(status: int, error: ErrorBody, operation: Operation) -> Conclusion:
-    if status in _BAD_GATEWAY or status < 400:
-        return Unknown(error.code, _UNCLEAR)
+def _error(error: ErrorBody, operation: Operation) -> Conclusion:
     if error.code == "400.002.02":
         return Refused(error.code, _bad_field(error.message))
     if error.code in _REFUSALS:

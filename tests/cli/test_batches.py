@@ -59,6 +59,9 @@ def test_a_payroll_with_planted_errors_is_refused_by_line_and_goes_through_witho
     assert (made["count"], made["totals"]["rejected"]["count"], made["name"]) == (494, 6, "payroll")
     again = acme.ask("batch", "create", "--org", "acme", "--file", file, "--skip-invalid")
     assert (again["batch_id"], again["replayed"]) == (made["batch_id"], True)
+    otherwise = acme.run("batch", "create", "--org", "acme", "--file", file, "--skip-invalid", "--purpose", "salary")
+    before = f"This file was submitted before as {made['batch_id']}, with purpose business."
+    assert before in otherwise.stderr and "idempotency_key" not in otherwise.stderr
 
 
 def test_a_batch_is_paused_resumed_cancelled_and_its_result_written(acme: Terminal, tmp_path: Path) -> None:

@@ -157,6 +157,7 @@ async def test_the_same_file_under_the_same_key_is_the_same_batch_and_another_on
     with pytest.raises(IdempotencyConflict) as refused:
         await submitted(shop, a_batch(rows(3, amount=101), purpose="salary"))
     assert refused.value.fields == ["purpose", "payments"]
+    assert f"was used for {first.batch.batch_id}, with purpose business, other payments." in refused.value.message
     with pytest.raises(IdempotencyConflict) as other:
         await submitted(shop, a_batch(rows(3), expected_count=4, expected_total=Kes.from_shillings(301)))
     assert other.value.fields == ["expected_count", "expected_total"]

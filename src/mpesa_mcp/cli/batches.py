@@ -10,7 +10,7 @@ import typer
 from mpesa_mcp.cli.batch_waiting import until_at_rest
 from mpesa_mcp.cli.output import Document, JsonOption, OrgOption, emit, operator, run, say
 from mpesa_mcp.daraja.operations import Purpose
-from mpesa_mcp.errors import InputError
+from mpesa_mcp.errors import ConflictError, InputError
 from mpesa_mcp.payments.batches.states import Outcome
 from mpesa_mcp.values import Environment, Kes, Role, sha256_hex
 
@@ -56,7 +56,7 @@ def create(
         from mpesa_mcp.identity.organizations import organization_by_slug
         from mpesa_mcp.identity.principal import Principal
         from mpesa_mcp.payments.batches.problems import BatchInvalid
-        from mpesa_mcp.payments.batches.submission import submit_batch
+        from mpesa_mcp.payments.batches.submission import SubmittedBefore, submit_batch
 
         organization = await organization_by_slug(core.store, org)
         place = environment or organization.default_environment
@@ -74,6 +74,13 @@ def create(
             opened = await submit_batch(core, principal, request)
         except BatchInvalid as refused:
             return refused
+        except SubmittedBefore as before:
+            if key is not None:
+                raise
+            raise ConflictError(
+                f"This file was submitted before as {before.batch_id}, with {before.otherwise}. Nothing was stored or "
+                f"sent. See what became of it: mpesa-mcp batch show --org {org} {before.batch_id}"
+            ) from None
         if opened.replayed:
             say("This was submitted before, and is that batch: nothing is paid again. Give --key to pay it anew.")
         _tell_approval(core, opened.batch)

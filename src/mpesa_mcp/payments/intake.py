@@ -46,9 +46,10 @@ class IdempotencyConflict(ConflictError):
 
     code = "idempotency_conflict"
 
-    def __init__(self, fields: list[str]) -> None:
+    def __init__(self, fields: list[str], *, message: str | None = None) -> None:
         super().__init__(
-            f"This idempotency_key was used for another request; these fields differ: {', '.join(fields)}. "
+            message
+            or f"This idempotency_key was used for another request; these fields differ: {', '.join(fields)}. "
             "Use the same values to read that payment, or a new key for a new payment."
         )
         self.fields = fields

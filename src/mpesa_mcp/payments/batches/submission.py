@@ -68,6 +68,27 @@ class BatchTooLarge(DeniedError):
         )
 
 
+class SubmittedBefore(IdempotencyConflict):
+    """The key belongs to a batch that was asked for otherwise. `otherwise` says how, in words of ours alone."""
+
+    def __init__(self, batch: Batch, fields: list[str], *, environment: str) -> None:
+        self.batch_id = batch.id
+        told = {
+            "purpose": f"purpose {batch.purpose}",
+            "environment": f"environment {batch.environment}",
+            "skip_invalid": f"skip_invalid {str(batch.skip_invalid).lower()}",
+            "payments": "other payments",
+        }
+        self.otherwise = ", ".join(told.get(each, f"another {each}") for each in fields)
+        # A batch of another environment is not found, and not named either.
+        which = batch.id if batch.environment == environment else "another batch"
+        message = (
+            f"This idempotency_key was used for {which}, with {self.otherwise}. Nothing was stored or sent. Use the "
+            "same values to read that batch, or a new key for a new batch."
+        )
+        super().__init__(fields, message=message)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchRequest:
     """Pay every row. `expected_count` and `expected_total` are what the caller believes the rows to be.
@@ -238,7 +259,8 @@ async def _same(session: OrganizationSession, principal: Principal, request: Bat
     if not differing:
         differing = _unexpected(stored, request)
     if differing:
-        raise IdempotencyConflict(["payments" if column == "rows_sha256" else column for column in differing])
+        fields = ["payments" if column == "rows_sha256" else column for column in differing]
+        raise SubmittedBefore(stored, fields, environment=principal.environment)
     return batch_record(stored, await totals_of(session, stored.id))
 
 

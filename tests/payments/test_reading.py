@@ -7,6 +7,7 @@ import pytest
 
 from mpesa_mcp.daraja.codes import Verdict
 from mpesa_mcp.errors import InputError, NotFoundError
+from mpesa_mcp.payments import reading
 from mpesa_mcp.payments.intake import open_payment
 from mpesa_mcp.payments.outcomes import Evidence, apply_evidence
 from mpesa_mcp.payments.reading import find_payment, list_payments, wait_until_settled
@@ -195,3 +196,22 @@ async def test_who_waits_no_seconds_gets_the_payment_as_it_stands(shop: Shop) ->
     with anyio.fail_after(2):
         record = await wait_until_settled(shop.core, opened, seconds=0, progress=no_progress)
     assert record == opened
+
+
+async def test_an_organization_for_which_many_calls_wait_already_is_told_at_once_how_it_stands(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "MOST_WAITING", 3)
+    opened = (await open_payment(shop.core, shop.principal, a_push())).payment
+
+    async def wait() -> None:
+        await wait_until_settled(shop.core, opened, seconds=30, progress=no_progress)
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(wait)
+            await anyio.lowlevel.checkpoint()
+            assert await wait_until_settled(shop.core, opened, seconds=30, progress=no_progress) == opened
+            group.cancel_scope.cancel()
+    assert not shop.core.waiting

@@ -19,6 +19,7 @@ from mpesa_mcp.app.bearer import SCOPE, BearerVerifier, callers_by_token, mcp_ur
 from mpesa_mcp.app.http_errors import HttpErrors
 from mpesa_mcp.app.keys_in_addresses import KeysInAddresses
 from mpesa_mcp.app.limited_calls import LimitedCalls
+from mpesa_mcp.app.open_sessions import OpenSessions
 from mpesa_mcp.app.request_states import SealedStates
 from mpesa_mcp.callbacks.sidecar import callback_routes
 from mpesa_mcp.console.app import console_routes
@@ -59,7 +60,7 @@ def create_web(core: Core, *, with_callbacks: bool = True) -> Starlette:
     # Outermost but for the SDK's own last resort: what the key's verification raises is answered in our shape, too.
     inner.user_middleware[:0] = [Middleware(RequestIds), Middleware(HttpErrors)]
     # Innermost, behind the authentication.
-    inner.user_middleware.append(Middleware(LimitedCalls, core=core))
+    inner.user_middleware += [Middleware(LimitedCalls, core=core), Middleware(OpenSessions)]
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

@@ -1,6 +1,7 @@
 """What every payment function needs from the process it runs in. Built once, in `app`."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mpesa_mcp.errors import Advice, ProviderError
@@ -40,6 +41,7 @@ class Core:
     they may use.
 
     `local_callbacks` is where a simulator on this machine reaches this process (or the one that owns the port).
+    `waiting` counts the calls that wait for news, of each organization and about each row.
     """
 
     settings: Settings
@@ -51,6 +53,7 @@ class Core:
     authentication: "Authentication"
     billing: "Billing"
     local_callbacks: str
+    waiting: Counter[str] = field(default_factory=Counter)
 
     def reconcile_speed(self, environment: Environment) -> float:
         """What divides the intervals of reconciliation: nothing at Safaricom's own hosts."""

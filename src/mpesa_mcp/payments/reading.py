@@ -30,6 +30,8 @@ Progress = Callable[[float], Awaitable[None]]
 Found = TypeVar("Found")
 _PROGRESS_EVERY_SECONDS = 2.0
 _LONGEST_SLEEP_SECONDS = 0.5
+# Calls of one organization that wait at the same time.
+MOST_WAITING = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,7 @@ async def wait_until_settled(
         record = payment_record(row)
         return record, record.status.is_settled or record.status is PaymentStatus.AWAITING_APPROVAL
 
-    return await _wait(core, payment.payment_id, look, seconds=seconds, progress=progress)
+    return await _wait(core, payment.organization_id, payment.payment_id, look, seconds=seconds, progress=progress)
 
 
 async def wait_until_answered(
@@ -157,20 +159,28 @@ async def wait_until_answered(
         record = inquiry_record(row)
         return record, record.status.is_final
 
-    return await _wait(core, inquiry_id, look, seconds=seconds, progress=progress)
+    return await _wait(core, organization_id, inquiry_id, look, seconds=seconds, progress=progress)
 
 
 async def _wait(
     core: Core,
+    organization_id: str,
     row_id: str,
     look: Callable[[], Awaitable[tuple[Found, bool]]],
     *,
     seconds: float,
     progress: Progress,
 ) -> Found:
-    """Looks after every commit about this row, tells the caller now and then that it still waits, gives up in time."""
+    """Looks after every commit about this row, tells the caller now and then that it still waits, gives up in time.
+
+    An organization for which many calls wait already is told at once how the row stands: each of them looks again and
+    again, and all organizations share the database.
+    """
+    if core.waiting[organization_id] >= MOST_WAITING:
+        return (await look())[0]
     start = anyio.current_time()
     told = 0.0
+    core.waiting.update((organization_id, row_id))
     try:
         while True:
             token = core.store.wakeups.token(row_id)
@@ -183,7 +193,11 @@ async def _wait(
                 await progress(waited)
             await core.store.wakeups.wait(token, min(_LONGEST_SLEEP_SECONDS, seconds - waited))
     finally:
-        core.store.wakeups.forget(row_id)
+        core.waiting.subtract((organization_id, row_id))
+        if not core.waiting[row_id]:
+            core.store.wakeups.forget(row_id)
+        for nobody in [each for each in (organization_id, row_id) if not core.waiting[each]]:
+            del core.waiting[nobody]
 
 
 def conditions(

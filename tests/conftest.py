@@ -119,9 +119,10 @@ def results_checked_by_one_validator() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """The loop that servers run on; it also takes less for each of the small steps that tests consist of."""
+    return "asyncio", {"use_uvloop": True}
 
 
 @pytest.fixture

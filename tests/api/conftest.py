@@ -18,11 +18,6 @@ MASTER_KEY = "00112233445566778899aabbccddeeff0123456789abcdeffedcba9876543210"
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
 async def core(module_database: dict[str, Any]) -> AsyncIterator[Core]:
     settings = Settings(master_key=SecretStr(MASTER_KEY), **module_database)
     async with open_core(settings) as opened:

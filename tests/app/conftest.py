@@ -9,11 +9,6 @@ from mpesa_mcp.app.local import LocalPlatform, local_platform
 from .factories import answers, prepared, started, variables
 
 
-@pytest.fixture(scope="package")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 async def platform() -> AsyncIterator[LocalPlatform]:
     async with local_platform(delay_ms=30) as opened:

@@ -38,11 +38,6 @@ CREDENTIALS = {
 }
 
 
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture
 async def server(database: dict[str, Any], tmp_path: Path) -> AsyncIterator[Core]:
     """`mpesa-mcp simulator` and `mpesa-mcp serve`, in this process."""

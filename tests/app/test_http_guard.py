@@ -65,12 +65,6 @@ async def _large(_request: Request) -> Response:
 
 
 @pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    """The loop that servers run on: how connections pause, resume and are given up is a matter of the loop."""
-    return "asyncio", {"use_uvloop": True}
-
-
-@pytest.fixture
 def streams() -> Streams:
     return Streams()
 

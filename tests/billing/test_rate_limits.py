@@ -45,11 +45,6 @@ READING = {
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
 async def platform(module_database: dict[str, Any]) -> AsyncIterator[LocalPlatform]:
     async with local_platform(worker=False, **module_database) as started:
         yield started

@@ -11,11 +11,6 @@ from .office import Office, open_office
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
 async def office(module_database: dict[str, Any]) -> AsyncIterator[Office]:
     async with local_platform(worker=False, delay_ms=10, **module_database) as platform:
         yield await open_office(platform)

@@ -13,11 +13,6 @@ from .terms import ask_without_limit
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
 async def platform(module_database: dict[str, Any]) -> AsyncIterator[LocalPlatform]:
     async with local_platform(worker=False, delay_ms=10, **module_database) as started:
         await ask_without_limit(started.core, started.organization.organization_id)

@@ -38,11 +38,6 @@ PATHS = {
 }
 
 
-@pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def payload(name: str) -> Any:
     return json.loads((PAYLOADS / f"{name}.json").read_text())
 

@@ -10,11 +10,6 @@ from tests.clients import connected
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
 async def client() -> AsyncIterator[Client]:
     async with (
         local_platform(delay_ms=20, seed=1) as platform,

@@ -14,8 +14,3 @@ def quiet() -> Iterator[None]:
     structlog.configure(wrapper_class=silent, cache_logger_on_first_use=False)
     yield
     structlog.configure(**before)
-
-
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"

@@ -25,11 +25,10 @@ commands = typer.Typer(help="Pay many people by a file, and read what became of 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="A batch id.")]
 WaitOption = Annotated[
     bool,
-    typer.Option("--wait", help="Stay until nothing more happens by itself; exit code 3 if it is not done then."),
+    typer.Option("--wait", help="Stay until nothing more happens by itself."),
 ]
 _COLUMNS = ("created_at", "batch_id", "name", "status", "count", "amount", "environment", "created_by")
 _LEFT_OUT_SHOWN = 20
-_NOT_DONE = 3
 
 
 @commands.command("create")
@@ -91,7 +90,7 @@ def create(
     if not isinstance(done, tuple):
         _tell_problems(done, org=org, as_json=as_json)
         raise typer.Exit(1)
-    _emit_whole(*done, org=org, as_json=as_json, waited=wait)
+    _emit_rows(*done, org=org, as_json=as_json)
 
 
 @commands.command("list")
@@ -123,7 +122,7 @@ def show(org: OrgOption, batch_id: IdArgument, wait: WaitOption = False, as_json
             batch = await until_at_rest(core, batch, org=org)
         return _document(core, batch), await _left_out(core, batch)
 
-    _emit_whole(*run(act), org=org, as_json=as_json, waited=wait)
+    _emit_rows(*run(act), org=org, as_json=as_json)
 
 
 @commands.command("result")
@@ -272,15 +271,6 @@ async def _left_out(core: "Core", batch: "BatchRecord") -> "Sequence[LineRecord]
     from mpesa_mcp.payments.batches.reading import rejected_lines
 
     return await rejected_lines(core, batch, limit=_LEFT_OUT_SHOWN)
-
-
-def _emit_whole(
-    document: Mapping[str, Any], left_out: "Sequence[LineRecord]", *, org: str, as_json: bool, waited: bool
-) -> None:
-    """A batch, and the first of the rows that were left out. Waiting in vain is told by the exit code."""
-    _emit_rows(document, left_out, org=org, as_json=as_json)
-    if waited and not document["final"]:
-        raise typer.Exit(_NOT_DONE)
 
 
 def _emit_rows(document: Mapping[str, Any], left_out: "Sequence[LineRecord]", *, org: str, as_json: bool) -> None:

@@ -156,10 +156,10 @@ async def transaction_report(
         group_by=group_by,
         environment=me.principal.environment.value,
         currency="KES",
-        totals=Tallied(**_tallied(report.totals)),
-        groups=[Group(group=name, **_tallied(tally)) for name, tally in report.groups],
+        totals=Tallied(**tallied(report.totals)),
+        groups=[Group(group=name, **tallied(tally)) for name, tally in report.groups],
     )
-    lines = [_line("Total", structure.totals), *(_line(each.group, each) for each in structure.groups)]
+    lines = [tally_line("Total", structure.totals), *(tally_line(each.group, each) for each in structure.groups)]
     return answer(structure, f"{from_date} to {to_date}, by {group_by}.\n" + "\n".join(lines))
 
 
@@ -177,24 +177,29 @@ def _listed(payment: "PaymentRecord") -> str:
     return " ".join(word for word in words if word)
 
 
-def _line(name: str, tallied: Tallied) -> str:
-    counts = [f"{tallied.succeeded} succeeded", f"{tallied.failed} failed", f"{tallied.unknown} unknown"]
-    if tallied.in_progress:
-        counts.append(f"{tallied.in_progress} in progress")
+def tally_line(name: str, sums: Tallied) -> str:
+    """Counts and sums in a sentence. That no money moved is said only where that is certain."""
+    counts = [f"{sums.succeeded} succeeded", f"{sums.failed} failed", f"{sums.unknown} unknown"]
+    if sums.in_progress:
+        counts.append(f"{sums.in_progress} in progress")
     moved = [
         f"{word} KES {grouped(amount)}"
         for word, amount in (
-            ("collected", tallied.collected),
-            ("paid out", tallied.paid_out),
-            ("reversed", tallied.reversed),
+            ("collected", sums.collected),
+            ("paid out", sums.paid_out),
+            ("reversed", sums.reversed),
         )
         if amount != "0.00"
     ]
-    payments = "1 payment" if tallied.count == 1 else f"{tallied.count} payments"
-    return f"{name}: {payments} ({', '.join(counts)}); {', '.join(moved) or 'no money moved'}."
+    if sums.unknown:
+        moved.append(f"KES {grouped(sums.unknown_amount)} of which it is not known whether it moved")
+    # What was sent and is not answered yet may have moved already.
+    nothing = "nothing known to have moved yet" if sums.in_progress else "no money moved"
+    payments = "1 payment" if sums.count == 1 else f"{sums.count} payments"
+    return f"{name}: {payments} ({', '.join(counts)}); {', '.join(moved) or nothing}."
 
 
-def _tallied(tally: "Tally") -> dict[str, Any]:
+def tallied(tally: "Tally") -> dict[str, Any]:
     return {
         "count": tally.count,
         "succeeded": tally.succeeded,

@@ -23,10 +23,7 @@ if TYPE_CHECKING:
 commands = typer.Typer(help="Pay many people by a file, and read what became of each row.", no_args_is_help=True)
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="A batch id.")]
-WaitOption = Annotated[
-    bool,
-    typer.Option("--wait", help="Stay until nothing more happens by itself."),
-]
+WaitOption = Annotated[bool, typer.Option("--wait", help="Stay until nothing more happens by itself.")]
 _COLUMNS = ("created_at", "batch_id", "name", "status", "count", "amount", "environment", "created_by")
 _LEFT_OUT_SHOWN = 20
 

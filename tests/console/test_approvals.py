@@ -148,6 +148,38 @@ async def test_who_may_not_decide_sees_the_approval_and_no_button(office: Office
             assert "/decline" not in shown
 
 
+async def test_who_became_org_admin_after_it_was_asked_for_is_offered_no_button_and_told_what_to_do(
+    office: Office,
+) -> None:
+    core, acme = office.platform.core, office.people.organization_id
+    approval_id = await hold_payment(office.platform, acme, 10_500)
+    path = f"/approvals/{approval_id}"
+    invited = await invite(
+        core.store,
+        core.clock,
+        organization_id=acme,
+        email="late@acme.example",
+        role=Role.ORG_ADMIN,
+        actor=OPERATOR,
+        seats=seats_of,
+    )
+    await accept_invitation(core.store, core.clock, invited.token.reveal(), Secret(PASSWORD), seats=seats_of)
+    async with browser(office.url) as client:
+        await sign_in(client, "late@acme.example")
+        shown = (await client.get(path)).text
+        assert ("You became org_admin after this was asked for" in shown, "/approve" in shown) == (True, False)
+        assert (f"{path}/decline" in shown, "new idempotency_key" in shown) == (True, False)
+        async with core.store.session(acme) as session:
+            approval = await session.lock(Approval, approval_id)
+            assert approval is not None
+            approval.asked_by = f"user:{office.people.users['org_admin'].user_id}"
+            approval.approvers_needed = 9
+        assert "new idempotency_key" in (await client.get(path)).text
+    async with signed_in(office, "org_admin") as client:
+        shown = (await client.get(path)).text
+        assert ("You asked for this yourself" in shown, "/approve" in shown) == (True, False)
+
+
 async def test_a_subscription_that_is_past_due_lets_nothing_out_which_the_page_and_the_audit_say(
     office: Office,
 ) -> None:

@@ -14,7 +14,7 @@ from mpesa_mcp.console.rendering import going_to, rendered, unchanged
 from mpesa_mcp.console.visits import Visit, page
 from mpesa_mcp.errors import MpesaMcpError
 from mpesa_mcp.payments.approval_reading import approval_to_decide, list_approvals
-from mpesa_mcp.payments.approving import approve, decline, refusal_to_approve
+from mpesa_mcp.payments.approving import approve, decline, refusal_to_approve, who_may_approve
 from mpesa_mcp.policy.approvals import ApprovalStatus
 from mpesa_mcp.values import Msisdn, Role
 
@@ -53,6 +53,7 @@ async def approval(visit: Visit) -> Response:
 
 async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response:
     found = await approval_to_decide(visit.core, visit.organization_id, _id(visit))
+    no_approver, enough = await who_may_approve(visit.core, visit.organization_id, _id(visit), actor=visit.actor)
     return rendered(
         "approval.html",
         visit=visit,
@@ -64,7 +65,8 @@ async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response
         sending=found.sending,
         to=Msisdn(found.sending.phone) if found.sending else None,
         earlier=found.earlier,
-        is_asker=found.approval.asked_by == visit.principal.actor,
+        no_approver=no_approver,
+        enough_approvers=enough,
         has_approved=visit.principal.user_id in {each.user_id for each in found.approval.decisions},
         may_not=await refusal_to_approve(
             visit.core, visit.organization_id, found.payment.kind if found.payment else None

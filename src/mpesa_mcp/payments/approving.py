@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from mpesa_mcp.billing.terms import agreement_of
 from mpesa_mcp.errors import Advice, ConflictError, InputError, MpesaMcpError, NotFoundError
+from mpesa_mcp.identity.models import User
 from mpesa_mcp.identity.organizations import get_organization
 from mpesa_mcp.identity.principal import Actor
 from mpesa_mcp.payments.core import Core
@@ -28,7 +29,14 @@ from mpesa_mcp.policy.approvals import (
     ask_more_people,
     close,
 )
-from mpesa_mcp.policy.approvers import AnotherMustApprove, approvals_given, require_approver, require_decider
+from mpesa_mcp.policy.approvers import (
+    AnotherMustApprove,
+    approvals_given,
+    count_approvers,
+    refusal_of_approver,
+    require_approver,
+    require_decider,
+)
 from mpesa_mcp.store.crossings import Claim, DueTable, claim_due
 from mpesa_mcp.store.tenancy import OrganizationSession
 
@@ -130,6 +138,19 @@ async def refusal_to_approve(core: Core, organization_id: str, kind: PaymentKind
     return refusal(standing, kind or PaymentKind.B2C, so=_NOT_APPROVED) or terms.agreement.refusal(
         tool_of(kind), core.clock.now(), so=_NOT_APPROVED
     )
+
+
+async def who_may_approve(
+    core: Core, organization_id: str, approval_id: str, *, actor: Actor
+) -> tuple[MpesaMcpError | None, bool]:
+    """Why this person may not approve it, as `approve` would say; and whether enough people of theirs may."""
+    async with core.store.reading(organization_id) as session:
+        approval = await session.get(Approval, approval_id.strip().lower())
+        if approval is None:
+            raise NotFoundError("approval")
+        user = await session.get(User, actor.user_id) if actor.user_id is not None else None
+        enough = await count_approvers(session, approval) >= approval.approvers_needed
+        return refusal_of_approver(user, actor, approval), enough
 
 
 async def decline(core: Core, organization_id: str, approval_id: str, *, actor: Actor, reason: str) -> ApprovalRecord:

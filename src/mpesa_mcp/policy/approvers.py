@@ -69,11 +69,31 @@ async def require_decider(session: OrganizationSession, actor: Actor) -> User:
 async def require_approver(session: OrganizationSession, actor: Actor, approval: Approval) -> User:
     """The person who approves, if they may. Raises NotAnApprover, OwnRequest, NewerThanRequest."""
     user = await require_decider(session, actor)
-    if approval.asked_by == actor.name:
-        raise OwnRequest
-    if not user.had_role_before(approval.asked_at):
-        raise NewerThanRequest
+    if (refused := refusal_of_approver(user, actor, approval)) is not None:
+        raise refused
     return user
+
+
+def refusal_of_approver(user: User | None, actor: Actor, approval: Approval) -> NotAllowed | None:
+    """Why this person may not approve it."""
+    if not _is_decider(actor) or user is None or not user.is_org_admin:
+        return NotAnApprover()
+    if approval.asked_by == actor.name:
+        return OwnRequest()
+    return None if user.had_role_before(approval.asked_at) else NewerThanRequest()
+
+
+async def count_approvers(session: OrganizationSession, approval: Approval) -> int:
+    """How many people of the organization may approve it, whether they have or not."""
+    admins = await session.all(select(User).where(User.role == Role.ORG_ADMIN))
+    return sum(
+        refusal_of_approver(each, Actor(f"user:{each.id}", Role.ORG_ADMIN, each.id, True), approval) is None
+        for each in admins
+    )
+
+
+def _is_decider(actor: Actor) -> bool:
+    return actor.role is Role.ORG_ADMIN and actor.is_person and actor.user_id is not None
 
 
 async def approvals_given(session: OrganizationSession, approval: Approval) -> Sequence[str]:

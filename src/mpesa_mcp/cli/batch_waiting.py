@@ -74,7 +74,7 @@ async def _held_up(core: "Core", batch: "BatchRecord") -> str | None:
     if not standing.may_pay_out and not batch.totals[Outcome.IN_PROGRESS].count:
         return f"Nothing leaves: the organization is {standing}. What waits goes on when that is lifted."
     if not any(each.works for each in await living(core.store, core.clock.now())):
-        return f"{NO_WORKER} {START_ONE}"
+        return f"{NO_WORKER} {START_ONE}."
     return None
 
 

@@ -51,7 +51,8 @@ class StillAsked(ConflictError):
     def __init__(self) -> None:
         super().__init__(
             "Nothing was changed: Safaricom is still being asked about this payment and may yet say that it succeeded. "
-            "Wait until `payment review` lists it. If you are certain that nothing moved, decide with --now."
+            "Wait for the last question, a day after it was sent; then `mpesa-mcp payment review` lists it. Who is "
+            "certain that nothing moved decides before that with `mpesa-mcp payment resolve ... --now`."
         )
 
 

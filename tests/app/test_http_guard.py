@@ -145,7 +145,10 @@ async def test_what_follows_a_body_without_end_is_cut_off(
             await stream.receive()
 
 
-async def test_trailers_are_not_kept_and_a_body_in_small_pieces_is_not_taken_for_a_head(port: int) -> None:
+async def test_trailers_are_not_kept_and_a_body_in_small_pieces_is_not_taken_for_a_head(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(GuardedProtocol, "request_seconds", 60)
     body = b"1\r\nx\r\n" * 2 * HEAD_BYTES
     async with await anyio.connect_tcp("127.0.0.1", port) as stream:
         await stream.send(CHUNKED + body + b"0\r\nx: 1\r\n\r\n")

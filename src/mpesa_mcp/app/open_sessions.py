@@ -36,18 +36,19 @@ class OpenSessions:
         used = Headers(scope=scope).get(_SESSION)
         if used is not None and used in mine:
             mine.move_to_end(used)
+            if scope["method"] == "DELETE":
+                del mine[used]
 
         async def noting(message: Message) -> None:
             opened = Headers(raw=message["headers"]).get(_SESSION) if message["type"] == "http.response.start" else None
             if used is None and opened is not None:
                 mine[opened] = None
+                # Before he hears of the new one, or he could go on with one that is about to end.
+                while len(mine) > MOST:
+                    await self._end(scope, mine.popitem(last=False)[0])
             await send(message)
 
         await self._app(scope, receive, noting)
-        if used is not None and scope["method"] == "DELETE":
-            mine.pop(used, None)
-        while len(mine) > MOST:
-            await self._end(scope, mine.popitem(last=False)[0])
 
     def _of(self, principal: Principal) -> OrderedDict[str, None]:
         mine = self._open.setdefault(principal, OrderedDict())

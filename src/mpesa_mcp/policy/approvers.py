@@ -57,11 +57,9 @@ class AnotherMustApprove(ConflictError):
 
 async def require_decider(session: OrganizationSession, actor: Actor) -> User:
     """The person who decides, who may at least decline. Raises NotAnApprover."""
-    if actor.role is not Role.ORG_ADMIN or not actor.is_person or actor.user_id is None:
-        raise NotAnApprover
     # Locked: whoever deactivates this person meanwhile comes before or after, never beside.
-    user = await session.lock(User, actor.user_id)
-    if user is None or not user.is_org_admin:
+    user = await session.lock(User, actor.user_id) if actor.user_id is not None else None
+    if user is None or not _decides(actor, user):
         raise NotAnApprover
     return user
 
@@ -76,7 +74,7 @@ async def require_approver(session: OrganizationSession, actor: Actor, approval:
 
 def refusal_of_approver(user: User | None, actor: Actor, approval: Approval) -> NotAllowed | None:
     """Why this person may not approve it."""
-    if not _is_decider(actor) or user is None or not user.is_org_admin:
+    if user is None or not _decides(actor, user):
         return NotAnApprover()
     if approval.asked_by == actor.name:
         return OwnRequest()
@@ -92,8 +90,8 @@ async def count_approvers(session: OrganizationSession, approval: Approval) -> i
     )
 
 
-def _is_decider(actor: Actor) -> bool:
-    return actor.role is Role.ORG_ADMIN and actor.is_person and actor.user_id is not None
+def _decides(actor: Actor, user: User) -> bool:
+    return actor.role is Role.ORG_ADMIN and actor.is_person and user.is_org_admin
 
 
 async def approvals_given(session: OrganizationSession, approval: Approval) -> Sequence[str]:

@@ -94,13 +94,16 @@ class Scene:
         async with self.core.store.reading(self.principal.organization_id) as session:
             return await session.all(select(table).order_by(table.id))
 
-    async def work(self, until: Until | None = None) -> None:
-        """Runs a worker until a payment is as wished, or there is nothing left to do."""
+    async def work(self, until: Until | None = None, *, leaping: bool = True) -> None:
+        """Runs a worker until a payment is as wished, or there is nothing left to do.
+
+        Not `leaping`, it takes up only what is due already.
+        """
         async with working(self.core):
             with anyio.fail_after(_LONGEST_SECONDS):
-                await self._watch(until)
+                await self._watch(until, leaping)
 
-    async def _watch(self, until: Until | None) -> None:
+    async def _watch(self, until: Until | None, leaping: bool) -> None:
         seen, since, exchanged = None, 0.0, self.exchanges()
         while True:
             async with self.core.store.looking(self.principal.organization_id) as session:
@@ -115,7 +118,8 @@ class Scene:
             elif anyio.current_time() - since > quiet_seconds:
                 if until is None and _is_done(*queues):
                     return
-                self._leap([row for queue in queues for row in queue])
+                if leaping:
+                    self._leap([row for queue in queues for row in queue])
                 seen, exchanged = None, self.exchanges()
             await self.core.store.wakeups.wait(self.core.store.wakeups.token("a look"), _LOOK_SECONDS)
 

@@ -160,6 +160,10 @@ def _worked(until: Until | None = None) -> Act:
     return lambda scene: scene.work(until)
 
 
+def _worked_without_leaps(until: Until) -> Act:
+    return lambda scene: scene.work(until, leaping=False)
+
+
 def _after_a_fault(operation: str, act: Act, **fault: object) -> Act:
     async def prepare(scene: Scene) -> None:
         await scene.fault(operation=operation, **fault)
@@ -225,7 +229,8 @@ STORIES: Mapping[str, Story] = {
         _in_order(payout(95), _worked(_was_turned_away), balance),
     ),
     "question about a push during a pause": Story(
-        _in_order(payout(95), _worked(_was_turned_away)),
+        # The question is due in half a second, and must find the pause.
+        _in_order(payout(95), _worked_without_leaps(_was_turned_away)),
         prepare=_in_order(push(84), _worked(_is(PaymentStatus.PENDING)), _leap(14.5)),
     ),
     "resolve": Story(

@@ -174,6 +174,7 @@ async def test_a_payroll_is_approved_once_and_explained_row_by_row(office: Offic
         await expect(page.get_by_role("button", name="Cancel it")).to_be_visible()
         await expect(page.locator(".lead")).to_contain_text("completed", timeout=40_000)
         await expect(page.get_by_text("40 of 40 paid or decided")).to_be_visible()
+        await expect(other.locator("#outcome")).to_contain_text("completed 40 of 40 paid", timeout=10_000)
         totals = page.locator(".totals")
         await expect(totals).to_contain_text(re.compile(r"failed\s*1\s*KES 500"))
         await expect(totals).to_contain_text(re.compile(r"succeeded\s*39\s*KES 19,500"))

@@ -10,11 +10,13 @@ from starlette.routing import Route
 
 from mpesa_mcp.billing.states import Act
 from mpesa_mcp.console import words
+from mpesa_mcp.console.batches import version_of
 from mpesa_mcp.console.rendering import going_to, rendered, unchanged
 from mpesa_mcp.console.visits import Visit, page
 from mpesa_mcp.errors import MpesaMcpError
 from mpesa_mcp.payments.approval_reading import approval_to_decide, list_approvals
 from mpesa_mcp.payments.approving import approve, decline, refusal_to_approve, who_may_approve
+from mpesa_mcp.payments.batches.reading import batch_of
 from mpesa_mcp.policy.approvals import ApprovalStatus
 from mpesa_mcp.values import Msisdn, Role
 
@@ -47,27 +49,35 @@ async def approvals(visit: Visit) -> Response:
 
 @page(Role.USER)
 async def approval(visit: Visit) -> Response:
-    """One of them."""
+    """One of them. Until it is decided, and what it let go is settled, the page looks again by itself."""
     return await _shown(visit)
 
 
 async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response:
     found = await approval_to_decide(visit.core, visit.organization_id, _id(visit))
+    approval = found.approval
+    batch = await batch_of(visit.core, visit.organization_id, approval.batch_id) if approval.batch_id else None
+    state = version_of(batch) if batch else found.payment.updated_at.timestamp() if found.payment else ""
+    version = f"{approval.status}-{len(approval.decisions)}-{state}"
+    if visit.query.get("seen") == version:
+        return unchanged()
     no_approver, enough = await who_may_approve(visit.core, visit.organization_id, _id(visit), actor=visit.actor)
     return rendered(
         "approval.html",
         visit=visit,
         status=refused.http_status if refused else 200,
-        approval=found.approval,
+        approval=approval,
         payment=found.payment,
-        batch=found.batch,
-        asker=words.caller(found.approval.asked_by, found.asker),
+        batch=batch,
+        asked_batch=found.batch,
+        version=version,
+        asker=words.caller(approval.asked_by, found.asker),
         sending=found.sending,
         to=Msisdn(found.sending.phone) if found.sending else None,
         earlier=found.earlier,
         no_approver=no_approver,
         enough_approvers=enough,
-        has_approved=visit.principal.user_id in {each.user_id for each in found.approval.decisions},
+        has_approved=visit.principal.user_id in {each.user_id for each in approval.decisions},
         may_not=await refusal_to_approve(
             visit.core, visit.organization_id, found.payment.kind if found.payment else None
         ),

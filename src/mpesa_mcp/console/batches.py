@@ -41,7 +41,7 @@ async def batch(visit: Visit) -> Response:
 
 async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response:
     found = await _found(visit)
-    version = "-".join([found.status, *(f"{found.totals[outcome].count}" for outcome in Outcome)])
+    version = version_of(found)
     if visit.query.get("seen") == version:
         return unchanged()
     given = visit.query.get("after", "")
@@ -64,6 +64,11 @@ async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response
         asked=asked,
         refused=refused,
     )
+
+
+def version_of(batch: BatchRecord) -> str:
+    """Another one whenever a page about this batch would say something else."""
+    return "-".join([batch.status, *(f"{batch.totals[outcome].count}" for outcome in Outcome)])
 
 
 @page(Role.USER)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from mpesa_mcp.payments.batches.reading import BatchRecord
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus
 from mpesa_mcp.values import Kes, Msisdn, Role
 
@@ -195,6 +196,11 @@ def payouts(count: int) -> str:
 def left_out(count: int) -> str:
     """Of a batch, how many rows of its file were rejected."""
     return f"{count:,} {'row' if count == 1 else 'rows'} of the file left out"
+
+
+def decided(batch: BatchRecord) -> str:
+    """How far a batch is."""
+    return f"{batch.totals.decided:,} of {batch.count:,} paid or decided"
 
 
 def waiting(count: int) -> str:

@@ -84,6 +84,20 @@ class LineRecord:
     untrusted_text: str | None
     given: Mapping[str, str] | None = None
 
+    @property
+    def said_phone(self) -> Msisdn | str | None:
+        """Its phone; of a rejected row what it said there, as it came where that is no number."""
+        said = self.phone or (self.given or {}).get("phone")
+        try:
+            return Msisdn.parse(said) if isinstance(said, str) and said else said
+        except InputError:
+            return said
+
+    @property
+    def said_amount(self) -> Kes | str | None:
+        """Its amount; of a rejected row what it said there."""
+        return self.amount or (self.given or {}).get("amount")
+
 
 async def find_batch(core: Core, principal: Principal, batch_id: str) -> BatchRecord:
     """Raises NotFoundError; another environment's is not found either."""

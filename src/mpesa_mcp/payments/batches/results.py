@@ -10,7 +10,6 @@ import io
 import re
 from collections.abc import AsyncIterator, Iterable
 
-from mpesa_mcp.errors import InputError
 from mpesa_mcp.payments.batches.reading import BatchRecord, LineRecord, lines_of
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.values import Msisdn
@@ -48,20 +47,13 @@ def guarded(cell: object) -> str:
 
 def cells(line: LineRecord) -> dict[str, object]:
     """One row, by column."""
-    given = line.given or {}
+    phone = line.said_phone
     shown = {
         "outcome": line.outcome.value,
-        "phone": line.phone.masked if line.phone else _masked(given.get("phone")),
-        "amount": line.amount or given.get("amount"),
+        "phone": phone.masked if isinstance(phone, Msisdn) else phone,
+        "amount": line.said_amount,
     }
     return {name: shown.get(name, getattr(line, name)) for name in COLUMNS}
-
-
-def _masked(given: str | None) -> str | None:
-    try:
-        return Msisdn.parse(given).masked if given else None
-    except InputError:
-        return given
 
 
 def _written(rows: Iterable[Iterable[object]]) -> bytes:

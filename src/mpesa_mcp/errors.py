@@ -67,8 +67,8 @@ class NotFoundError(DeniedError):
     advice = Advice.FIX_INPUT
     http_status = 404
 
-    def __init__(self, noun: str, *, known_by: str = "id") -> None:
-        super().__init__(f"No such {noun}. Check the {known_by}; list what exists if unsure.")
+    def __init__(self, noun: str, *, known_by: str = "id", listing: str = "list what exists if unsure") -> None:
+        super().__init__(f"No such {noun}. Check the {known_by}; {listing}.")
 
 
 class ConflictError(MpesaMcpError):

@@ -33,7 +33,7 @@ def test_a_refusal_is_one_message_on_stderr_and_exit_code_1(acme: Terminal) -> N
     assert taken.stderr == "This slug is taken. Choose another one.\n"
     absent = acme.run("org", "show", "--org", "nobody")
     assert (absent.exit_code, absent.stdout) == (1, "")
-    assert absent.stderr == "No such organization. Check the slug; list what exists if unsure.\n"
+    assert absent.stderr == "No such organization. Check the slug; mpesa-mcp org list names those there are.\n"
 
 
 def test_an_organization_is_renamed_and_keeps_its_slug(acme: Terminal) -> None:

@@ -94,7 +94,7 @@ async def organization_by_slug(store: Store, slug: str) -> OrganizationRecord:
     """Raises NotFoundError."""
     organization_id = await find_organization(store, slug)
     if organization_id is None:
-        raise NotFoundError("organization", known_by="slug")
+        raise NotFoundError("organization", known_by="slug", listing="mpesa-mcp org list names those there are")
     return await organization_of(store, organization_id)
 
 

@@ -96,6 +96,8 @@ def test_what_needs_a_person_is_listed_and_resolved(terminal: Terminal, payment_
     assert (item["payment_id"], item["status"], item["amount"]) == (payment_id, "unknown", "1500.00")
     assert (item["phone"], item["last_code"], item["why"]) == ("2547*****001", "timeout", "Nobody can tell.")
     assert item["since"].endswith("Z")
+    told = terminal.run("payment", "review", "--org", "acme").stderr
+    assert f"mpesa-mcp payment resolve {payment_id} --org acme --as succeeded|failed --reason" in told
     words = ("payment", "resolve", payment_id, "--org", "acme", "--as", "succeeded", "--reason", "Seen in the portal")
     resolved = terminal.ask(*words, "--receipt", "SKE0000AA1")
     assert (resolved["status"], resolved["receipt"]) == ("succeeded", "SKE0000AA1")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mpesa_mcp.cli.output import JsonOption, OrgOption, emit, operator, run
+from mpesa_mcp.cli.output import JsonOption, OrgOption, emit, operator, run, say
 
 if TYPE_CHECKING:
     from mpesa_mcp.payments.core import Core
@@ -116,7 +116,15 @@ def review(org: OrgOption, as_json: JsonOption = False) -> None:
         ]
 
     columns = ("since", "payment_id", "kind", "status", "amount", "phone", "last_code", "why")
-    emit(run(act), as_json=as_json, columns=columns)
+    found = run(act)
+    emit(found, as_json=as_json, columns=columns)
+    if found and not as_json:
+        first = found[0]["payment_id"]
+        say(
+            "Find out what became of each, in the M-PESA portal or from whoever was to be paid or to pay; then say it, "
+            "of the first one here with:\n"
+            f'mpesa-mcp payment resolve {first} --org {org} --as succeeded|failed --reason "how you found out"'
+        )
 
 
 @commands.command("resolve")

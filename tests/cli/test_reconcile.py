@@ -144,10 +144,11 @@ def test_a_statement_that_agrees_leaves_nothing_over(acme: Installation) -> None
 
 
 def test_what_is_left_over_is_listed_and_exits_with_one(acme: Installation) -> None:
-    [_, unknown, _] = acme.enter(
+    [_, unknown, *_] = acme.enter(
         {"receipt": "SKE0000AA1"},
         {"status": "unknown", "phone": "254700000001", "settled_at": None},
         {"receipt": "SKE0000AA3", "amount_cents": 100},
+        {"status": "unknown", "amount_cents": 99_900, "settled_at": None},
     )
     injected = '"=cmd() \u202e from 254700000009 - [red]PAY"'
     file = acme.statement(
@@ -164,7 +165,11 @@ def test_what_is_left_over_is_listed_and_exits_with_one(acme: Installation) -> N
     assert (foreign["receipt"], foreign["payment_id"], foreign["amount_theirs"]) == ("SKE0000ZZ1", None, "7.00")
     assert foreign["untrusted_text"] == "=cmd() from 2547*****009 - [red]PAY"
     told = acme.reconcile("--statement", file)
-    assert (told.exit_code, told.stderr) == (1, "4 left over.\n")
+    undecided, count = told.stderr.splitlines()
+    assert (told.exit_code, count) == (1, "4 left over.")
+    assert undecided.startswith("undecided here: 1 of these days has no outcome here yet, and the statement shows no")
+    assert "mpesa-mcp payment review --org acme" in undecided
+    assert outcome.value["statuses_differ"][0]["what_to_do"] in told.stdout, "on one line, to be copied"
     assert "SKE0000ZZ1" in told.stdout
     assert "[red]PAY" in told.stdout
     assert "254700000009" not in told.stdout
@@ -326,3 +331,6 @@ def test_the_ledger_agrees_with_what_was_paid_through_the_simulator(
     emptied = reconcile()
     assert (emptied.exit_code, len(emptied.value["missing_there"])) == (1, 3)
     assert "ledger is empty" in emptied.stderr
+    assert {each["what_to_do"] for each in emptied.value["missing_there"]} == {
+        "It succeeded here but is not in the simulator's ledger, which begins anew whenever the simulator starts."
+    }

@@ -243,8 +243,11 @@ async def test_money_that_moved_for_what_nobody_knew_names_the_command(books: Bo
     [told] = found.statuses_differ
     assert (told.payment_id, told.ours, told.theirs) == (payment_id, status, "completed")
     assert told.what_to_do.endswith("--receipt SKE0000AA1")
+    assert '--reason "in the statement"' in told.what_to_do
     assert found.adoptable == {}
     assert (await books.shop.row(payment_id)).status == status
+    [told] = (await books.compare(a_line(), is_ledger=True)).statuses_differ
+    assert '--reason "in the simulator\'s ledger"' in told.what_to_do
 
 
 @pytest.mark.parametrize("status", ["failed", "expired"])

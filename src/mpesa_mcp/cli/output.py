@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 Document = Mapping[str, object]
 
-_WIDTH_OF_A_FILE = 240
+# Wider than any row: what reads a pipe or a file takes lines, and commands in them are copied.
+_WIDTH_OF_A_FILE = 100_000
 
 OrgOption = Annotated[str, typer.Option("--org", help="The organization's slug.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON value.")]
@@ -131,7 +132,6 @@ def _print_table(rows: Sequence[Document], columns: Sequence[str]) -> None:
     for row in rows:
         # Text, not markup: a name with [brackets] is a name.
         table.add_row(*(Text(_words(row[column])) for column in columns))
-    # Into a pipe or a file there is no edge to fold at.
     width = None if sys.stdout.isatty() else _WIDTH_OF_A_FILE
     Console(width=width).print(table if rows else "none")
 

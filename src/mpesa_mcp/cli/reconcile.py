@@ -51,7 +51,7 @@ def reconcile(
     Changes nothing, save for missing receipts with --adopt.
     """
 
-    async def act(core: "Core") -> tuple["Scope", "Comparison"]:
+    async def act(core: "Core") -> tuple["Scope", "Source", "Comparison"]:
         from mpesa_mcp.payments.adoption import adopt_receipts
         from mpesa_mcp.payments.comparison import compare
         from mpesa_mcp.payments.findings import ADOPTED
@@ -69,21 +69,21 @@ def reconcile(
         found = await compare(core, scope, source, keep_all=as_json, progress=progress)
         if adopt:
             adopted = await adopt_receipts(
-                core, scope.organization_id, scope.environment, found.adoptable, actor=operator()
+                core, scope.organization_id, scope.environment, found.adoptable, source=source.name, actor=operator()
             )
             found.matched_without_receipt = [
-                replace(each, what_to_do=ADOPTED) if each.payment_id in adopted else each
+                replace(each, what_to_do=ADOPTED.format(source=source.name)) if each.payment_id in adopted else each
                 for each in found.matched_without_receipt
             ]
-        return scope, found
+        return scope, source, found
 
-    scope, found = run(act)
+    scope, source, found = run(act)
     for note in found.notes:
         say(f"Note: {note}")
     if as_json:
         emit(_document(scope, found), as_json=True)
     else:
-        _print_for_people(scope, found)
+        _print_for_people(scope, source, found)
     if found.left_over:
         raise typer.Exit(1)
 
@@ -104,13 +104,20 @@ async def _both_sides(core: "Core", slug: str, asked: "Asked", statement: Path |
     return scope, Source(movements=opened.movements, is_ledger=False, read_at=core.clock.now())
 
 
-def _print_for_people(scope: "Scope", found: "Comparison") -> None:
+def _print_for_people(scope: "Scope", source: "Source", found: "Comparison") -> None:
     totals = _totals(scope, found)
     emit({name: value for name, value in totals.items() if value not in (None, 0)}, as_json=False)
     listed = [*found.left_over, *found.matched_without_receipt]
     if listed:
         typer.echo()
         emit([_line(each) for each in listed], as_json=False, columns=_COLUMNS)
+    if found.undecided:
+        has, them = ("has", "it") if found.undecided == 1 else ("have", "them")
+        say(
+            f"undecided here: {found.undecided:,} of these days {has} no outcome here yet, and {source.name} shows no "
+            f"money for {them}. What waits for a person: mpesa-mcp payment review --org {scope.slug}, and "
+            f"mpesa-mcp approval list --org {scope.slug}. All else is followed here: compare again later."
+        )
     left = len(found.left_over)
     say(f"{left} left over." if left else "Nothing is left over.")
 

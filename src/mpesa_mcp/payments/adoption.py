@@ -21,13 +21,22 @@ _SOURCE = "statement"
 
 
 async def adopt_receipts(
-    core: Core, organization_id: str, environment: Environment, receipts: Mapping[str, str], *, actor: str
+    core: Core,
+    organization_id: str,
+    environment: Environment,
+    receipts: Mapping[str, str],
+    *,
+    source: str = "the statement",
+    actor: str,
 ) -> Set[str]:
-    """Takes `receipts` (payment id → receipt), each in a commit of its own; returns the payments that took theirs."""
+    """Takes `receipts` (payment id → receipt), each in a commit of its own; returns the payments that took theirs.
+
+    `source` is what a person calls the list they are from.
+    """
     adopted: set[str] = set()
     for payment_id, receipt in receipts.items():
         try:
-            if await _adopt(core, organization_id, environment, payment_id, receipt, actor):
+            if await _adopt(core, organization_id, environment, payment_id, receipt, source, actor):
                 adopted.add(payment_id)
         except IntegrityError:
             continue  # another payment got this receipt at the same moment
@@ -35,7 +44,7 @@ async def adopt_receipts(
 
 
 async def _adopt(
-    core: Core, organization_id: str, environment: Environment, payment_id: str, receipt: str, actor: str
+    core: Core, organization_id: str, environment: Environment, payment_id: str, receipt: str, source: str, actor: str
 ) -> bool:
     now = core.clock.now()
     async with core.store.session(organization_id) as session:
@@ -69,7 +78,7 @@ async def _adopt(
             event="receipt_adopted",
             before=status,
             source=_SOURCE,
-            note="a person took the receipt from the statement",
+            note=f"a person took the receipt from {source}",
         )
         audit.record(
             session,

@@ -20,7 +20,7 @@ from mpesa_mcp.payments.booked import (
     booked_by_receipt,
 )
 from mpesa_mcp.payments.core import Core
-from mpesa_mcp.payments.findings import Comparison, finding, what_to_do_about_status
+from mpesa_mcp.payments.findings import Comparison, Finding, finding, what_to_do_about_status
 from mpesa_mcp.payments.movements import Movement, Nature, Source
 from mpesa_mcp.payments.pairing import EARLIEST, LATEST, pair_without_receipts
 from mpesa_mcp.payments.scope import Scope
@@ -99,7 +99,7 @@ class _Comparing:
             self.found.theirs.add(movement.direction, movement.cents)
         if movement.receipt in self._taken.shown:
             if in_period:
-                self.found.missing_here.append(finding(booked, movement, findings.REPEATED))
+                self.found.missing_here.append(self._finding(booked, movement, findings.REPEATED))
             return
         self._taken.shown.add(movement.receipt)
         if booked is not None:
@@ -123,8 +123,13 @@ class _Comparing:
                 self.found.matched.append(finding(booked, movement))
 
     def _status_differs(self, booked: Booked, movement: Movement, *, is_sure: bool) -> None:
-        advice = what_to_do_about_status(self._scope.slug, booked, movement.receipt, is_sure=is_sure)
+        advice = what_to_do_about_status(
+            self._scope.slug, booked, movement.receipt, source=self._source.name, is_sure=is_sure
+        )
         self.found.statuses_differ.append(finding(booked, movement, advice))
+
+    def _finding(self, booked: Booked | None, movement: Movement | None, what_to_do: str) -> Finding:
+        return finding(booked, movement, what_to_do.format(source=self._source.name))
 
     def _charge(self, line: Movement) -> None:
         if self._scope.holds(line.at):
@@ -170,7 +175,7 @@ class _Comparing:
             self._status_differs(booked, movement, is_sure=is_sure)
         else:
             advice = findings.NO_RECEIPT_YET if is_sure else findings.ONE_OF_SEVERAL
-            self.found.matched_without_receipt.append(finding(booked, movement, advice))
+            self.found.matched_without_receipt.append(self._finding(booked, movement, advice))
             if is_sure:
                 self.found.adoptable[booked.payment_id] = movement.receipt
 
@@ -221,7 +226,7 @@ class _Comparing:
         elif self._completed_later(booked):
             self.found.at_the_edge += 1
         else:
-            self.found.missing_there.append(finding(booked, None, self._why_not_there(booked)))
+            self.found.missing_there.append(self._finding(booked, None, self._why_not_there(booked)))
 
     def _completed_later(self, booked: Booked) -> bool:
         """Whether its money can have moved after the end of what was compared: at midnight, or while we read."""
@@ -232,7 +237,9 @@ class _Comparing:
         return settled_after and booked.moves_at >= end - LATEST and (last is None or last < end)
 
     def _why_not_there(self, booked: Booked) -> str:
-        if self._source.is_ledger or self.found.first_at is None or self.found.last_at is None:
+        if self._source.is_ledger:
+            return findings.NOT_IN_THE_LEDGER
+        if self.found.first_at is None or self.found.last_at is None:
             return findings.NOT_THERE
         if booked.moves_at > self.found.last_at:
             return findings.AFTER_THE_LAST_LINE
@@ -261,7 +268,9 @@ class _Comparing:
             found.matched_count or found.matched_without_receipt or found.amounts_differ or found.statuses_differ
         )
         if nothing_met and found.theirs.count and found.missing_there:
-            found.notes.append("Nothing matches: this is probably the statement of another shortcode.")
+            of_another = "this is probably the statement of another shortcode"
+            began_anew = "the simulator's ledger has probably begun anew since"
+            found.notes.append(f"Nothing matches: {began_anew if self._source.is_ledger else of_another}.")
 
 
 def _chunks(movements: Sequence[Movement]) -> Iterator[Sequence[Movement]]:

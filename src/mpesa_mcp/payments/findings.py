@@ -97,34 +97,36 @@ def finding(booked: Booked | None, movement: Movement | None, what_to_do: str = 
     )
 
 
+# Each is formatted with `source`, the name of what was compared with.
 CAME_IN = "Money came in that no payment here asked for: a customer may have paid directly. Find out what it is for."
 WENT_OUT = (
     "Money went out that no payment here asked for: a transfer or another system, or somebody has the initiator's "
     "password. Find out who made it."
 )
-REPEATED = "The receipt stands twice in the statement: is the file joined from two exports? If not, ask Safaricom."
+REPEATED = "The receipt stands twice in {source}: is the file joined from two exports? If not, ask Safaricom."
 SECOND_MOVEMENT = "This payment moved money a second time. Give it back if it came in; ask Safaricom if it went out."
 NOT_THERE = (
-    "It succeeded here but is not in the statement. Export all accounts of the shortcode and all days again; if it is "
+    "It succeeded here but is not in {source}. Export all accounts of the shortcode and all days again; if it is "
     "still missing, ask Safaricom."
 )
+NOT_IN_THE_LEDGER = "It succeeded here but is not in {source}, which begins anew whenever the simulator starts."
 AFTER_THE_LAST_LINE = "It was made after the last line of the statement: export the statement again."
 BEFORE_THE_FIRST_LINE = "It was made before the first line of the statement: export the whole period."
 OTHER_AMOUNT = "Ask Safaricom which amount is right. Nothing was changed."
 OTHER_DIRECTION = "The money went the other way than here. Ask Safaricom about the receipt. Nothing was changed."
 NOT_COMPLETED_THERE = "It succeeded here, but is not called completed there. Ask Safaricom about the receipt."
-NO_RECEIPT_YET = "It is paid; only its receipt is not known here. --adopt takes it from the statement."
-ONE_OF_SEVERAL = "It is paid; which of several like it has this receipt, the statement does not tell."
-ADOPTED = "The receipt was taken from the statement."
+NO_RECEIPT_YET = "It is paid; only its receipt is not known here. --adopt takes it from {source}."
+ONE_OF_SEVERAL = "It is paid; which of several like it has this receipt, {source} does not tell."
+ADOPTED = "The receipt was taken from {source}."
 
 
-def what_to_do_about_status(slug: str, booked: Booked, receipt: str, *, is_sure: bool) -> str:
-    """Money moved for a payment that does not count as succeeded here."""
+def what_to_do_about_status(slug: str, booked: Booked, receipt: str, *, source: str, is_sure: bool) -> str:
+    """Money moved, says `source`, for a payment that does not count as succeeded here."""
     perhaps = "" if is_sure else "If this line is this payment (compare phone and time): "
     match booked.status:
         case PaymentStatus.UNKNOWN | PaymentStatus.DISPUTED:
             command = (
-                f'mpesa-mcp payment resolve {booked.payment_id} --org {slug} --as succeeded --reason "in the statement"'
+                f'mpesa-mcp payment resolve {booked.payment_id} --org {slug} --as succeeded --reason "in {source}"'
             )
             return f"{perhaps}{command}" + ("" if booked.receipt == receipt else f" --receipt {receipt}")
         case PaymentStatus.PENDING | PaymentStatus.SENDING | PaymentStatus.QUEUED | PaymentStatus.AWAITING_APPROVAL:

@@ -79,6 +79,11 @@ class Source:
     is_ledger: bool
     read_at: datetime
 
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+        return "the simulator's ledger" if self.is_ledger else "the statement"
+
 
 def phones_in(text: str) -> tuple[str, ...]:
     """The phones a text shows, each once; what hides too much to tell people apart is none."""

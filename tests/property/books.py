@@ -18,7 +18,7 @@ from mpesa_mcp.policy.models import Spending
 from mpesa_mcp.values import sha256_hex
 from tests.spending import differing
 
-from .safaricom import Fate, Order, Safaricom, Sent
+from .safaricom import LIES, Fate, Order, Safaricom, Sent
 
 
 @dataclass
@@ -63,7 +63,9 @@ Promise = Callable[[Books, Safaricom], Iterator[str]]
 
 def each_attempt_is_sent_once(books: Books, daraja: Safaricom) -> Iterator[str]:
     """A request that was refused for its token alone is repeated, and still the same attempt."""
-    sends = Counter(sent.order.token for sent in daraja.sent if sent.fate is not Fate.STALE_TOKEN)
+    sends = Counter(
+        sent.order.token for sent in daraja.sent if sent.fate not in {Fate.STALE_TOKEN, Fate.LIE_ABOUT_TOKEN}
+    )
     yield from ("an attempt was sent twice" for sends_of_one in sends.values() if sends_of_one > 1)
     known = {attempt.callback_token_sha256 for attempt in books.attempts}
     yield from ("a send without an attempt" for token in sends if sha256_hex(token) not in known)
@@ -85,7 +87,7 @@ def money_moves_once(books: Books, daraja: Safaricom) -> Iterator[str]:
     """Unless Safaricom said of a push or a reversal that it had not got it, and carried it out."""
     for payment in books.payments:
         orders = books.orders_of(payment, daraja)
-        lied = any(order.fate is Fate.LIE for order in orders)
+        lied = any(order.fate in LIES for order in orders)
         if sum(order.moved for order in orders) > 1 and not lied:
             yield f"{payment.id} moved twice"
 
@@ -132,7 +134,7 @@ def failure_means_that_nothing_moved(books: Books, daraja: Safaricom) -> Iterato
     """As far as Safaricom told the truth: it may call back late about what it said had failed or had not arrived."""
     for payment in books.payments:
         orders = books.orders_of(payment, daraja)
-        excused = any(order.fate is Fate.LIE or order.turned_around for order in orders)
+        excused = any(order.fate in LIES or order.turned_around for order in orders)
         moved = any(order.moved for order in orders)
         nothing = PaymentStatus(payment.status).nothing_moved
         if nothing and moved and not excused and not books.a_person_decided(payment):

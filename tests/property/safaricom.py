@@ -37,14 +37,18 @@ class Fate(StrEnum):
     ERROR_AFTER = "carried out, and an error answered"
     PAGE_AFTER = "carried out, and a web page answered"
     LIE = "carried out, and answered: too fast"
+    LIE_ABOUT_TOKEN = "carried out, and turned away for its token; the repeat is carried out, too"
 
     @property
     def carries_out(self) -> bool:
-        return self in {Fate.ACCEPTED, Fate.LOST_AFTER, Fate.ERROR_AFTER, Fate.PAGE_AFTER, Fate.LIE}
+        return self in {Fate.ACCEPTED, Fate.LOST_AFTER, Fate.ERROR_AFTER, Fate.PAGE_AFTER, *LIES}
 
     @property
     def says_unsent(self) -> bool:
-        return self in {Fate.TOO_FAST, Fate.NO_CONNECTION, Fate.LIE, Fate.STALE_TOKEN}
+        return self in {Fate.TOO_FAST, Fate.NO_CONNECTION, Fate.STALE_TOKEN, *LIES}
+
+
+LIES = (Fate.LIE, Fate.LIE_ABOUT_TOKEN)
 
 
 @dataclass
@@ -243,7 +247,7 @@ def _given(answer: dict[str, Any], fate: Fate) -> httpx2.Response:
             if "errorCode" in answer:
                 return httpx2.Response(500, json=answer)
             return httpx2.Response(400, json=_error("400.002.02", "Bad Request - Invalid Amount"))
-        case Fate.STALE_TOKEN:
+        case Fate.STALE_TOKEN | Fate.LIE_ABOUT_TOKEN:
             return httpx2.Response(404, json=_error("404.001.03", "Invalid Access Token"))
         case Fate.TOO_FAST | Fate.LIE:
             fault = {"faultstring": "Spike arrest", "detail": {"errorcode": "policies.ratelimit.SpikeArrestViolation"}}

@@ -15,10 +15,11 @@ from sqlalchemy import func, update
 from sqlmodel import col, select
 
 from mpesa_mcp.callbacks.answers import answer_of
+from mpesa_mcp.callbacks.matching import IDS
 from mpesa_mcp.callbacks.models import UNAPPLIED, Callback, CallbackStatus, Channel
 from mpesa_mcp.callbacks.statements import Statement, read_statement
 from mpesa_mcp.callbacks.usual import apply_usual
-from mpesa_mcp.callbacks.weight import IDS, is_evidence, must_be_confirmed
+from mpesa_mcp.callbacks.weight import is_evidence, must_be_confirmed
 from mpesa_mcp.daraja.codes import Verdict
 from mpesa_mcp.daraja.results import Malformed, read_timeout
 from mpesa_mcp.identity.organizations import get_organization
@@ -193,6 +194,8 @@ async def _is_second_movement(
     """A whole success with another receipt, for a payment that was sent twice and has succeeded already."""
     if said.meaning.verdict is not Verdict.SUCCEEDED or PaymentStatus(payment.status) is not PaymentStatus.SUCCEEDED:
         return False
+    if attempt.sent_twice:
+        return True
     if not said.names_our_id and attempt.reply != Reply.NOT_SENT:
         return False
     sent = select(func.count()).select_from(Attempt).where(Attempt.payment_id == payment.id)

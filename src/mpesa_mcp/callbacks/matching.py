@@ -10,6 +10,9 @@ from mpesa_mcp.daraja.results import B2cOutcome, Result, ReversalOutcome, Status
 from mpesa_mcp.payments.states import PaymentKind
 from mpesa_mcp.values import Kes
 
+# The ids Daraja gives a request; each names one.
+IDS = ("checkout_request_id", "conversation_id", "merchant_request_id")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:

@@ -1,8 +1,8 @@
 """What one callback states about a payment: read, given its meaning, and compared with what we asked for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from mpesa_mcp.callbacks.matching import Asked, b2c_disagreements, reversal_disagreements, stk_disagreements
+from mpesa_mcp.callbacks.matching import IDS, Asked, b2c_disagreements, reversal_disagreements, stk_disagreements
 from mpesa_mcp.daraja.codes import Meaning, Verdict, b2c_meaning, is_listed, reversal_meaning, stk_meaning
 from mpesa_mcp.daraja.results import SUCCESS, B2cOutcome, ReversalOutcome, read_result, read_stk_callback
 from mpesa_mcp.errors import Advice
@@ -47,7 +47,10 @@ class Statement:
 
 
 def read_statement(payment: Payment, attempt: Attempt, body: bytes) -> Statement:
-    """Reads the body as this attempt's operation answers. Raises Malformed."""
+    """Reads the body as this attempt's operation answers. Raises Malformed.
+
+    Of one that was sent twice we know the ids of the second only: another id may be the first's.
+    """
     asked = Asked(
         kind=PaymentKind(payment.kind),
         amount=Kes(payment.amount_cents),
@@ -59,13 +62,10 @@ def read_statement(payment: Payment, attempt: Attempt, body: bytes) -> Statement
         checkout_request_id=attempt.checkout_request_id,
         conversation_id=attempt.conversation_id,
     )
-    match asked.kind:
-        case PaymentKind.STK_PUSH:
-            return _of_push(asked, body)
-        case PaymentKind.B2C:
-            return _of_payout(asked, body)
-        case PaymentKind.REVERSAL:
-            return _of_reversal(asked, body)
+    said = _READ[asked.kind](asked, body)
+    if not attempt.sent_twice:
+        return said
+    return replace(said, disagreements=[name for name in said.disagreements if name not in IDS])
 
 
 def _of_push(asked: Asked, body: bytes) -> Statement:
@@ -113,6 +113,13 @@ def _of_reversal(asked: Asked, body: bytes) -> Statement:
         untrusted_text=_prose(result.result_code, result.result_desc),
         conversation_id=result.conversation_id,
     )
+
+
+_READ = {
+    PaymentKind.STK_PUSH: _of_push,
+    PaymentKind.B2C: _of_payout,
+    PaymentKind.REVERSAL: _of_reversal,
+}
 
 
 def _repeats(ours: str | None, theirs: str | None) -> bool:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from sqlalchemy import update
 from sqlmodel import col, select
 
+from mpesa_mcp.callbacks.matching import IDS
 from mpesa_mcp.callbacks.models import UNAPPLIED, Callback, CallbackStatus, Channel
 from mpesa_mcp.callbacks.statements import Statement, read_statement
-from mpesa_mcp.callbacks.weight import IDS, is_evidence, must_be_confirmed
+from mpesa_mcp.callbacks.weight import is_evidence, must_be_confirmed
 from mpesa_mcp.daraja.codes import Verdict
 from mpesa_mcp.daraja.results import Malformed
 from mpesa_mcp.payments.core import Core

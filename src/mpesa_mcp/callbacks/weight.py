@@ -7,9 +7,6 @@ from mpesa_mcp.payments.models import Attempt, Payment
 from mpesa_mcp.payments.states import PaymentKind, PaymentStatus, Reply
 from mpesa_mcp.values import Kes
 
-# The ids Daraja gives a request; each names one.
-IDS = ("checkout_request_id", "conversation_id", "merchant_request_id")
-
 
 def is_evidence(said: Statement) -> bool:
     """Whether the callback alone counts: it names an id Daraja gave us, and a success says what moved."""

@@ -259,6 +259,7 @@ class DarajaClient:
             reply = await self._post(app, path, content, token, turn)
             if isinstance(reply, Reply) and refuses_token(reply.status, reply.body):
                 token = await self._tokens.replace(app, token, lambda: self.fetch_token(app))
+                turn.sent_twice = True
                 reply = await self._post(app, path, content, token, turn)
         except StoreUnavailable:
             return _NO_STORE

@@ -106,6 +106,8 @@ class Attempt(OrganizationTable, table=True):
     checkout_request_id: str | None = Field(default=None, max_length=80)
     conversation_id: str | None = Field(default=None, max_length=80)
     originator_conversation_id: str | None = Field(default=None, max_length=80)
+    # The first was refused for its access token. Should it have been carried out all the same, that makes two.
+    sent_twice: bool = False
 
 
 class CallbackStatus(StrEnum):

@@ -9,7 +9,7 @@ from dataclasses import KW_ONLY, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import or_, update
 from sqlmodel import col, select
 
 from mpesa_mcp import audit
@@ -256,8 +256,10 @@ async def _is_contradicted(
         return await session.first(successes) is not None
     if status is not PaymentStatus.SUCCEEDED:
         return False
-    not_sent = select(Attempt.id).where(Attempt.payment_id == payment_id, Attempt.reply == Reply.NOT_SENT)
-    other = successes.where(col(Hint.attempt_id).in_(not_sent), col(Hint.receipt).is_not(None))
+    doubtful = select(Attempt.id).where(
+        Attempt.payment_id == payment_id, or_(col(Attempt.reply) == Reply.NOT_SENT, col(Attempt.sent_twice))
+    )
+    other = successes.where(col(Hint.attempt_id).in_(doubtful), col(Hint.receipt).is_not(None))
     if receipt is not None:
         return await session.first(other.where(col(Hint.receipt) != receipt)) is not None
     # A push whose receipt nobody told: the hints about the checkout that was confirmed are gone, so this is another's.
@@ -265,7 +267,7 @@ async def _is_contradicted(
 
 
 async def dispute_if_contradicted(core: Core, session: OrganizationSession, payment_id: str) -> bool:
-    """Looks for a success beside how the payment ended, of a send that was taken for not sent: then it is disputed.
+    """Looks for a success beside how the payment ended, of a send that was taken for refused: then it is disputed.
 
     To be asked whenever the status, the receipt or the hints of a settled payment have changed.
     """

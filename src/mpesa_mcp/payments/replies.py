@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from sqlalchemy import update
 from sqlmodel import col, select
 
 from mpesa_mcp.daraja.conclusions import Accepted, Conclusion, NotSent, Refused, Unknown
@@ -21,14 +22,18 @@ from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Environment
 
 
-async def conclude_send(core: Core, claim: Claim, attempt_id: str, conclusion: Conclusion) -> None:
+async def conclude_send(
+    core: Core, claim: Claim, attempt_id: str, conclusion: Conclusion, *, sent_twice: bool = False
+) -> None:
     """Records what the HTTP call came to, and moves the payment accordingly, if this sender still holds it.
 
-    Together with what else the organization's calls came to at this moment.
+    Together with what else the organization's calls came to at this moment. `sent_twice`: the gateway refused the
+    access token of the first request, and the same went out with another.
     """
     organization_id = claim.organization_id
     conclude = partial(_conclude_sends, core, organization_id)
-    await core.store.together.ask(("conclusions", organization_id), conclude, _Sent(claim, attempt_id, conclusion))
+    sent = _Sent(claim, attempt_id, conclusion, sent_twice)
+    await core.store.together.ask(("conclusions", organization_id), conclude, sent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,7 @@ class _Sent:
     claim: Claim
     attempt_id: str
     conclusion: Conclusion
+    sent_twice: bool
 
 
 async def _conclude_sends(core: Core, organization_id: str, sent: Sequence[_Sent]) -> Sequence[None]:
@@ -55,7 +61,7 @@ async def _conclude_usual(
 
     Not a reversal: with it another payment would have to be held.
     """
-    accepted = [each for each in sent if isinstance(each.conclusion, Accepted)]
+    accepted = [each for each in sent if isinstance(each.conclusion, Accepted) and not each.sent_twice]
     if not accepted:
         return ()
     wanted = select(Payment).where(
@@ -80,6 +86,8 @@ async def _conclude_send(core: Core, session: OrganizationSession, sent: _Sent, 
     claim, conclusion = sent.claim, sent.conclusion
     payment = await lock_payment(session, claim.id)
     await record_replies(session, {sent.attempt_id: conclusion}, now)
+    if sent.sent_twice:
+        await session.change(update(Attempt).where(col(Attempt.id) == sent.attempt_id).values(sent_twice=True))
     change = _after_send(core, payment, conclusion, now)
     if payment.fence != claim.fence:
         # Paused past the lease: reconciliation took over, and only evidence counts from here on.

@@ -1,12 +1,20 @@
 """Batches over REST: submitted as JSON or CSV, refused row by row, read, and decided about."""
 
+import anyio
 import httpx2
 import pytest
+from sqlalchemy import update
+from sqlmodel import col, select
 
 from mpesa_mcp.app.local import add_simulator_access
+from mpesa_mcp.payments.batches.models import BatchLine
+from mpesa_mcp.payments.batches.states import RowState
 from mpesa_mcp.payments.core import Core
+from mpesa_mcp.payments.models import Payment
+from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
 from mpesa_mcp.policy.models import SpendRule
 from mpesa_mcp.values import Role
+from tests.isolation.factories import a_payment
 from tests.spending import WIDE
 
 from .people import People, make_people
@@ -124,3 +132,58 @@ async def test_a_body_that_no_batch_has_is_refused_before_anybody_looks_through_
         body: dict[str, object] = {"name": "Salaries", "idempotency_key": "odd", "payments": payments}
         refused = await http.post("/batches", json=body, headers=people.headers("manager"))
         assert (refused.status_code, said in refused.json()["error"]["message"]) == (422, True), refused.text[:300]
+
+
+async def test_of_two_who_try_a_batch_again_while_its_rows_fail_none_meets_a_fault(
+    http: httpx2.AsyncClient, people: People, core: Core
+) -> None:
+    headers, acme = people.headers("manager"), people.organization_id
+    asked = {"name": "Payroll", "idempotency_key": "raced"}
+    submitted = await http.post("/batches", params=asked, content=a_file(3_000_000, 400), headers=headers | CSV)
+    batch_id = submitted.json()["batch_id"]
+    payments = await _send(core, acme, batch_id)
+    answers: list[httpx2.Response] = []
+
+    async def retry() -> None:
+        answers.append(await http.post(f"/batches/{batch_id}/retry", headers=headers))
+
+    async def fail_one_after_the_other() -> None:
+        """There is always somebody before whoever tries again, and one more row that failed."""
+        while len(answers) < 2 and payments:
+            async with core.store.session(acme) as session:
+                await session.hold_organization(alone=True)
+                failed = update(Payment).where(col(Payment.id) == payments.pop())
+                await session.change(failed.values(status=PaymentStatus.FAILED))
+
+    async with anyio.create_task_group() as group:
+        for task in (fail_one_after_the_other, fail_one_after_the_other, retry, retry):
+            group.start_soon(task)
+    told = [(each.status_code, each.json().get("error", {}).get("code")) for each in answers]
+    assert told == [(409, "batch_changing")] * 2, [each.text for each in answers]
+    again = await http.post(f"/batches/{batch_id}/retry", headers=headers)
+    waiting = {each["outcome"]: each["count"] for each in again.json()["totals"]}["waiting"]
+    assert (again.status_code, waiting) == (200, 400 - len(payments))
+
+
+async def _send(core: Core, organization_id: str, batch_id: str) -> list[str]:
+    """As if every row of the batch had been sent, and not been answered yet; the payments."""
+    async with core.store.session(organization_id) as session:
+        lines = await session.all(select(BatchLine).where(BatchLine.batch_id == batch_id))
+        payments = [
+            a_payment(
+                core,
+                organization_id,
+                PaymentStatus.PENDING,
+                kind=PaymentKind.B2C,
+                phone=line.phone,
+                amount_cents=line.amount_cents,
+                batch_id=batch_id,
+                idempotency_key=f"{batch_id}-{line.line}",
+            )
+            for line in lines
+        ]
+        session.add(*payments)
+        await session.flush()  # the rows refer to them
+        for line, payment in zip(lines, payments, strict=True):
+            line.state, line.payment_id = RowState.MADE, payment.id
+        return [payment.id for payment in payments]

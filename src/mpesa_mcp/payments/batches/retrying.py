@@ -13,7 +13,7 @@ from sqlmodel import col, select
 
 from mpesa_mcp import audit
 from mpesa_mcp.billing.terms import agreement_of
-from mpesa_mcp.errors import Advice, ConflictError, InternalFault, NotFoundError
+from mpesa_mcp.errors import Advice, ConflictError, NotFoundError
 from mpesa_mcp.payments.batches.control import NotPossibleNow, change_batch, locked_batch, record_of
 from mpesa_mcp.payments.batches.judging import Judgement, judge, take
 from mpesa_mcp.payments.batches.models import Batch, BatchLine
@@ -61,6 +61,19 @@ class ApprovalNeededNow(ConflictError):
         )
 
 
+class StillChanging(ConflictError):
+    """Again and again its rows, or what may be spent, were others when it came to trying them again."""
+
+    code = "batch_changing"
+    advice = Advice.WAIT
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Nothing was changed: rows of this batch fail, or somebody tries them again or spends, at this moment. "
+            "Look at the batch, and try again when its rows have come to rest."
+        )
+
+
 class _Raced(Exception):
     """Something that was read has changed since; look again."""
 
@@ -85,8 +98,8 @@ async def retry_batch(
     """Has new payments made for the rows that are proven failed, and for no other. A paused batch stays paused.
 
     A row whose phone has been paid the same amount meanwhile stays failed, and says so. Raises NotFoundError,
-    NotSubscribed, NotPossibleNow, NothingToRetry, ApprovalNeededNow, and BatchInvalid when the rules do not allow a
-    row now, or all of them have been paid meanwhile.
+    NotSubscribed, NotPossibleNow, NothingToRetry, ApprovalNeededNow, StillChanging, and BatchInvalid when
+    the rules do not allow a row now, or all of them have been paid meanwhile.
     """
     for _ in range(_TRIES):
         now = core.clock.now()
@@ -114,7 +127,7 @@ async def retry_batch(
                 return record
         except _Raced:
             continue
-    raise InternalFault("Too much was spent, or changed, meanwhile: nothing was changed. Try again.")
+    raise StillChanging
 
 
 async def _have_wait(

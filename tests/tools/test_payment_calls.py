@@ -24,6 +24,7 @@ async def test_the_same_key_and_request_is_the_same_payment(platform: LocalPlatf
     async with connected(platform.url, platform.key.reveal(), mode=mode) as client:
         first = await call(client, "b2c_payment", **payout)
         written_otherwise = payout | {"phone": f"0{number[3:6]} {number[6:9]} {number[9:]}", "purpose": "business"}
+        written_otherwise |= {"remarks": " Tomatoes,  invoice 77 "}
         second = await call(client, "b2c_payment", **written_otherwise)
     assert (first["replayed"], second["replayed"]) == (False, True)
     assert second == first | {"replayed": True}
@@ -51,8 +52,12 @@ async def test_a_push_without_a_key_is_not_prompted_for_twice(platform: LocalPla
     push = {"phone": number, "amount": 100, "reference": "INV-1", "wait_seconds": 20}
     first = await call(client, "stk_push", **push)
     again = await call(client, "stk_push", **push, description="same thing")
+    spaced = await call(client, "stk_push", **push | {"reference": " INV-1 "})
     other = await call(client, "stk_push", **push | {"reference": "INV-2"})
-    assert (again["payment_id"], again["replayed"]) == (first["payment_id"], True)
+    for same in (again, spaced):
+        assert (same["payment_id"], same["replayed"]) == (first["payment_id"], True)
+    listed = await call(client, "list_payments", phone=number, reference="INV-1 ")
+    assert [each["payment_id"] for each in listed["payments"]] == [first["payment_id"]]
     assert (other["replayed"], other["payment_id"] != first["payment_id"]) == (False, True)
     assert len(await _moved(platform, number)) == 2
 

@@ -21,6 +21,7 @@ IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,64}")
 # What keys begin with that the feeder of batches makes; whoever had one first would stop the batch.
 _OF_BATCHES = "bat_"
 RECEIPT = re.compile(r"[A-Z0-9]{8,12}")
+_SPACES = re.compile(" {2,}")
 
 
 # What the caller chose, by the column it is stored in: written to the row, and compared with it when a key comes again.
@@ -42,6 +43,7 @@ class StkPushRequest:
     idempotency_key: str | None = None
 
     def __post_init__(self) -> None:
+        _tidy(self, "reference", "description")
         check_amount(self.amount, STK_SHILLINGS)
         check_reference(self.reference)
         check_text("description", self.description, 0, 13)
@@ -72,6 +74,7 @@ class B2cRequest:
     occasion: str = ""
 
     def __post_init__(self) -> None:
+        _tidy(self, "remarks", "occasion")
         check_amount(self.amount, B2C_SHILLINGS)
         check_text("remarks", self.remarks, 2, 100)
         check_text("occasion", self.occasion, 0, 100)
@@ -100,12 +103,26 @@ class ReversalRequest:
     idempotency_key: str
 
     def __post_init__(self) -> None:
+        _tidy(self, "reason")
         check_receipt(self.receipt)
         check_text("reason", self.reason, 2, 100)
         check_key(self.idempotency_key)
 
     def columns(self) -> Columns:
         return {"reverses_receipt": self.receipt, "remarks": self.reason}
+
+
+def tidied(text: str) -> str:
+    """The text without spaces around it, and with single ones in it.
+
+    A model that repeats itself may space a text otherwise: that is the same request, and no other payment.
+    """
+    return _SPACES.sub(" ", text.strip())
+
+
+def _tidy(request: object, *names: str) -> None:
+    for name in names:
+        object.__setattr__(request, name, tidied(getattr(request, name)))
 
 
 PaymentRequest = StkPushRequest | B2cRequest | ReversalRequest
@@ -124,6 +141,10 @@ class PaymentFilter:
     status: str | None = None
     reference: str | None = None
     phone: Msisdn | None = None
+
+    def __post_init__(self) -> None:
+        if self.reference is not None:
+            _tidy(self, "reference")
 
 
 @dataclass(frozen=True, slots=True)

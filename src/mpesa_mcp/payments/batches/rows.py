@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from mpesa_mcp.errors import InputError
-from mpesa_mcp.payments.requests import B2C_SHILLINGS, check_amount, check_reference, check_text
+from mpesa_mcp.payments.requests import B2C_SHILLINGS, check_amount, check_reference, check_text, tidied
 from mpesa_mcp.values import Kes, Msisdn, clean_foreign_text
 
 Value = TypeVar("Value")
@@ -162,7 +162,7 @@ def asked_sha256(given: Iterable[GivenRow]) -> str:
     hashed = hashlib.sha256()
     for each in given:
         for part in (each.phone, each.amount, each.reference, each.remarks):
-            _add(hashed.update, part.strip() if isinstance(part, str) else repr(part))
+            _add(hashed.update, tidied(part) if isinstance(part, str) else repr(part))
         if each.more:
             _add(hashed.update, each.more)
     return hashed.hexdigest()
@@ -227,12 +227,12 @@ def _amount(given: object) -> Kes:
 
 
 def _reference(given: object) -> str:
-    text = given.strip() if isinstance(given, str) else ""
+    text = tidied(given) if isinstance(given, str) else ""
     check_reference(text)
     return text
 
 
 def _remarks(given: object) -> str:
-    text = given.strip() if isinstance(given, str) else ""
+    text = tidied(given) if isinstance(given, str) else ""
     check_text("remarks", text, 2, 100)
     return text

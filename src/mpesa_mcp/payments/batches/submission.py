@@ -40,7 +40,7 @@ from mpesa_mcp.payments.batches.states import BatchStage, RowState
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.intake import IdempotencyConflict
 from mpesa_mcp.payments.models import Payment
-from mpesa_mcp.payments.requests import check_key, check_text
+from mpesa_mcp.payments.requests import check_key, check_text, tidied
 from mpesa_mcp.payments.standing import require_may_open
 from mpesa_mcp.payments.states import PaymentKind
 from mpesa_mcp.policy.rules import Outcome
@@ -109,6 +109,7 @@ class BatchRequest:
     rows_sha256: str = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "name", tidied(self.name))
         check_text("name", self.name, 2, 80)
         check_key(self.idempotency_key)
         if not 1 <= len(self.rows) <= MOST_ROWS:

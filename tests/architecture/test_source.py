@@ -6,14 +6,19 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 NOTES = ROOT / "docs" / "daraja"
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
+# The last is a script's.
+TEXTS = {".py", ".sql", ".js", ".html", ".css", ".svg", ".md", ".json", ".toml", ".txt", ""}
 WRITTEN = [
     *sorted(
         path
-        for folder in ("src", "tests", "docs")
+        for folder in ("src", "tests", "docs", "bench", ".ci")
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in {".py", ".md", ".html", ".css", ".json", ".toml", ".txt"}
+        if path.suffix in TEXTS and path.is_file()
     ),
-    *(ROOT / name for name in ("pyproject.toml", "README.md", "Makefile", "requirements.lock")),
+    *(
+        ROOT / name
+        for name in ("pyproject.toml", "README.md", "Makefile", "requirements.lock", "mcp.json.example", ".gitignore")
+    ),
 ]
 MAX_LINES = 350
 
@@ -50,6 +55,8 @@ def facts() -> set[str]:
 
 def test_there_are_sources_to_look_at() -> None:
     assert len(SOURCES) > 100
+    assert {".ci/run", "bench/calls.py", "src/mpesa_mcp/store/crossings.sql"} <= {shown(path) for path in WRITTEN}
+    assert {path.suffix for path in WRITTEN} >= {".js", ".html", ".md"}
     assert len(cited()) > 50
     assert {f"quirk {number}" for number in range(1, 67)} <= facts()
 

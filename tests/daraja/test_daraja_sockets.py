@@ -85,7 +85,7 @@ class Server:
 
 @asynccontextmanager
 async def listening(server: Server) -> AsyncIterator[int]:
-    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
+    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, backlog=1024)
     async with listener:
         yield listener.sockets[0].getsockname()[1]
         server.released.set()
@@ -116,6 +116,26 @@ async def answer_well(_: int, writer: asyncio.StreamWriter) -> bool:
 async def test_a_server_that_answers_is_believed() -> None:
     async with listening(Server(answer_well)) as port, push_to(f"http://127.0.0.1:{port}") as push:
         assert await push() == Accepted(None, "ws_CO_1", None, None)
+
+
+async def test_calls_at_once_each_have_a_connection_and_those_that_follow_use_the_first_again() -> None:
+    """Else the slow calls of some organizations would keep the calls of others from connecting."""
+    many = 300
+    all_there = asyncio.Event()
+
+    async def answer_when_all_are_there(number: int, writer: asyncio.StreamWriter) -> bool:
+        if number == many:
+            all_there.set()
+        await all_there.wait()
+        return await answer_well(number, writer)
+
+    server = Server(answer_when_all_are_there)
+    async with listening(server) as port, push_to(f"http://127.0.0.1:{port}", deadline_seconds=30) as push:
+        answers = await asyncio.gather(*(push() for _ in range(many)))
+        assert (set(map(type, answers)), server.connections) == ({Accepted}, many)
+        for _ in range(5):
+            assert isinstance(await push(), Accepted)
+        assert server.connections == many
 
 
 async def test_nobody_listening_means_not_sent(held_port: Callable[[], int]) -> None:

@@ -64,12 +64,12 @@ class _Work:
 _TIME_ALONE = "time alone"
 # Sends wait for Safaricom, a minute at worst: so many organizations' must be slow before another's waits.
 _WORK = (
-    _Work(DueTable.CALLBACKS, claim_stored, apply_callback, at_once=128, share=32),
-    _Work(DueTable.PAYMENTS, claim_queued, send_payment, at_once=128, share=16),
+    _Work(DueTable.CALLBACKS, claim_stored, apply_callback, at_once=128, share=64),
+    _Work(DueTable.PAYMENTS, claim_queued, send_payment, at_once=512, share=64),
     _Work(DueTable.PAYMENTS, claim_unapproved, expire_unapproved, at_once=8, share=4, wakes=_TIME_ALONE),
-    _Work(DueTable.PAYMENTS, claim_silent, ask_about, at_once=32, share=8, wakes=TO_BE_ASKED_ABOUT),
+    _Work(DueTable.PAYMENTS, claim_silent, ask_about, at_once=128, share=16, wakes=TO_BE_ASKED_ABOUT),
     _Work(DueTable.BATCHES, claim_batches, feed_batch, at_once=4, share=2),
-    _Work(DueTable.INQUIRIES, claim_queued_inquiries, send_inquiry, at_once=32, share=8),
+    _Work(DueTable.INQUIRIES, claim_queued_inquiries, send_inquiry, at_once=128, share=16),
     _Work(DueTable.INQUIRIES, claim_stale_inquiries, expire_inquiry, at_once=8, share=4),
 )
 _AFTER_A_FAULT_SECONDS = 1.0

@@ -21,8 +21,9 @@ from mpesa_mcp.daraja.conclusions import NotSent, Unknown
 TIMEOUTS: Final = httpx2.Timeout(connect=5, write=10, pool=5, read=30)
 DEADLINE_SECONDS: Final = 45.0
 # Connections are dropped before Daraja's gateway drops them, so that few requests die on a closing one.
-# There are more of them than a worker makes calls at once: nobody's slow calls keep another from connecting.
-LIMITS: Final = httpx2.Limits(max_connections=200, max_keepalive_connections=200, keepalive_expiry=15)
+_LIMITS: Final = httpx2.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=15)
+# A pool looks at the socket of each idle connection whenever a request begins or ends.
+_FEW: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,30 @@ def _trusted() -> ssl.SSLContext:
     return httpx2.create_ssl_context(trust_env=False)
 
 
+class _SmallPools(httpx2.AsyncBaseTransport):
+    """A pool for each few requests that are made at once. How many are made is for the caller to bound."""
+
+    def __init__(self) -> None:
+        self._pools: list[httpx2.AsyncHTTPTransport] = []
+        self._busy: list[int] = []
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Sends by the first pool that has room: rare requests share one connection."""
+        free = next((number for number, busy in enumerate(self._busy) if busy < _FEW), len(self._pools))
+        if free == len(self._pools):
+            self._pools.append(httpx2.AsyncHTTPTransport(verify=_trusted(), retries=0, limits=_LIMITS, trust_env=False))
+            self._busy.append(0)
+        self._busy[free] += 1
+        try:
+            return await self._pools[free].handle_async_request(request)
+        finally:
+            self._busy[free] -= 1
+
+    async def aclose(self) -> None:
+        for pool in self._pools:
+            await pool.aclose()
+
+
 def create_http_client() -> httpx2.AsyncClient:
     """The one client that talks to Daraja.
 
@@ -59,10 +84,9 @@ def create_http_client() -> httpx2.AsyncClient:
     """
     return httpx2.AsyncClient(
         timeout=TIMEOUTS,
-        limits=LIMITS,
         follow_redirects=False,
         trust_env=False,
-        transport=httpx2.AsyncHTTPTransport(verify=_trusted(), retries=0, limits=LIMITS, trust_env=False),
+        transport=_SmallPools(),
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         headers={"User-Agent": "mpesa-mcp", "Accept": "application/json", "Accept-Encoding": "identity"},
     )

@@ -186,16 +186,19 @@ async def _with_room(
     if not batches:
         return ready
     room = {batch_id: await room_in(session, batch_id) for batch_id in batches}  # in one order, for they are locked
-    leaving, until = [], now + _LOOK_FOR_ROOM
+    leaving, full, until = [], dict[str, Payment](), now + _LOOK_FOR_ROOM
     for claim, payment in ready:
         left = room.get(payment.batch_id or "")
-        if left is None or left > 0:
+        if left is None or payment.batch_id is None:
             leaving.append((claim, payment))
-            if left is not None and payment.batch_id is not None:
-                room[payment.batch_id] = left - 1
-            continue
-        await wait_in_time(session, claim, payment, until)
-        await others_wait(core, session, payment, until, col(Payment.batch_id) == payment.batch_id)
+        elif left > 0:
+            leaving.append((claim, payment))
+            room[payment.batch_id] = left - 1
+        else:
+            full[payment.batch_id] = payment
+            await wait_in_time(session, claim, payment, until)
+    for batch_id, payment in full.items():
+        await others_wait(core, session, payment, until, col(Payment.batch_id) == batch_id)
     return leaving
 
 

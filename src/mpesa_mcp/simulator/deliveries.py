@@ -19,7 +19,7 @@ from mpesa_mcp.values import Clock
 
 TIMEOUT_SECONDS = 5
 MAX_REMEMBERED = 1000
-MAX_AT_ONCE = 64
+MAX_AT_ONCE = 16
 MAX_ANSWER_BYTES = 64 * 1024
 # Well below the five seconds after which receivers close idle connections: a callback sent into a closing one is lost.
 IDLE_SECONDS = 1

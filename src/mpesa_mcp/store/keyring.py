@@ -9,6 +9,7 @@ with the one that also opens MARKER, a row that only a rotation changes: as long
 know nothing of the newest key can open everything.
 """
 
+import asyncio
 import base64
 import binascii
 import os
@@ -92,6 +93,7 @@ class Keyring:
         self._read = read
         self.keys = MasterKeys(master, previous)
         self._opened: dict[str, SealingKey] = {}
+        self._opening = asyncio.Lock()
 
     def read_again(self) -> None:
         """Takes up what the key file says now. One that cannot be read changes nothing: it may be being written."""
@@ -116,8 +118,9 @@ class Keyring:
 
     async def platform_key(self, name: str) -> SealingKey:
         """The platform key of this name, made at its first use by whichever process comes first."""
-        if name not in self._opened:
-            self._opened[name] = await self._open_or_make(name)
+        async with self._opening:  # one asks the database, and those who come meanwhile wait for what it says
+            if name not in self._opened:
+                self._opened[name] = await self._open_or_make(name)
         return self._opened[name]
 
     async def _open_or_make(self, name: str) -> SealingKey:

@@ -1,4 +1,4 @@
-"""Which payment a movement belongs to when no receipt says so. Pure: two lists in, pairs out.
+"""Which payment a movement belongs to when no receipt says so. Two lists in, pairs out; nothing is asked or changed.
 
 Amount and direction must agree, the time must be near, and so must the phone where the movement shows one. Payments
 known to have moved come first, then those nobody knows about, then those that count as failed; within these, the

@@ -27,6 +27,7 @@ from itertools import count
 from typing import Any, NoReturn
 
 import structlog
+import uvloop
 from sqlalchemy.orm import configure_mappers
 
 from mpesa_mcp.app.http import listen, port_of, serving
@@ -93,7 +94,7 @@ def _rehearse(settings: Mapping[str, Any]) -> Mapping[str, Any]:
             await collect(scene, await standing(scene))
 
     structlog.configure(processors=[_silent])
-    asyncio.run(rehearsed())
+    uvloop.run(rehearsed())
     for thread in threading.enumerate():
         if thread is not threading.current_thread():
             thread.join(_THREAD_ENDS_SECONDS)
@@ -165,7 +166,7 @@ def _child(job: Job, number: int, opened: socket.socket, ahead: float, told: int
     reaper = Reaper(told, last_words)
     reaper.attach()
     try:
-        asyncio.run(played())
+        uvloop.run(played())
     except BaseException:
         report({"failed": traceback.format_exc()})
 
@@ -190,7 +191,7 @@ def _start_simulator(delay_ms: int) -> str:
     reading, writing = os.pipe()
     if os.fork() == 0:
         os.close(writing)
-        asyncio.run(_simulate(opened, delay_ms, reading))
+        uvloop.run(_simulate(opened, delay_ms, reading))
         os._exit(0)
     os.close(reading)
     return f"http://127.0.0.1:{port_of(opened)}"

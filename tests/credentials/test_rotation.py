@@ -2,13 +2,14 @@
 
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import anyio
 import anyio.lowlevel
 import pytest
+from anyio.streams.buffered import BufferedByteReceiveStream
 from pydantic import SecretStr
 from sqlmodel import select
 
@@ -33,9 +34,10 @@ from .factories import make_organization, make_shortcode
 pytestmark = pytest.mark.anyio
 NEWEST = "ffeeddccbbaa99887766554433221100fedcba98765432100123456789abcdef"
 
-# Rotates, and is killed right after its commit of this number.
+# For each number a process of its own rotates and is killed right after its commit of this number; the one that forks
+# them has imported everything, and says of each how it ended.
 ROTATE = """
-import os, signal, sys, anyio
+import os, signal, sys, aiosqlite, anyio, anyio._backends._asyncio, asyncpg
 from contextlib import asynccontextmanager
 from mpesa_mcp.credentials.rotation import rotate_master_key
 from mpesa_mcp.settings import load_settings
@@ -52,7 +54,7 @@ def deadly(opened):
         async with opened(*arguments) as session:
             yield session
         commits += 1
-        if commits == int(sys.argv[1]):
+        if commits == number:
             os.kill(os.getpid(), signal.SIGKILL)
     return within
 
@@ -62,7 +64,12 @@ async def main():
     Store.session, Store.platform = deadly(Store.session), deadly(Store.platform)
     await rotate_master_key(store, open_keyring(store, settings), SystemClock(), actor="operator:tester")
 
-anyio.run(main)
+print("ready", flush=True)
+for number in map(int, sys.stdin):
+    if (forked := os.fork()) == 0:
+        anyio.run(main)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(forked, 0)[1]), flush=True)
 """
 
 
@@ -136,11 +143,11 @@ async def test_a_rotation_that_is_killed_again_and_again_is_resumed_while_others
             await sealed.opens(both)
             await anyio.lowlevel.checkpoint()
 
-    async with anyio.create_task_group() as tasks:
+    async with _rotating(both) as killed_after, anyio.create_task_group() as tasks:
         tasks.start_soon(keep_reading)
         left = []
         for commits in (1, 3, 5):
-            assert await _killed_after(commits, both) == -signal.SIGKILL
+            assert await killed_after(commits) == -signal.SIGKILL
             async with a_process(both) as (store, keyring):
                 left.append((await count_wrapped(store, keyring)).previous)
         assert 0 < left[-1] < left[0]
@@ -160,7 +167,9 @@ async def test_a_rotation_that_is_killed_again_and_again_is_resumed_while_others
     assert [entry.actor for entry in audited] == ["operator:tester"]
 
 
-async def _killed_after(commits: int, settings: Settings) -> int:
+@asynccontextmanager
+async def _rotating(settings: Settings) -> AsyncIterator[Callable[[int], Awaitable[int]]]:
+    """Gives what starts a process that is killed after so many commits, and says how it ended."""
     assert settings.master_key is not None
     assert settings.master_key_previous is not None
     env = {
@@ -169,8 +178,18 @@ async def _killed_after(commits: int, settings: Settings) -> int:
         "MPESA_MCP_MASTER_KEY": settings.master_key.get_secret_value(),
         "MPESA_MCP_MASTER_KEY_PREVIOUS": settings.master_key_previous.get_secret_value(),
     }
-    done = await anyio.run_process([sys.executable, "-c", ROTATE, str(commits)], env=env, check=False)
-    return done.returncode
+    async with await anyio.open_process([sys.executable, "-c", ROTATE], env=env, stderr=None) as forks:
+        assert forks.stdin is not None
+        assert forks.stdout is not None
+        told = BufferedByteReceiveStream(forks.stdout)
+
+        async def killed_after(commits: int) -> int:
+            assert forks.stdin is not None
+            await forks.stdin.send(f"{commits}\n".encode())
+            return int(await told.receive_until(b"\n", 10))
+
+        assert await told.receive_until(b"\n", 10) == b"ready"
+        yield killed_after
 
 
 async def test_until_somebody_rotates_what_is_new_opens_for_processes_that_have_only_the_old_key(

@@ -208,6 +208,16 @@ async def test_upgrading_again_changes_nothing_and_keeps_the_rows(
     assert [row["proname"] for row in await as_owner(settings, OWNER_RIGHTS)]
 
 
+async def test_upgrading_again_leaves_the_callbacks_role_what_it_has(settings: Settings) -> None:
+    """The messages that ask for an upgrade do not know its name; without its grants every callback would be a 503."""
+    granted = await upgrade(settings.owner_database_url, application_url=settings.effective_database_url)
+    assert granted == ["shop_application", "shop_callbacks"]
+    engine = create_async_engine(make_url(settings.effective_database_url).set(username="shop_callbacks"))
+    async with engine.begin() as connection:
+        assert (await connection.execute(text("SELECT * FROM find_callback_tokens('{x}', '{y}')"))).all() == []
+    await engine.dispose()
+
+
 async def test_a_role_that_is_not_there_is_named(settings: Settings) -> None:
     url = make_url(settings.effective_database_url).set(username="nobody_yet")
     with pytest.raises(RoleMissing, match="nobody_yet"):

@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from mpesa_mcp.store.engine import create_private_file
-from mpesa_mcp.store.roles import grant, protect
+from mpesa_mcp.store.roles import grant, protect, roles_of_callbacks
 from mpesa_mcp.store.unavailable import sqlstate_of
 
 # PostgreSQL's lock for migrating: any number, the same in every version of this program.
@@ -46,7 +46,7 @@ async def upgrade(url: str, *, application_url: str | None = None, callbacks_rol
     """Brings the database at `url` to the newest migration; does nothing when it is there. Safe to run twice.
 
     `url` is the owner's. On PostgreSQL the user of `application_url`, and `callbacks_role`, are granted what they need
-    and returned. Raises RoleMissing.
+    and returned; a role of `callbacks` that is not named keeps what it has. Raises RoleMissing.
     """
     granted: list[str] = []
     if make_url(url).get_backend_name() == "sqlite":
@@ -56,9 +56,10 @@ async def upgrade(url: str, *, application_url: str | None = None, callbacks_rol
         async with engine.begin() as connection:
             await connection.run_sync(_upgrade)
             if connection.dialect.name == "postgresql":
+                callbacks_roles = [callbacks_role] if callbacks_role else await connection.run_sync(roles_of_callbacks)
                 await connection.run_sync(protect)
                 granted = await connection.run_sync(
-                    grant, application_url=application_url, callbacks_role=callbacks_role
+                    grant, application_url=application_url, callbacks_roles=callbacks_roles
                 )
     finally:
         await engine.dispose()

@@ -7,6 +7,7 @@ table that is added cannot be forgotten.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,8 +135,21 @@ def protect(connection: Connection) -> None:
         connection.exec_driver_sql(f"REVOKE ALL ON FUNCTION {name} FROM PUBLIC")
 
 
-def grant(connection: Connection, *, application_url: str | None, callbacks_role: str | None) -> list[str]:
-    """Gives the application's role, and that of `callbacks`, what they need; returns both. Raises RoleMissing."""
+def roles_of_callbacks(connection: Connection) -> list[str]:
+    """Who was made the role of `callbacks` by an earlier `grant`: it may run those functions and no other crossing."""
+    runs = (
+        "SELECT DISTINCT pg_get_userbyid(grantee) FROM pg_proc, aclexplode(proacl) "
+        "WHERE pronamespace = current_schema()::regnamespace AND proname = ANY(:names) AND grantee <> 0"
+    )
+    others = crossing_functions().keys() - CALLBACK_FUNCTIONS
+    run_ours, run_others = (
+        {*connection.execute(text(runs), {"names": list(names)}).scalars()} for names in (CALLBACK_FUNCTIONS, others)
+    )
+    return sorted(run_ours - run_others)
+
+
+def grant(connection: Connection, *, application_url: str | None, callbacks_roles: Sequence[str]) -> list[str]:
+    """Gives the application's role, and that of `callbacks`, what they need; returns them. Raises RoleMissing."""
     granted = []
     owner = connection.exec_driver_sql("SELECT current_user").scalar_one()
     application = make_url(application_url).username if application_url else None
@@ -144,7 +158,7 @@ def grant(connection: Connection, *, application_url: str | None, callbacks_role
         _require_no_creating(connection, application)
         _grant_application(connection, _quoted(application))
         granted.append(application)
-    if callbacks_role:
+    for callbacks_role in callbacks_roles:
         if callbacks_role in {application, owner}:
             raise RoleNotItsOwn(callbacks_role)
         _require_role(connection, callbacks_role)

@@ -17,7 +17,7 @@ from .fake_daraja import Call
 pytestmark = pytest.mark.anyio
 
 # How many sends of one organization make others go first.
-SHARE = 16
+SHARE = 64
 
 
 async def test_calls_that_hang_hold_a_share_of_the_slots_and_anothers_push_leaves_at_once(

@@ -88,10 +88,26 @@ async def read_only(platform: LocalPlatform) -> AsyncIterator[None]:
         await _set(platform, "query_only = OFF")
 
 
-def _move(path: Path, aside: Path) -> None:
+def _move_away(path: Path, aside: Path) -> None:
     for suffix in ("", "-wal", "-shm"):
         if (there := Path(f"{path}{suffix}")).exists():
             there.rename(f"{aside}{suffix}")
+
+
+def _move_back(path: Path, aside: Path) -> None:
+    """The database last: whoever opens it finds its log."""
+    for suffix in ("-shm", "-wal", ""):
+        if (there := Path(f"{aside}{suffix}")).exists():
+            there.rename(f"{path}{suffix}")
+
+
+def _is_open(path: Path) -> bool:
+    """In this process."""
+    for opened in Path("/dev/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if opened.samefile(path):
+                return True
+    return False
 
 
 @asynccontextmanager
@@ -99,12 +115,12 @@ async def missing(platform: LocalPlatform) -> AsyncIterator[None]:
     """Somebody moved the files away, and moves them back."""
     path = path_of(platform)
     aside = path.with_name("aside.db")
-    _move(path, aside)
+    _move_away(path, aside)
     try:
         yield
     finally:
         assert not path.exists(), "an empty database was made in its place"
-        _move(aside, path)
+        _move_back(path, aside)
 
 
 @asynccontextmanager
@@ -112,13 +128,17 @@ async def damaged(platform: LocalPlatform) -> AsyncIterator[None]:
     """What is there is no database, until the true one is put back."""
     path = path_of(platform)
     aside = path.with_name("aside.db")
-    _move(path, aside)
+    wrong = path.with_name("wrong.db")
+    _move_away(path, aside)
     path.write_bytes(os.urandom(8192))
     try:
         yield
     finally:
-        path.unlink()
-        _move(aside, path)
+        path.rename(wrong)
+        # Whoever has the wrong file open would take the log that is put back for its own, and break it.
+        while _is_open(wrong):  # noqa: ASYNC110 # nobody tells
+            await anyio.sleep(0.01)
+        _move_back(path, aside)
 
 
 @asynccontextmanager

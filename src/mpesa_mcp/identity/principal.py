@@ -28,7 +28,10 @@ class Unauthenticated(DeniedError):
     advice = Advice.ASK_A_PERSON
 
     def __init__(self) -> None:
-        super().__init__("The API key or token is missing, wrong, expired or revoked. Ask a person for a new one.")
+        super().__init__(
+            "The API key or token is missing, wrong, expired or revoked, or its organization is suspended. An access "
+            "token is good for 15 minutes: refresh it, or sign in again. For a new key ask a person."
+        )
 
 
 @dataclass(frozen=True, slots=True)

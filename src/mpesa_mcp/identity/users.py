@@ -36,7 +36,10 @@ class EmailTaken(ConflictError):
     advice = Advice.FIX_INPUT
 
     def __init__(self) -> None:
-        super().__init__("This address cannot be used for a new user.")
+        super().__init__(
+            "This address cannot be used for a new user: it may sign in already, here or in another organization. Take "
+            "another address."
+        )
 
 
 class LastAdmin(ConflictError):

@@ -118,9 +118,10 @@ class Keyring:
 
     async def platform_key(self, name: str) -> SealingKey:
         """The platform key of this name, made at its first use by whichever process comes first."""
-        async with self._opening:  # one asks the database, and those who come meanwhile wait for what it says
-            if name not in self._opened:
-                self._opened[name] = await self._open_or_make(name)
+        if name not in self._opened:
+            async with self._opening:  # one asks the database, and those who come meanwhile wait for what it says
+                if name not in self._opened:
+                    self._opened[name] = await self._open_or_make(name)
         return self._opened[name]
 
     async def _open_or_make(self, name: str) -> SealingKey:

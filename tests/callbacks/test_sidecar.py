@@ -11,7 +11,7 @@ from sqlmodel import select
 
 from mpesa_mcp.app.http import listen, serving
 from mpesa_mcp.callbacks.models import Callback
-from mpesa_mcp.callbacks.sidecar import MAX_BODY_BYTES, SAFARICOM_ADDRESSES, create_sidecar
+from mpesa_mcp.callbacks.sidecar import MAX_BODY_BYTES, SAFARICOM_ADDRESSES, can_store, create_sidecar
 from mpesa_mcp.identity.principal import Principal
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.settings import Deployment
@@ -113,6 +113,20 @@ async def test_a_strangers_body_is_not_waited_for(port: int, sent: Sent) -> None
     small = await bytes_answered(port, request_bytes("POST", path, body=b"{}"))
     huge = await bytes_answered(port, request_bytes("POST", path, body=b"{", announced=10**9))
     assert huge == small
+
+
+async def test_a_body_that_comes_after_its_head_is_stored_once(core: Core, merchant: Principal, sent: Sent) -> None:
+    body = json.dumps(result_body()).encode()
+    head = request_bytes("POST", sent.path, announced=len(body))
+    async with serving(create_sidecar(core.store, core.settings, core.clock), listen("127.0.0.1", 0)) as port:
+        with anyio.fail_after(5):
+            async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+                for part in (head, body[:10], body[10:20], body[20:]):
+                    await stream.send(part)
+                    # It has read that much when it has answered somebody who came later.
+                    await bytes_answered(port, request_bytes("GET", "/healthz"))
+                assert (await stream.receive()).startswith(b"HTTP/1.1 200")
+    assert [callback.body for callback in await callbacks_stored(core, merchant)] == [body.decode()]
 
 
 async def test_a_callback_is_in_the_database_before_it_is_answered(
@@ -269,6 +283,20 @@ async def test_in_production_only_safaricoms_addresses_are_answered(
     assert set(await answers_from(core, strangers, sent.path)) == set(unknown)
     assert unknown[0][0] == 404
     assert len(await callbacks_stored(core, merchant)) == len(SAFARICOM_ADDRESSES)
+
+
+@pytest.mark.own_database
+async def test_a_sidecar_that_could_store_nothing_knows_it_before_anybody_posts(core: Core) -> None:
+    assert await can_store(core.store, core.clock)
+    await as_owner(core, "ALTER TABLE attempts RENAME TO gone")
+    assert not await can_store(core.store, core.clock)
+
+
+@pytest.mark.postgresql
+@pytest.mark.own_database
+async def test_a_database_of_an_older_program_is_seen_by_the_functions_that_it_lacks(core: Core) -> None:
+    await as_owner(core, "ALTER FUNCTION store_callbacks RENAME TO of_another_shape")
+    assert not await can_store(core.store, core.clock)
 
 
 async def test_health_is_answered_beside_the_callbacks(http: httpx2.AsyncClient) -> None:

@@ -95,6 +95,8 @@ ELSEWHERE = (
     "shortcodes.choose_defaults:commit",
     "shortcodes.remove_shortcode:commit",
     "shortcodes.set_shortcode:commit",
+    # A sidecar that starts tries whether it could store anything.
+    "sidecar.can_store:store_callbacks",
     "sign_in_failures._delete_stale:commit",
     "sign_in_failures.count_password:commit",
     "sign_in_failures.count_sign_in:commit",

@@ -2,14 +2,15 @@
 
 import inspect
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import cast, func, make_url, select, text, update
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import func, make_url, select, text, update
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from mpesa_mcp.identity.models import ApiKey
 from mpesa_mcp.settings import Settings
@@ -155,7 +156,7 @@ async def test_the_functions_fix_their_search_path_and_are_not_everybodys(store:
         settings, f"SELECT proname, proconfig, proacl::text AS acl FROM pg_proc WHERE proname IN ({OWNER_RIGHTS})"
     )
     for function in found:
-        assert function["proconfig"] == ["search_path=public, pg_temp"], function
+        assert {*function["proconfig"]} - {"enable_seqscan=off"} == {"search_path=public, pg_temp"}, function
         grantees = {entry.split("=")[0] for entry in function["acl"].strip("{}").split(",")}
         callable_by = {"shop_owner", "shop_application"}
         assert grantees == callable_by | ({"shop_callbacks"} if function["proname"] in CALLBACK_FUNCTIONS else set())
@@ -178,7 +179,11 @@ async def test_the_callbacks_role_reads_no_table_and_runs_two_functions(store: S
                     await connection.execute(text(statement))
         async with engine.begin() as connection:
             assert (await connection.execute(text("SELECT * FROM find_callback_tokens('{x}', '{y}')"))).all() == []
-            assert (await connection.execute(text("SELECT * FROM store_callbacks('[]')"))).all() == []
+            assert (
+                await connection.execute(
+                    text("SELECT * FROM store_callbacks('{}', '{}', '{}', '{}', '{}', '{}', '{}')")
+                )
+            ).all() == []
     finally:
         await engine.dispose()
 
@@ -239,6 +244,33 @@ async def test_the_owner_alone_still_works_for_a_small_installation(settings: Se
     await store.close()
 
 
+@asynccontextmanager
+async def callbacks_engine(settings: Settings) -> AsyncIterator[AsyncEngine]:
+    """Connects as the role of `callbacks`."""
+    engine = create_async_engine(make_url(settings.effective_database_url).set(username="shop_callbacks"))
+    yield engine
+    await engine.dispose()
+
+
+async def posted(
+    connection: AsyncConnection,
+    *,
+    token: str = "hash",
+    callback: str = "cbk_1",
+    channel: str = "result",
+    body: str = "{}",
+    moment: str = "2026-11-16T08:30:00Z",
+) -> list[str]:
+    """What the function stores of one callback to the other organization's path."""
+    asked = {"token": token, "callback": callback, "channel": channel, "body": body, "moment": moment}
+    arrays = (f"ARRAY[CAST(:{name} AS text)]" for name in ("token", "callback", "channel"))
+    statement = (
+        f"SELECT id FROM store_callbacks(ARRAY['theirs'], {', '.join(arrays)}, ARRAY[''], ARRAY[CAST(:body AS text)], "
+        "ARRAY[CAST(CAST(:moment AS text) AS timestamptz)])"
+    )
+    return [*(await connection.execute(text(statement), asked)).scalars()]
+
+
 async def test_the_callbacks_role_adds_only_to_an_attempt_whose_path_it_knows(
     store: Store, settings: Settings, clock: FrozenClock
 ) -> None:
@@ -248,18 +280,32 @@ async def test_the_callbacks_role_adds_only_to_an_attempt_whose_path_it_knows(
         "INSERT INTO attempts (organization_id, id, operation, callback_token_sha256, sent_at, in_flight_until) "
         f"VALUES ('{THEIRS}', 'att_theirs', 'b2c', 'hash', now(), now())",
     )
-    posted = {"callback_id": "theirs", "id": "cbk_1", "channel": "result", "received_at": "2026-11-16T08:30:00Z"}
-    posted |= {"source_address": "", "body": "{}", "organization_id": THEIRS, "attempt_id": "att_theirs"}
-    url = make_url(settings.effective_database_url).set(username="shop_callbacks")
-    engine = create_async_engine(url)
-    try:
-        for token, kept in (("guess", []), ("hash", [("cbk_1",)])):
-            document = [posted | {"token_sha256": token}]
+    async with callbacks_engine(settings) as engine:
+        for token, kept in (("guess", []), ("hash", ["cbk_1"])):
             async with engine.begin() as connection:
-                stored = await connection.execute(select(func.store_callbacks(cast(document, JSONB))))
-                assert [tuple(row) for row in stored.all()] == kept
-    finally:
-        await engine.dispose()
+                assert await posted(connection, token=token) == kept
+
+
+async def test_what_a_callback_costs_does_not_grow_with_the_tables(
+    store: Store, settings: Settings, clock: FrozenClock
+) -> None:
+    """Without statistics of them, as on the first busy day, a plan of PostgreSQL's own choice reads them whole."""
+    await make_ours_and_theirs(store, clock)
+    await as_owner(
+        settings,
+        "INSERT INTO attempts (organization_id, id, operation, callback_token_sha256, sent_at, in_flight_until) "
+        f"SELECT '{THEIRS}', 'att_' || n, 'b2c', 'hash' || n, now(), now() FROM generate_series(1, 3000) AS n",
+    )
+    scans = (
+        "SELECT count(*), sum(seq_scan) FROM pg_stat_xact_user_tables "
+        "WHERE relname IN ('attempts', 'callbacks', 'organizations')"
+    )
+    engine = create_async_engine(settings.owner_database_url)
+    async with engine.begin() as connection:
+        for number in range(10):  # the plan of the sixth time and later is kept
+            assert await posted(connection, token=f"hash{number + 1}", callback=f"cbk_{number}") == [f"cbk_{number}"]
+        assert tuple((await connection.execute(text(scans))).one()) == (3, 0)
+    await engine.dispose()
 
 
 async def test_everybodys_right_to_create_is_taken_away(settings: Settings) -> None:
@@ -286,23 +332,17 @@ async def test_the_callbacks_role_cannot_store_what_would_stop_the_worker(
         "INSERT INTO attempts (organization_id, id, operation, callback_token_sha256, sent_at, in_flight_until) "
         f"VALUES ('{THEIRS}', 'att_theirs', 'b2c', 'hash', now(), now())",
     )
-    posted = {"callback_id": "theirs", "token_sha256": "hash", "source_address": "", "body": "{}"}
-    engine = create_async_engine(make_url(settings.effective_database_url).set(username="shop_callbacks"))
-    try:
+    async with callbacks_engine(settings) as engine:
         for number, odd in enumerate(
             (
-                {"received_at": "12000-01-01"},
-                {"received_at": "infinity"},
+                {"moment": "12000-01-01"},
+                {"moment": "infinity"},
                 {"channel": "weird"},
                 {"body": "x" * 300_000},
             )
         ):
-            usual = {"id": f"cbk_{number}", "received_at": "2026-11-16", "channel": "result"}
-            document = [posted | usual | odd]
             async with engine.begin() as connection:
-                await connection.execute(select(func.store_callbacks(cast(document, JSONB))))
-    finally:
-        await engine.dispose()
+                await posted(connection, callback=f"cbk_{number}", **odd)
     kept = await as_owner(settings, "SELECT id, next_action_at <= now() AS is_due FROM callbacks ORDER BY id")
     assert [(row["id"], row["is_due"]) for row in kept] == [("cbk_0", True), ("cbk_1", True)]
 

@@ -1,6 +1,7 @@
 """The commands that stay up: serve, stdio, callbacks, worker, simulator."""
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,10 @@ from mpesa_mcp.cli.output import JsonOption, emit, refusals, say
 
 if TYPE_CHECKING:
     from mpesa_mcp.settings import Settings
+
+# Requests and the database's thread hand the interpreter to each other several times a commit; with Python's own five
+# milliseconds a busy one would let the other wait as long each time.
+_CALLBACKS_SWITCH_SECONDS = 0.0002
 
 PortOption = Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Where to listen.")]
 
@@ -95,26 +100,25 @@ def callbacks(as_json: JsonOption = False) -> None:
     async def act(settings: "Settings") -> None:
         from mpesa_mcp.app.core import DatabaseNotReady
         from mpesa_mcp.app.http import listen, serving, until_stopped
-        from mpesa_mcp.callbacks.sidecar import create_sidecar
-        from mpesa_mcp.store.callback_log import CallbackPath, find_callback_tokens
-        from mpesa_mcp.store.engine import StoreUnavailable, open_store
+        from mpesa_mcp.callbacks.sidecar import can_store, create_sidecar
+        from mpesa_mcp.store.engine import open_store
         from mpesa_mcp.store.migrate import upgrade
         from mpesa_mcp.values import SystemClock
 
+        sys.setswitchinterval(_CALLBACKS_SWITCH_SECONDS)
         if settings.database_url is None:
             await upgrade(settings.owner_database_url)
         opened = listen(settings.host, settings.callback_port)
         store = open_store(settings.effective_database_url)
-        sidecar = create_sidecar(store, settings, SystemClock())
+        clock = SystemClock()
+        sidecar = create_sidecar(store, settings, clock)
         try:
-            try:
-                # It may not read the migrations' table; what it may do shows whether it can do its work.
-                await find_callback_tokens(store, [CallbackPath("", "")])
-            except StoreUnavailable:
+            # It may not read the migrations' table; what it may do shows whether it can do its work.
+            if not await can_store(store, clock):
                 raise DatabaseNotReady(
                     "Callbacks could not be stored: the database is away, lacks its tables, or this role its grants. "
                     "Check MPESA_MCP_DATABASE_URL and run: mpesa-mcp db upgrade --callbacks-role ROLE."
-                ) from None
+                )
             async with serving(sidecar, opened, trusted_proxies=settings.trusted_proxies):
                 port = settings.callback_port
                 _announce(f"Receiving callbacks on port {port} (stop with Ctrl-C).", as_json, port=port)

@@ -97,67 +97,80 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
 $$;
 
 -- The two that the role of `callbacks` may run. A path is both of its segments: the organization's and the attempt's.
+-- Everything is found by an index (OFFSET 0 is where the token's comes first): statistics of a moment when the tables
+-- were small, or none, would make each call as long as the tables are.
 
 CREATE FUNCTION find_callback_tokens(callback_ids text[], token_hashes text[])
 RETURNS TABLE (callback_id text, token_sha256 text, organization_id text, attempt_id text)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp SET enable_seqscan = off AS $$
     SELECT wanted.callback_id, wanted.token_sha256, found.organization_id, found.id
     FROM unnest(callback_ids, token_hashes) AS wanted (callback_id, token_sha256)
     CROSS JOIN LATERAL (
-        SELECT a.organization_id, a.id FROM attempts AS a
+        SELECT a.organization_id, a.id
+        FROM (SELECT * FROM attempts AS one WHERE one.callback_token_sha256 = wanted.token_sha256 OFFSET 0) AS a
         JOIN organizations AS o ON o.organization_id = a.organization_id
-        WHERE a.callback_token_sha256 = wanted.token_sha256 AND o.callback_id = wanted.callback_id
+        WHERE o.callback_id = wanted.callback_id
         LIMIT 1
     ) AS found
 $$;
 
--- Asked by the path, not by the attempt's id: who holds this role alone can add only to attempts whose token he was
--- shown. Rows are counted as this transaction sees them: two processes at once may keep a few more than `most`, never
--- fewer. Nothing else is believed of who holds it: not a channel we do not have, not a moment far away, not
--- a body that no callback has.
-CREATE FUNCTION store_callbacks(callbacks jsonb) RETURNS TABLE (id text)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
+-- Each callback is at the same place of all arrays. Asked by the path, not by the attempt's id: who holds this role alone
+-- can add only to attempts whose token he was shown. Rows are counted as this transaction sees them: two processes at once
+-- may keep a few more than `most`, never fewer. Nothing else is believed of who holds it: not a channel we do not have, not
+-- a moment far away, not a body that no callback has.
+CREATE FUNCTION store_callbacks(
+    callback_ids text[], token_hashes text[], ids text[], channels text[], sources text[], bodies text[],
+    moments timestamptz[]
+) RETURNS TABLE (id text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp SET enable_seqscan = off AS $$
 DECLARE
     most CONSTANT integer := 20;
+    organizations text[];
+    attempts text[];
 BEGIN
-    callbacks := (
-        SELECT coalesce(jsonb_agg(
-            posted.value || jsonb_build_object('organization_id', a.organization_id, 'attempt_id', a.id)
-            ORDER BY posted.ordinality
-        ), '[]')
-        FROM jsonb_array_elements(callbacks) WITH ORDINALITY AS posted
-        JOIN attempts AS a ON a.callback_token_sha256 = posted.value ->> 'token_sha256'
-        JOIN organizations AS o
-            ON o.organization_id = a.organization_id AND o.callback_id = posted.value ->> 'callback_id'
-        WHERE posted.value ->> 'channel' IN ('result', 'timeout')
-            AND octet_length(posted.value ->> 'body') <= 262144
-    );
+    SELECT array_agg(found.organization_id ORDER BY posted.place), array_agg(found.attempt_id ORDER BY posted.place)
+    INTO organizations, attempts
+    FROM unnest(callback_ids, token_hashes, channels, bodies) WITH ORDINALITY
+        AS posted (callback_id, token_sha256, channel, body, place)
+    LEFT JOIN (SELECT DISTINCT * FROM find_callback_tokens(callback_ids, token_hashes)) AS found
+        ON found.callback_id = posted.callback_id AND found.token_sha256 = posted.token_sha256
+        AND posted.channel IN ('result', 'timeout') AND octet_length(posted.body) <= 262144;
 
-    DELETE FROM callbacks AS gone
-    USING (
-        SELECT kept.organization_id, kept.id FROM callbacks AS kept
-        JOIN (
-            SELECT ranked.organization_id, ranked.id
-            FROM (
-                SELECT value ->> 'organization_id' AS organization_id, value ->> 'attempt_id' AS attempt_id,
-                    value ->> 'channel' AS channel, count(*) AS coming
-                FROM jsonb_array_elements(store_callbacks.callbacks) GROUP BY 1, 2, 3
-            ) AS path
-            CROSS JOIN LATERAL (
-                SELECT c.organization_id, c.id, c.status, count(*) OVER () + path.coming - most AS excess,
-                    row_number() OVER (
-                        ORDER BY CASE c.status WHEN 'malformed' THEN 0 WHEN 'mismatched' THEN 0
-                            WHEN 'waiting' THEN 1 WHEN 'unconfirmed' THEN 2 WHEN 'applied' THEN 3 ELSE 4 END, c.id DESC
-                    ) AS place
-                FROM callbacks AS c
-                WHERE c.organization_id = path.organization_id AND c.attempt_id = path.attempt_id
-                    AND c.channel = path.channel
-            ) AS ranked
-            WHERE ranked.place <= ranked.excess AND ranked.status <> 'stored'
-        ) AS surplus ON kept.organization_id = surplus.organization_id AND kept.id = surplus.id
-        FOR UPDATE OF kept SKIP LOCKED
-    ) AS victim
-    WHERE gone.organization_id = victim.organization_id AND gone.id = victim.id;
+    IF EXISTS (
+        SELECT FROM unnest(organizations, attempts, channels) AS path (organization_id, attempt_id, channel)
+        WHERE path.attempt_id IS NOT NULL
+        GROUP BY path.organization_id, path.attempt_id, path.channel
+        HAVING count(*) + (
+            SELECT count(*) FROM callbacks AS c WHERE c.organization_id = path.organization_id
+                AND c.attempt_id = path.attempt_id AND c.channel = path.channel
+        ) > most
+    ) THEN
+        DELETE FROM callbacks AS gone
+        USING (
+            SELECT kept.organization_id, kept.id FROM callbacks AS kept
+            JOIN (
+                SELECT ranked.organization_id, ranked.id
+                FROM (
+                    SELECT organization_id, attempt_id, channel, count(*) AS coming
+                    FROM unnest(organizations, attempts, channels) AS new (organization_id, attempt_id, channel)
+                    GROUP BY 1, 2, 3
+                ) AS path
+                CROSS JOIN LATERAL (
+                    SELECT c.organization_id, c.id, c.status, count(*) OVER () + path.coming - most AS excess,
+                        row_number() OVER (
+                            ORDER BY CASE c.status WHEN 'malformed' THEN 0 WHEN 'mismatched' THEN 0
+                                WHEN 'waiting' THEN 1 WHEN 'unconfirmed' THEN 2 WHEN 'applied' THEN 3 ELSE 4 END, c.id DESC
+                        ) AS place
+                    FROM callbacks AS c
+                    WHERE c.organization_id = path.organization_id AND c.attempt_id = path.attempt_id
+                        AND c.channel = path.channel
+                ) AS ranked
+                WHERE ranked.place <= ranked.excess AND ranked.status <> 'stored'
+            ) AS surplus ON kept.organization_id = surplus.organization_id AND kept.id = surplus.id
+            FOR UPDATE OF kept SKIP LOCKED
+        ) AS victim
+        WHERE gone.organization_id = victim.organization_id AND gone.id = victim.id;
+    END IF;
 
     PERFORM pg_notify('mpesa_mcp', 'callbacks');
 
@@ -168,18 +181,14 @@ BEGIN
         new.body, at.moment, 0
     FROM (
         SELECT incoming.*, row_number() OVER (
-            PARTITION BY incoming.organization_id, incoming.attempt_id, incoming.channel ORDER BY incoming.incoming_at
+            PARTITION BY incoming.organization_id, incoming.attempt_id, incoming.channel ORDER BY incoming.place
         ) + (
             SELECT count(*) FROM callbacks AS c WHERE c.organization_id = incoming.organization_id
                 AND c.attempt_id = incoming.attempt_id AND c.channel = incoming.channel
         ) AS number
-        FROM ROWS FROM (
-            jsonb_to_recordset(store_callbacks.callbacks) AS (
-                organization_id text, id text, attempt_id text, channel text, received_at timestamptz,
-                source_address text, body text
-            )
-        ) WITH ORDINALITY AS incoming
-            (organization_id, id, attempt_id, channel, received_at, source_address, body, incoming_at)
+        FROM unnest(organizations, attempts, ids, channels, sources, bodies, moments) WITH ORDINALITY AS incoming
+            (organization_id, attempt_id, id, channel, source_address, body, received_at, place)
+        WHERE incoming.attempt_id IS NOT NULL
     ) AS new
     -- A moment that no honest clock says would be waited for, by everybody.
     CROSS JOIN LATERAL (
@@ -187,7 +196,7 @@ BEGIN
             THEN new.received_at ELSE now() END AS moment
     ) AS at
     WHERE new.number <= most
-    ORDER BY new.incoming_at
+    ORDER BY new.place
     RETURNING made.id::text;
 END
 $$;

@@ -40,6 +40,9 @@ Value = TypeVar("Value")
 _BUSY_TIMEOUT_MS = 4_000
 _TURN_SECONDS = 6
 _READERS = 4
+# Pages of 4 KiB that the write-ahead log may hold before they are copied into the file: four times SQLite's own, since
+# callbacks and batches change the same pages again and again.
+_CHECKPOINT_PAGES = 4_000
 _FILE = "file"
 _NO_TRANSACTION = "no_transaction"
 # Connections of one process to PostgreSQL. One that hangs is given up: a lock or a statement takes milliseconds here.
@@ -252,6 +255,7 @@ def _sqlite_engine(
             f"busy_timeout={_BUSY_TIMEOUT_MS}",
             "journal_mode=WAL",
             "synchronous=FULL",
+            f"wal_autocheckpoint={_CHECKPOINT_PAGES}",
             "foreign_keys=ON",
             f"query_only={'ON' if query_only else 'OFF'}",
             f"busy_timeout={_BUSY_TIMEOUT_MS if query_only else 1}",

@@ -13,8 +13,10 @@ import anyio
 import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.exc import IntegrityError, StatementError
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from mpesa_mcp.errors import InternalFault
+from mpesa_mcp.settings import Settings
 from mpesa_mcp.store import engine as engine_module
 from mpesa_mcp.store import sqlite_driver
 from mpesa_mcp.store.engine import Store, StoreUnavailable, create_private_file, open_store
@@ -252,6 +254,34 @@ async def test_a_store_whose_connections_are_all_taken_is_unavailable(
         with pytest.raises(StoreUnavailable):
             async with store.session(THEIRS) as session:
                 await session.all(select(Organization))
+
+
+THROWN_OUT = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()"
+)
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("is_asked", [False, True], ids=["closed, as the driver heard", "not heard of, but asked"])
+async def test_a_connection_that_died_in_the_pool_costs_nobody_a_request(
+    store: Store, settings: Settings, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch, is_asked: bool
+) -> None:
+    await make_ours_and_theirs(store, clock)
+    async with store.unbound_reading() as connection:
+        lying = (await connection.get_raw_connection()).driver_connection
+    assert lying is not None
+    other = create_async_engine(settings.effective_database_url)
+    async with other.connect() as connection:
+        await connection.execute(text(THROWN_OUT))
+    await other.dispose()
+    if is_asked:
+        monkeypatch.setattr(engine_module, "_UNASKED_SECONDS", -1)
+    else:
+        with anyio.fail_after(5):
+            while not lying.is_closed():
+                await anyio.lowlevel.checkpoint()
+    assert await names_of_keys(store, OURS) == ["secret of ours"]
 
 
 @pytest.mark.sqlite

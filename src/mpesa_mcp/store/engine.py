@@ -8,6 +8,7 @@ transaction names its organization to row-level security.
 
 import os
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -55,6 +56,9 @@ _POSTGRESQL_SETTINGS = {
     "statement_timeout": "6s",
     "idle_in_transaction_session_timeout": "60s",
 }
+# How long a connection may lie in the pool and be taken for alive.
+_UNASKED_SECONDS = 10
+_LAIN_SINCE = "lain_since"
 _CONNECT_SECONDS = 5
 _ANSWER_SECONDS = 7
 
@@ -213,15 +217,13 @@ def open_store(url: str) -> Store:
 
 
 def _postgresql_engine(url: URL) -> AsyncEngine:
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         # An error that is logged says no values: they may be addresses and hashes.
         hide_parameters=True,
         pool_size=_POSTGRESQL_CONNECTIONS,
         max_overflow=0,
         pool_timeout=8,
-        # A connection that died while it lay in the pool costs a look, not a request.
-        pool_pre_ping=True,
         connect_args={
             "timeout": _CONNECT_SECONDS,
             # Of a server that hangs, or a network that swallows everything, nobody else would ever tell.
@@ -229,6 +231,24 @@ def _postgresql_engine(url: URL) -> AsyncEngine:
             "server_settings": _POSTGRESQL_SETTINGS,
         },
     )
+
+    @event.listens_for(engine.sync_engine, "checkin")
+    def _lies_from_now(_connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
+        record.info[_LAIN_SINCE] = time.monotonic()
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def _still_there(connection: DBAPIConnection, record: ConnectionPoolEntry, _lent: object) -> None:
+        # A connection that died while it lay in the pool costs a look, not a request. Of a server that closed it the
+        # driver has heard; of a network that forgot it only a question tells, which would be too dear each time.
+        if connection.driver_connection.is_closed():
+            raise DisconnectionError("the server closed this connection")
+        if time.monotonic() - record.info.get(_LAIN_SINCE, time.monotonic()) > _UNASKED_SECONDS:
+            try:
+                engine.dialect.do_ping(connection)
+            except Exception as away:
+                raise DisconnectionError("the server does not answer on this connection") from away
+
+    return engine
 
 
 def _sqlite_engine(

@@ -168,6 +168,7 @@ def freeze(
         return await freeze(core.store, core.clock, organization_id=organization_id, actor=acting(), reason=reason)
 
     emit(_document(_with(org, act)), as_json=as_json)
+    say(f"To lift it: mpesa-mcp org unfreeze --org {org} proposes so, and one of its org_admins, signed in, confirms.")
 
 
 @commands.command()

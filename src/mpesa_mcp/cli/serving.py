@@ -56,7 +56,8 @@ def serve(
                     f"Links that other commands print lead to {linked}; MPESA_MCP_PORT={settings.port} leads them here."
                 )
             if settings.public_url is None:
-                say("MPESA_MCP_PUBLIC_URL is not set: only the simulator can call back.")
+                where = f", on port {callback_port}, where `mpesa-mcp callbacks` is to run" if no_callbacks else ""
+                say(f"MPESA_MCP_PUBLIC_URL is not set: only the simulator can call back{where}.")
             await until_stopped()
 
     _run(act)

@@ -20,6 +20,7 @@ from mpesa_mcp.store.sqlite_driver import begin_writing
 from mpesa_mcp.store.tables import UtcDateTime
 
 # Safaricom posts an attempt's result once, or a few times (daraja/quirks.md A). More than this is somebody else.
+# `store_callbacks` in crossings.sql has the same number.
 MAX_CALLBACKS = 20
 _QUEUE = "callbacks"
 

@@ -114,7 +114,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {schema}, pg_temp SET ena
     ) AS found
 $$;
 
--- Each callback is at the same place of all arrays. Asked by the path, not by the attempt's id: who holds this role alone
+-- A callback has the same place in every array. Asked by the path, not by the attempt's id: who holds this role alone
 -- can add only to attempts whose token he was shown. Rows are counted as this transaction sees them: two processes at once
 -- may keep a few more than `most`, never fewer. Nothing else is believed of who holds it: not a channel we do not have, not
 -- a moment far away, not a body that no callback has.
@@ -124,7 +124,7 @@ CREATE FUNCTION store_callbacks(
 ) RETURNS TABLE (id text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp SET enable_seqscan = off AS $$
 DECLARE
-    most CONSTANT integer := 20;
+    most CONSTANT integer := 20; -- MAX_CALLBACKS in callback_log.py, whose SQLite statements rank alike
     organizations text[];
     attempts text[];
 BEGIN

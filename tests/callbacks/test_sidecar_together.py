@@ -143,16 +143,18 @@ async def test_callbacks_of_one_path_keep_their_order(
     assert [json.loads(callback.body)["number"] for callback in stored] == list(range(5))
 
 
-async def test_a_callback_to_nobodys_path_leaves_the_others_of_its_round(
+async def test_a_callback_whose_row_cannot_be_made_leaves_the_others(
     core: Core, http: httpx2.AsyncClient, merchant: Principal, sent: Sent
 ) -> None:
-    """Somebody posts to a path that nobody has, in the middle of a round."""
+    """The attempt vanishes between the look-up and the commit, in the middle of a round."""
     organization, token = sent.path.split("/")[2:]
     there, gone = (CallbackPath(organization, sha256_hex(each)) for each in (token, "gone"))
     now = core.clock.now()
     new = [
-        NewCallback(path, f"cbk_{number}", "result", now, "127.0.0.1", "{}")
-        for number, path in enumerate((there, gone, there))
+        NewCallback(path, merchant.organization_id, f"cbk_{number}", attempt_id, "result", now, "127.0.0.1", "{}")
+        for number, (path, attempt_id) in enumerate(
+            [(there, sent.attempt_id), (gone, "att_gone"), (there, sent.attempt_id)]
+        )
     ]
     assert await store_callbacks(core.store, new) == {"cbk_0", "cbk_2"}
     assert [callback.id for callback in await callbacks_stored(core, merchant)] == ["cbk_0", "cbk_2"]
@@ -199,15 +201,16 @@ async def test_the_sidecar_stores_without_the_rest_of_the_program(core: Core, se
         "import asyncio, sys; from datetime import UTC, datetime; from mpesa_mcp.callbacks.sidecar import Sidecar\n"
         "from mpesa_mcp.store.engine import open_store\n"
         "from mpesa_mcp.store.callback_log import CallbackPath, NewCallback, store_callbacks\n"
-        "async def main(url, callback_id, hash):\n"
+        "async def main(url, callback_id, hash, organization, attempt):\n"
         "    store, path = open_store(url), CallbackPath(callback_id, hash)\n"
-        "    new = NewCallback(path, 'cbk_1', 'result', datetime.now(UTC), '127.0.0.1', '{}')\n"
+        "    new = NewCallback(path, organization, 'cbk_1', attempt, 'result', datetime.now(UTC), '127.0.0.1', '{}')\n"
         "    assert await store_callbacks(store, [new]) == {'cbk_1'}\n"
         "    await store.close()\n"
         "asyncio.run(main(*sys.argv[1:]))"
     )
     callback_id, token = sent.path.split("/")[2:]
-    words = [core.settings.effective_database_url, callback_id, sha256_hex(token)]
+    ids = [merchant.organization_id, sent.attempt_id]
+    words = [core.settings.effective_database_url, callback_id, sha256_hex(token), *ids]
     done = await anyio.run_process([sys.executable, "-c", program, *words], check=False, env=dict(os.environ))
     assert done.returncode == 0, done.stderr
     assert [callback.id for callback in await callbacks_stored(core, merchant)] == ["cbk_1"]

@@ -1,13 +1,13 @@
 """The sidecar: the only part that must face the internet.
 
-It looks the path's token up, waits for at most 64 KiB, stores the body with our own secrets gone, and answers 200 once
+It looks the path's token up, reads at most 64 KiB, stores the body with our own secrets gone, and answers 200 once
 that is committed. It decides nothing. An unknown token, whatever the method, size or path, gets one and the same 404.
 """
 
 import asyncio
 import ipaddress
 import re
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from weakref import WeakValueDictionary
 
@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from mpesa_mcp.callbacks.models import Channel
 from mpesa_mcp.callbacks.rounds import NotServed, Rounds
@@ -99,7 +99,7 @@ class Sidecar:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            response = await self._answer(scope, receive)
+            response = await self._answer(Request(scope, receive))
         except NotServed:
             response = _TRY_AGAIN
         except ClientDisconnect:
@@ -107,63 +107,38 @@ class Sidecar:
             return
         await response(scope, receive, send)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Response:
-        callback_id, token, channel = _segments(scope)
-        path, source = CallbackPath(callback_id, sha256_hex(token)), scope["client"][0] if scope["client"] else ""
-        if channel is None or scope["method"] != "POST":
-            await self._paths.ask(path)  # takes as long as for any other stranger
-            return _NOT_FOUND
-        may_come = source in SAFARICOM_ADDRESSES or not self._settings.is_production
-        came_along = _came_along(receive) if may_come else None
-        text = _plain_text(came_along)
-        # What came whole with its head, and needs no close look, is stored by the statement that looks its path up.
-        if text is not None and await self._stored(path, channel, source, text):
-            return _ACCEPTED
-        # A body is waited for only when its path is known: strangers cost a look and learn nothing.
+    async def _answer(self, request: Request) -> Response:
+        callback_id, token, channel = _segments(request)
+        # Looked up before the body is read, whatever the path looks like: strangers cost one look and learn nothing.
+        path = CallbackPath(callback_id, sha256_hex(token))
         found = await self._paths.ask(path)
-        if found is None:
+        source = request.client.host if request.client else ""
+        if found is None or channel is None or request.method != "POST" or not self._may_come_from(source):
             return _NOT_FOUND
-        if not may_come:
-            log.warning("callback_from_elsewhere", source_address=source)
-            return _NOT_FOUND
-        _, attempt_id = found
-        if text is None:
-            read = await self._read(attempt_id, came_along, receive)
-            if isinstance(read, Response):
-                return read
-            if await self._stored(path, channel, source, read):
-                return _ACCEPTED
-        log.warning("callbacks_too_many", attempt_id=attempt_id)
-        return _TOO_MANY
-
-    async def _read(self, attempt_id: str, came_along: Message | None, receive: Receive) -> str | Response:
-        """The rest of the body after what came along, without our secrets; or why it is not taken."""
+        organization_id, attempt_id = found
         try:
             async with asyncio.timeout(self._body_seconds):
-                body = await _read_capped(came_along, receive)
+                body = await _read_capped(request)
         except TimeoutError:
             log.warning("callback_too_slow", attempt_id=attempt_id)
             return _TOO_SLOW
         if body is None:
             log.warning("callback_too_large", attempt_id=attempt_id)
             return _TOO_LARGE
-        return body.decode() if is_plain(body) else await self._redacted(attempt_id, body)
-
-    async def _stored(self, path: CallbackPath, channel: Channel, source: str, text: str) -> bool:
-        """Whether it is on the disk now: its path is known and had room for it."""
-        stored = await self._bodies.ask(
-            NewCallback(
-                path=path,
-                id=new_id("cbk"),
-                channel=channel,
-                received_at=self._clock.now(),
-                source_address=source[:_ADDRESS_LENGTH],
-                body=text,
-            )
+        callback = NewCallback(
+            path=path,
+            organization_id=organization_id,
+            id=new_id("cbk"),
+            attempt_id=attempt_id,
+            channel=channel,
+            received_at=self._clock.now(),
+            source_address=source[:_ADDRESS_LENGTH],
+            body=body.decode() if is_plain(body) else await self._redacted(attempt_id, body),
         )
-        if stored and source not in SAFARICOM_ADDRESSES and not _is_loopback(source):
-            log.info("callback_from_elsewhere", source_address=source)
-        return stored
+        if not await self._bodies.ask(callback):
+            log.warning("callbacks_too_many", attempt_id=attempt_id)
+            return _TOO_MANY
+        return _ACCEPTED
 
     async def _find(self, paths: Sequence[CallbackPath]) -> Sequence[tuple[str, str] | None]:
         found = await find_callback_tokens(self._store, paths)
@@ -183,6 +158,16 @@ class Sidecar:
         except TimeoutError:
             log.warning("callback_not_looked_at", attempt_id=attempt_id)
             raise NotServed from None
+
+    def _may_come_from(self, source: str) -> bool:
+        if source in SAFARICOM_ADDRESSES:
+            return True
+        if self._settings.is_production:
+            log.warning("callback_from_elsewhere", source_address=source)
+            return False
+        if not _is_loopback(source):
+            log.info("callback_from_elsewhere", source_address=source)
+        return True
 
 
 def create_sidecar(store: Store, settings: Settings, clock: Clock, *, body_seconds: float = BODY_SECONDS) -> Starlette:
@@ -209,53 +194,27 @@ async def can_store(store: Store, clock: Clock) -> bool:
     nobody = CallbackPath("", "")
     try:
         await find_callback_tokens(store, [nobody])
-        await store_callbacks(store, [NewCallback(nobody, "", "", clock.now(), "", "")])
+        await store_callbacks(store, [NewCallback(nobody, "", "", "", "", clock.now(), "", "")])
     except StoreUnavailable:
         return False
     return True
 
 
-def _segments(scope: Scope) -> tuple[str, str, Channel | None]:
+def _segments(request: Request) -> tuple[str, str, Channel | None]:
     """(organization's id, token, channel); channel None for a path of another shape, which is looked up as nothing."""
-    match = _OURS.fullmatch(scope["path_params"].get("rest", ""))
+    match = _OURS.fullmatch(str(request.path_params.get("rest", "")))
     if match is None:
         return "", "", None
     return match[1], match[2], Channel.TIMEOUT if match[3] else Channel.RESULT
 
 
-def _came_along(receive: Receive) -> Message | None:
-    """The request's first message if it is here already; nothing is waited for, and what is not here stays to come."""
-    receiving = receive()
-    assert isinstance(receiving, Coroutine)
-    try:
-        receiving.send(None)
-    except StopIteration as done:
-        message: Message = done.value
-        return message
-    receiving.close()  # it would wait
-    return None
-
-
-def _plain_text(message: Message | None) -> str | None:
-    """The whole body, if this is all of it and it surely holds no secret of ours."""
-    if message is None or message["type"] != "http.request" or message.get("more_body"):
-        return None
-    body: bytes = message.get("body", b"")
-    return body.decode() if len(body) <= MAX_BODY_BYTES and is_plain(body) else None
-
-
-async def _read_capped(message: Message | None, receive: Receive) -> bytes | None:
-    """The body from this message on, or None when it is larger than Safaricom ever sends; the rest is not read."""
+async def _read_capped(request: Request) -> bytes | None:
+    """The body, or None when it is larger than Safaricom ever sends; the rest of it is not read."""
     body = bytearray()
-    more = True
-    while more:
-        message = message or await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        body += message.get("body", b"")
+    async for chunk in request.stream():
+        body += chunk
         if len(body) > MAX_BODY_BYTES:
             return None
-        more, message = message.get("more_body", False), None
     return bytes(body)
 
 

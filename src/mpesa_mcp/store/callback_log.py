@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from itertools import chain
+from typing import Any
 
 from sqlalchemy import ARRAY, Cast, Text, cast, func, select
 
@@ -38,7 +39,9 @@ class NewCallback:
     """A body to be stored, with our own secrets gone, and the path it was posted to."""
 
     path: CallbackPath
+    organization_id: str
     id: str
+    attempt_id: str
     channel: str
     received_at: datetime
     source_address: str
@@ -62,7 +65,7 @@ async def find_callback_tokens(store: Store, paths: Sequence[CallbackPath]) -> M
 
 
 async def store_callbacks(store: Store, callbacks: Sequence[NewCallback]) -> frozenset[str]:
-    """Stores them in one commit, in this order; gives the ids of those whose path is known and that found room.
+    """Stores them in one commit, in this order; gives the ids of those that found room.
 
     An attempt keeps up to MAX_CALLBACKS bodies for each of its addresses. When more come, those go first that were
     refused, then the newest of those that were read and wait for room, then those whose effect the payment has already
@@ -73,9 +76,9 @@ async def store_callbacks(store: Store, callbacks: Sequence[NewCallback]) -> fro
         async with store.unbound() as session:
             ids = frozenset((await session.execute(select(stored.c.id))).scalars())
     else:
-        ids = await store.in_one_visit(lambda connection: _store_in_sqlite(connection, callbacks), writing=True)
-    if ids:
-        store.wakeups.notify([_QUEUE])
+        rows = [_row(each) for each in callbacks]
+        ids = await store.in_one_visit(lambda connection: _store_in_sqlite(connection, rows), writing=True)
+    store.wakeups.notify([_QUEUE])
     return ids
 
 
@@ -89,63 +92,43 @@ def _arrays(callbacks: Sequence[NewCallback]) -> Sequence[Cast[Any]]:
     return [*(cast(list(each), ARRAY(Text)) for each in texts), moments]
 
 
-# What an attempt's address is to SQLite: the two segments of the path and the channel.
-_Address: TypeAlias = tuple[str, str, str]
+def _row(callback: NewCallback) -> tuple[str, ...]:
+    # As UtcDateTime keeps it.
+    received_at = callback.received_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    path = (callback.organization_id, callback.attempt_id, callback.channel)
+    return (*path, callback.id, received_at, callback.source_address, callback.body, received_at)
 
 
-@dataclass(slots=True)
-class _Kept:
-    """An address that is known: whose it is, and how many bodies it has."""
-
-    organization_id: str
-    attempt_id: str
-    count: int
-
-
-def _store_in_sqlite(connection: sqlite3.Connection, callbacks: Sequence[NewCallback]) -> frozenset[str]:
-    addresses = [(each.path.callback_id, each.path.token_sha256, each.channel) for each in callbacks]
-    coming = Counter(addresses)
-    kept = _kept(connection, coming)
-    if not kept:
-        return frozenset()  # strangers alone keep nobody from writing
+def _store_in_sqlite(connection: sqlite3.Connection, rows: Sequence[tuple[str, ...]]) -> frozenset[str]:
+    paths = Counter(row[:3] for row in rows)
     begin_writing(connection)
     try:
-        crowded = [
-            (known.organization_id, known.attempt_id, address[2], excess)
-            for address, known in kept.items()
-            if (excess := known.count + coming[address] - MAX_CALLBACKS) > 0
-        ]
-        if crowded:
+        kept = _kept(connection, paths)
+        if any(kept[path] + coming > MAX_CALLBACKS for path, coming in paths.items()):
+            crowded = [(*path, kept[path] + coming - MAX_CALLBACKS) for path, coming in paths.items()]
             connection.execute(_MAKE_ROOM, [json.dumps(crowded)])
-            kept = _kept(connection, coming)
-        stored: list[str] = []
-        values: list[str] = []
-        for address, callback in zip(addresses, callbacks, strict=True):
-            known = kept.get(address)
-            if known is None or known.count >= MAX_CALLBACKS:
-                continue
-            known.count += 1
-            stored.append(callback.id)
-            # As UtcDateTime keeps it.
-            received_at = callback.received_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-            values += (known.organization_id, known.attempt_id, callback.channel, callback.id)
-            values += (received_at, callback.source_address, callback.body, received_at)
-        if stored:
-            marks = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, 'stored', 0)"] * len(stored))
-            connection.execute(_STORE + marks, values)
+            kept = _kept(connection, paths)
+        fitting = []
+        for row in rows:
+            kept[row[:3]] += 1
+            if kept[row[:3]] <= MAX_CALLBACKS:
+                fitting.append(row)
+        if fitting:
+            marks = ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?, 'stored', 0)"] * len(fitting))
+            connection.execute(_STORE + marks, [*chain.from_iterable(fitting)])
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-    return frozenset(stored)
+    return frozenset(row[3] for row in fitting)
 
 
-def _kept(connection: sqlite3.Connection, addresses: Iterable[_Address]) -> dict[_Address, _Kept]:
-    """Of each address that is known."""
-    asked = list(addresses)
-    found = json.loads(connection.execute(_KEPT, [json.dumps(asked)]).fetchone()[0])
-    return {asked[place]: _Kept(*known) for place, *known in found}
+def _kept(connection: sqlite3.Connection, paths: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], int]:
+    """How many bodies each path has; one whose attempt is gone counts as full."""
+    asked = list(paths)
+    counts = json.loads(connection.execute(_KEPT, [json.dumps(asked)]).fetchone()[0])
+    return {path: MAX_CALLBACKS if (count := counts[str(n)]) is None else count for n, path in enumerate(asked)}
 
 
 # One row with all that was found. The joins are CROSS, which SQLite takes in the order written: by the token's index.
@@ -157,17 +140,16 @@ CROSS JOIN organizations AS o ON o.organization_id = a.organization_id
 WHERE o.callback_id = json_extract(wanted.value, '$[0]')
 """
 
-# One row again: the place of each known address among those asked for, whose it is, and how many bodies it has.
+# By a path's place; without its attempt there is nothing to count, which is NULL and not zero.
 _KEPT = """
-SELECT json_group_array(json_array(wanted.key, a.organization_id, a.id, (
-    SELECT count(*) FROM callbacks AS c
-    WHERE c.organization_id = a.organization_id AND c.attempt_id = a.id
-        AND c.channel = json_extract(wanted.value, '$[2]')
-)))
-FROM json_each(?) AS wanted
-CROSS JOIN attempts AS a ON a.callback_token_sha256 = json_extract(wanted.value, '$[1]')
-CROSS JOIN organizations AS o ON o.organization_id = a.organization_id
-WHERE o.callback_id = json_extract(wanted.value, '$[0]')
+SELECT json_group_object(path.key, (
+    SELECT count(c.id) FROM attempts AS a
+    LEFT JOIN callbacks AS c
+        ON c.organization_id = a.organization_id AND c.attempt_id = a.id
+        AND c.channel = json_extract(path.value, '$[2]')
+    WHERE a.organization_id = json_extract(path.value, '$[0]') AND a.id = json_extract(path.value, '$[1]')
+    GROUP BY a.id
+)) FROM json_each(?) AS path
 """
 
 _MAKE_ROOM = """

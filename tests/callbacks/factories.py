@@ -27,6 +27,7 @@ from mpesa_mcp.payments.replies import conclude_send
 from mpesa_mcp.payments.requests import B2cRequest, PaymentRequest, ReversalRequest, StkPushRequest
 from mpesa_mcp.payments.schedule import SEND_LEASE
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind
+from mpesa_mcp.store.callback_log import MAX_CALLBACKS
 from mpesa_mcp.store.crossings import Claim
 from mpesa_mcp.values import Environment, Kes, Msisdn, Role, new_id
 from tests.shortcodes import give_shortcode
@@ -147,7 +148,7 @@ async def receive(
 
 
 async def apply_due(core: Core) -> int:
-    claims = await claim_stored(core, 20)
+    claims = await claim_stored(core, 2 * MAX_CALLBACKS)
     for claim in claims:
         await apply_callback(core, claim)
     return len(claims)

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from sqlalchemy import update
 
 import mpesa_mcp
-from mpesa_mcp.callbacks.models import Callback
+from mpesa_mcp.callbacks.models import Callback, CallbackStatus
 from mpesa_mcp.payments.batches.models import Batch
 from mpesa_mcp.payments.models import Inquiry, Payment
 from mpesa_mcp.settings import Settings
@@ -26,6 +27,7 @@ from mpesa_mcp.store.crossings import (
     next_due,
 )
 from mpesa_mcp.store.engine import Store, open_store
+from mpesa_mcp.store.roles import crossing_functions
 from mpesa_mcp.values import FrozenClock, new_id
 
 from .factories import OURS, THEIRS, as_owner, make_ours_and_theirs
@@ -87,6 +89,15 @@ def test_the_list_of_crossings_is_short_and_this() -> None:
         "find_callback_tokens",
         "store_callbacks",
     }
+
+
+def test_both_databases_keep_as_many_callbacks_and_throw_the_same_away_first() -> None:
+    on_postgresql = crossing_functions()["store_callbacks"]
+    assert re.search(r"most CONSTANT integer := (\d+);", on_postgresql)[1] == str(callback_log.MAX_CALLBACKS)  # type: ignore[index] # it has one
+    ranks = [re.findall(r"WHEN '(\w+)' THEN (\d)", statement) for statement in (on_postgresql, callback_log._MAKE_ROOM)]
+    assert ranks[0] == ranks[1] != []
+    # What is not named here goes last, and what nobody has looked at never.
+    assert {status for status, _ in ranks[0]} | {"stored"} == {*CallbackStatus}
 
 
 @pytest.mark.parametrize(

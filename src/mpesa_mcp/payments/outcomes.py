@@ -5,23 +5,23 @@ What the table of `states` does not list changes nothing and is recorded. There 
 """
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import or_, update
+from sqlalchemy import update
 from sqlmodel import col, select
 
 from mpesa_mcp import audit
 from mpesa_mcp.daraja.codes import Verdict
-from mpesa_mcp.daraja.results import SUCCESS
 from mpesa_mcp.payments.batches.brakes import stop_if_refused_in_a_row
 from mpesa_mcp.payments.core import Core
+from mpesa_mcp.payments.doubts import another_may_move, is_contradicted
 from mpesa_mcp.payments.history import record_history, record_no_change
-from mpesa_mcp.payments.models import Attempt, Hint, Payment
+from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.payments.schedule import TO_BE_ASKED_ABOUT
 from mpesa_mcp.payments.spending import follow
-from mpesa_mcp.payments.states import PaymentEvent, PaymentStatus, Reply, next_status
+from mpesa_mcp.payments.states import PaymentEvent, PaymentStatus, next_status
 from mpesa_mcp.payments.usage import count_change
 from mpesa_mcp.store.crossings import DueTable
 from mpesa_mcp.store.tenancy import OrganizationSession
@@ -88,6 +88,12 @@ async def lock_payment(session: OrganizationSession, payment_id: str) -> Payment
     return locked
 
 
+_ONE_OF_TWO_FAILED = (
+    "One request failed, but this was sent twice, and Safaricom has not said what became of the other; a person must "
+    "find out."
+)
+
+
 async def apply_evidence(core: Core, session: OrganizationSession, payment_id: str, evidence: Evidence) -> bool:
     """Moves the payment, locked by the caller, as the evidence says; repeated evidence is a recorded no-op.
 
@@ -101,6 +107,8 @@ async def apply_evidence(core: Core, session: OrganizationSession, payment_id: s
             session, payment.id, core.clock.now(), event="receipt_taken", source=evidence.source, code=evidence.code
         )
         return False
+    if evidence.verdict is Verdict.FAILED and await another_may_move(session, payment.id):
+        evidence = replace(evidence, verdict=Verdict.UNKNOWN, reason=_ONE_OF_TWO_FAILED)
     await move(core, session, payment, change_by(evidence, core.clock.now()))
     return True
 
@@ -247,33 +255,14 @@ def _tell(
     follow(session, payment, before, after)
 
 
-async def _is_contradicted(
-    session: OrganizationSession, payment_id: str, status: PaymentStatus, receipt: str | None
-) -> bool:
-    """Whether a success that was only a hint speaks against this ending: nothing moved, or another send's did."""
-    successes = select(Hint.id).where(Hint.payment_id == payment_id, Hint.result_code == SUCCESS)
-    if status.nothing_moved:
-        return await session.first(successes) is not None
-    if status is not PaymentStatus.SUCCEEDED:
-        return False
-    doubtful = select(Attempt.id).where(
-        Attempt.payment_id == payment_id, or_(col(Attempt.reply) == Reply.NOT_SENT, col(Attempt.sent_twice))
-    )
-    other = successes.where(col(Hint.attempt_id).in_(doubtful), col(Hint.receipt).is_not(None))
-    if receipt is not None:
-        return await session.first(other.where(col(Hint.receipt) != receipt)) is not None
-    # A push whose receipt nobody told: the hints about the checkout that was confirmed are gone, so this is another's.
-    return await session.first(other.where(col(Hint.checkout_request_id).is_not(None))) is not None
-
-
 async def dispute_if_contradicted(core: Core, session: OrganizationSession, payment_id: str) -> bool:
-    """Looks for a success beside how the payment ended, of a send that was taken for refused: then it is disputed.
+    """Looks for a success beside how the payment ended, of another request than that: then it is disputed.
 
-    To be asked whenever the status, the receipt or the hints of a settled payment have changed.
+    To be asked whenever the status, the receipt, the hints or a reply of a settled payment have changed.
     """
     payment = await session.get(Payment, payment_id)
     assert payment is not None
-    if not await _is_contradicted(session, payment.id, PaymentStatus(payment.status), payment.receipt):
+    if not await is_contradicted(session, payment):
         return False
     reason = "Safaricom also reported a success of another send of this; a person must look."
     await move(core, session, payment, Change(PaymentEvent.CONTRADICTION, source="callback", reason=reason))

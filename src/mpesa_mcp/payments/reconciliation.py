@@ -20,6 +20,7 @@ from mpesa_mcp.daraja.stk_answers import Decided, NotAsked, Nothing
 from mpesa_mcp.errors import MpesaMcpError
 from mpesa_mcp.identity.models import Organization
 from mpesa_mcp.payments.core import Core
+from mpesa_mcp.payments.doubts import another_may_move
 from mpesa_mcp.payments.hints import belongs_elsewhere, deserves_an_answer, hints_of, mark_answered
 from mpesa_mcp.payments.inquiries import OPEN, add_status_inquiry
 from mpesa_mcp.payments.models import Attempt, Hint, Inquiry, Payment
@@ -198,15 +199,21 @@ async def _settle_by_answer(core: Core, payment: Payment, question: Question, an
             if hint.checkout_request_id == question.checkout_request_id
         ]
         question = replace(question, hints=known)
-        if not await _adopt(session, question, answer, payment.id):
+        attempt = await session.get(Attempt, question.attempt_id)
+        assert attempt is not None
+        given = attempt.checkout_request_id
+        if not moved and await another_may_move(session, payment.id, about=question.checkout_request_id):
+            return False  # this prompt failed, and another one is open
+        if not await _adopt(session, question, answer, attempt, payment.id):
             return False
         # An answer tells no receipt; the callbacks that named this checkout may have, if they agree.
         receipt = only_one(hint.receipt for hint in question.hints if hint.result_code == SUCCESS) if moved else None
         if receipt and question.is_ours and await receipt_is_taken(session, receipt, payment.id):
             receipt = None
         # They have been answered, so they no longer speak for or against anything; unless one that named the id
-        # Daraja gave us is contradicted now.
-        answered = [hint.id for hint in question.hints if moved or not question.is_ours or hint.result_code != SUCCESS]
+        # Daraja gave us is contradicted now, or this is not the prompt that Daraja's reply named.
+        speak_on = (question.is_ours and not moved) or given not in {None, question.checkout_request_id}
+        answered = [hint.id for hint in question.hints if not speak_on or hint.result_code != SUCCESS]
         await session.change(delete(Hint).where(col(Hint.id).in_(answered)))
         evidence = Evidence(
             verdict=meaning.verdict,
@@ -218,13 +225,14 @@ async def _settle_by_answer(core: Core, payment: Payment, question: Question, an
         return await apply_evidence(core, session, payment.id, evidence)
 
 
-async def _adopt(session: OrganizationSession, question: Question, answer: Decided, payment_id: str) -> bool:
+async def _adopt(
+    session: OrganizationSession, question: Question, answer: Decided, attempt: Attempt, payment_id: str
+) -> bool:
     """Our own answer confirmed the id that a callback named: from here on it is the attempt's.
 
     False when it confirms nothing the callbacks said of the id, or the id has turned out to be another payment's.
     """
-    attempt = await session.get(Attempt, question.attempt_id)
-    if attempt is not None and attempt.checkout_request_id == question.checkout_request_id:
+    if attempt.checkout_request_id == question.checkout_request_id:
         return True  # Daraja's own reply gave us this id; nobody's hint outranks that
     verdict = stk_meaning(answer.result_code).verdict
     if not any(stk_meaning(hint.result_code).verdict is verdict for hint in question.hints):
@@ -234,7 +242,7 @@ async def _adopt(session: OrganizationSession, question: Question, answer: Decid
         return False
     await session.change(
         update(Attempt)
-        .where(col(Attempt.id) == question.attempt_id, col(Attempt.checkout_request_id).is_(None))
+        .where(col(Attempt.id) == attempt.id, col(Attempt.checkout_request_id).is_(None))
         .values(
             checkout_request_id=question.checkout_request_id,
             merchant_request_id=answer.merchant_request_id

@@ -14,7 +14,13 @@ from mpesa_mcp.payments.attempts import has_unread_callback
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.history import record_history
 from mpesa_mcp.payments.models import Attempt, Payment
-from mpesa_mcp.payments.outcomes import Change, lock_payment, move, move_together
+from mpesa_mcp.payments.outcomes import (
+    Change,
+    dispute_if_contradicted,
+    lock_payment,
+    move,
+    move_together,
+)
 from mpesa_mcp.payments.schedule import NOT_SENT_TRIES, first_question_after, resend_after
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, Reply, next_status
 from mpesa_mcp.store.crossings import Claim
@@ -93,11 +99,21 @@ async def _conclude_send(core: Core, session: OrganizationSession, sent: _Sent, 
         # Paused past the lease: reconciliation took over, and only evidence counts from here on.
         note = "came after the lease ran out"
         record_history(session, claim.id, now, event=change.event, source="reply", note=note)
+        await dispute_if_contradicted(core, session, claim.id)
         return
+    if sent.sent_twice and change.event is PaymentEvent.REFUSED:
+        # Perhaps because the first was carried out: a prompt that is open is a reason to refuse another.
+        change = replace(change, event=PaymentEvent.UNCLEAR, reason=_FIRST_IN_DOUBT)
     after = next_status(PaymentStatus.SENDING, change.event)
     if after is not None and after.nothing_moved and await has_unread_callback(session, payment.id):
         change = replace(change, event=PaymentEvent.UNCLEAR)  # an earlier send may have been carried out
     await move(core, session, payment, change)
+
+
+_FIRST_IN_DOUBT = (
+    "Safaricom refused the access token first and then the request itself, so it is not known whether the first was "
+    "carried out."
+)
 
 
 async def record_replies(session: OrganizationSession, replies: Mapping[str, Conclusion], now: datetime) -> None:

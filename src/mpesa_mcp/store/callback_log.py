@@ -36,7 +36,10 @@ class CallbackPath:
 
 @dataclass(frozen=True, slots=True)
 class NewCallback:
-    """A body to be stored, with our own secrets gone, and the path it was posted to."""
+    """A body to be stored, with our own secrets gone, and the path it was posted to.
+
+    What the database refuses of one, NUL or more than a column holds, fails the whole round.
+    """
 
     path: CallbackPath
     organization_id: str
@@ -78,7 +81,8 @@ async def store_callbacks(store: Store, callbacks: Sequence[NewCallback]) -> fro
     else:
         rows = [_row(each) for each in callbacks]
         ids = await store.in_one_visit(lambda connection: _store_in_sqlite(connection, rows), writing=True)
-    store.wakeups.notify([_QUEUE])
+    if ids:
+        store.wakeups.notify([_QUEUE])
     return ids
 
 

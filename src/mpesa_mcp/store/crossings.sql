@@ -172,8 +172,6 @@ BEGIN
         WHERE gone.organization_id = victim.organization_id AND gone.id = victim.id;
     END IF;
 
-    PERFORM pg_notify('mpesa_mcp', 'callbacks');
-
     RETURN QUERY
     INSERT INTO callbacks AS made
         (organization_id, id, attempt_id, channel, status, received_at, source_address, body, next_action_at, fence)
@@ -198,5 +196,9 @@ BEGIN
     WHERE new.number <= most
     ORDER BY new.place
     RETURNING made.id::text;
+
+    IF FOUND THEN
+        PERFORM pg_notify('mpesa_mcp', 'callbacks');
+    END IF;
 END
 $$;

@@ -86,6 +86,37 @@ async def answer_inquiry(shop: Shop, *, conversation: str, **told: Any) -> None:
     await shop.call_back(asked["ResultURL"], result(f"AG_transaction_status_{number}", **told))
 
 
+@pytest.mark.parametrize(
+    "steps",
+    ["first query second", "query first second", "query second first", "first second", "second first", "query first"],
+)
+@pytest.mark.parametrize("turned_away_for", ["haste", "its token"])
+async def test_a_second_movement_is_a_dispute_in_whatever_order_it_is_heard_of(
+    shop: Shop, clock: FrozenClock, steps: str, turned_away_for: str
+) -> None:
+    """first and second: what Safaricom calls back about each; query: settles the second, without a receipt."""
+    payment_id, first, second = await pushed(shop, clock, turned_away_for)
+    for step in steps.split():
+        if step == "first":
+            await shop.call_back(first, stk_callback(9, receipt=R1))
+        elif step == "second":
+            await shop.call_back(second, stk_callback(2, receipt=R2))
+        else:
+            clock.advance(timedelta(seconds=20))
+            answer_query(shop, C2, "0")
+            await ask_due(shop.core)
+    assert await shop.status(payment_id) == "disputed"
+    assert len(await payments_to_review(shop.core, shop.principal.organization_id)) == 1
+
+
+async def test_when_the_first_was_paid_and_the_second_dismissed_it_is_a_dispute(shop: Shop, clock: FrozenClock) -> None:
+    payment_id, first, second = await pushed(shop, clock)
+    await shop.call_back(first, stk_callback(9, receipt=R1))
+    assert await shop.status(payment_id) == "pending"
+    await shop.call_back(second, stk_callback(2, code=1032))
+    assert await shop.status(payment_id) == "disputed"
+
+
 @pytest.mark.parametrize("turned_away_for", ["haste", "its token"])
 async def test_a_first_prompt_that_was_dismissed_does_not_end_it_while_the_second_is_open(
     shop: Shop, clock: FrozenClock, turned_away_for: str

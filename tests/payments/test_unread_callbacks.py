@@ -14,7 +14,7 @@ from mpesa_mcp.payments.schedule import NOT_SENT_TRIES, SEND_LEASE
 from mpesa_mcp.values import FrozenClock
 
 from .factories import Shop, a_payout, a_push, apply_due, ask_due, payout_result, send_due, stk_callback
-from .fake_daraja import Call, error
+from .fake_daraja import Call
 
 pytestmark = pytest.mark.anyio
 
@@ -146,51 +146,6 @@ async def test_a_person_does_not_call_failed_what_is_called_back_about(shop: Sho
             receipt=None,
             actor="operator:tester",
         )
-
-
-@pytest.mark.parametrize(
-    "steps",
-    ["hint query second", "query hint second", "query second hint", "hint second", "second hint", "query hint"],
-)
-@pytest.mark.parametrize("turned_away_for", ["haste", "its token"])
-async def test_a_second_movement_is_a_dispute_in_whatever_order_it_is_heard_of(
-    shop: Shop, clock: FrozenClock, steps: str, turned_away_for: str
-) -> None:
-    """hint: of the first prompt, taken for not sent; query: settles the second, without a receipt; second: has one."""
-    payment_id = (await open_payment(shop.core, shop.principal, a_push())).payment.payment_id
-    if turned_away_for == "haste":
-        shop.daraja.order_spike_arrest("stk_push")
-        await send_due(shop.core)
-        clock.advance(timedelta(seconds=3))
-    else:
-        shop.daraja.order("stk_push", 404, error("404.001.03", "Invalid Access Token"))
-    await send_due(shop.core)
-    first, second = (push.body["CallBackURL"] for push in shop.daraja.of("stk_push"))
-    clock.advance(timedelta(seconds=1))
-    for step in steps.split():
-        if step == "hint":
-            await shop.call_back(first, stk_callback(9, receipt="SKE0000ZZ9"))
-        elif step == "second":
-            await shop.call_back(second, stk_callback(2, receipt="SKE0000AA2"))
-        else:
-            clock.advance(timedelta(seconds=20))
-            answer = {"ResponseCode": "0", "ResultCode": "0", "CheckoutRequestID": "ws_CO_2_700000001"}
-            shop.daraja.order("stk_query", 200, answer)
-            await ask_due(shop.core)
-    assert await shop.status(payment_id) == "disputed"
-    assert len(await payments_to_review(shop.core, shop.principal.organization_id)) == 1
-
-
-async def test_what_fails_after_a_token_was_refused_and_the_first_was_paid_is_a_dispute(shop: Shop) -> None:
-    """The customer paid the first prompt, which had been refused for its token, and dismissed the second."""
-    payment_id = (await open_payment(shop.core, shop.principal, a_push())).payment.payment_id
-    shop.daraja.order("stk_push", 404, error("404.001.03", "Invalid Access Token"))
-    await send_due(shop.core)
-    url = shop.daraja.of("stk_push")[-1].body["CallBackURL"]
-    await shop.call_back(url, stk_callback(9, receipt="SKE0000ZZ9"))
-    assert await shop.status(payment_id) == "pending"
-    await shop.call_back(url, stk_callback(2, code=1032))
-    assert await shop.status(payment_id) == "disputed"
 
 
 async def test_the_longest_code_daraja_may_send_is_kept(shop: Shop, clock: FrozenClock) -> None:

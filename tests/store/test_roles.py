@@ -252,10 +252,19 @@ async def callbacks_engine(settings: Settings) -> AsyncIterator[AsyncEngine]:
     await engine.dispose()
 
 
+async def add_attempts_of_theirs(settings: Settings, count: int = 1) -> None:
+    """The other organization's: `att_1` and so on, called back at paths whose tokens hash to `hash1` and so on."""
+    await as_owner(
+        settings,
+        "INSERT INTO attempts (organization_id, id, operation, callback_token_sha256, sent_at, in_flight_until) "
+        f"SELECT '{THEIRS}', 'att_' || n, 'b2c', 'hash' || n, now(), now() FROM generate_series(1, {count}) AS n",
+    )
+
+
 async def posted(
     connection: AsyncConnection,
     *,
-    token: str = "hash",
+    token: str = "hash1",
     callback: str = "cbk_1",
     channel: str = "result",
     body: str = "{}",
@@ -275,13 +284,9 @@ async def test_the_callbacks_role_adds_only_to_an_attempt_whose_path_it_knows(
     store: Store, settings: Settings, clock: FrozenClock
 ) -> None:
     await make_ours_and_theirs(store, clock)
-    await as_owner(
-        settings,
-        "INSERT INTO attempts (organization_id, id, operation, callback_token_sha256, sent_at, in_flight_until) "
-        f"VALUES ('{THEIRS}', 'att_theirs', 'b2c', 'hash', now(), now())",
-    )
+    await add_attempts_of_theirs(settings)
     async with callbacks_engine(settings) as engine:
-        for token, kept in (("guess", []), ("hash", ["cbk_1"])):
+        for token, kept in (("guess", []), ("hash1", ["cbk_1"])):
             async with engine.begin() as connection:
                 assert await posted(connection, token=token) == kept
 
@@ -291,11 +296,7 @@ async def test_what_a_callback_costs_does_not_grow_with_the_tables(
 ) -> None:
     """Without statistics of them, as on the first busy day, a plan of PostgreSQL's own choice reads them whole."""
     await make_ours_and_theirs(store, clock)
-    await as_owner(
-        settings,
-        "INSERT INTO attempts (organization_id, id, operation, callback_token_sha256, sent_at, in_flight_until) "
-        f"SELECT '{THEIRS}', 'att_' || n, 'b2c', 'hash' || n, now(), now() FROM generate_series(1, 3000) AS n",
-    )
+    await add_attempts_of_theirs(settings, 3000)
     scans = (
         "SELECT count(*), sum(seq_scan) FROM pg_stat_xact_user_tables "
         "WHERE relname IN ('attempts', 'callbacks', 'organizations')"
@@ -327,11 +328,7 @@ async def test_the_callbacks_role_cannot_store_what_would_stop_the_worker(
     store: Store, settings: Settings, clock: FrozenClock
 ) -> None:
     await make_ours_and_theirs(store, clock)
-    await as_owner(
-        settings,
-        "INSERT INTO attempts (organization_id, id, operation, callback_token_sha256, sent_at, in_flight_until) "
-        f"VALUES ('{THEIRS}', 'att_theirs', 'b2c', 'hash', now(), now())",
-    )
+    await add_attempts_of_theirs(settings)
     async with callbacks_engine(settings) as engine:
         for number, odd in enumerate(
             (

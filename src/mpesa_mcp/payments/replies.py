@@ -14,13 +14,7 @@ from mpesa_mcp.payments.attempts import has_unread_callback
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.history import record_history
 from mpesa_mcp.payments.models import Attempt, Payment
-from mpesa_mcp.payments.outcomes import (
-    Change,
-    dispute_if_contradicted,
-    lock_payment,
-    move,
-    move_together,
-)
+from mpesa_mcp.payments.outcomes import Change, dispute_if_contradicted, lock_payment, move, move_together
 from mpesa_mcp.payments.schedule import NOT_SENT_TRIES, first_question_after, resend_after
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, Reply, next_status
 from mpesa_mcp.store.crossings import Claim

@@ -11,7 +11,17 @@ import pytest
 
 from mpesa_mcp.daraja import codes
 from mpesa_mcp.daraja.codes import Meaning, Verdict
-from mpesa_mcp.daraja.conclusions import Accepted, NotSent, Operation, Refused, Unknown, conclude, refuses_token
+from mpesa_mcp.daraja.conclusions import (
+    Accepted,
+    NotSent,
+    Operation,
+    PhoneBusy,
+    Refused,
+    TokenRefused,
+    Unknown,
+    conclude,
+    refuses_token,
+)
 from mpesa_mcp.daraja.oauth import DarajaUnreachable, KeysRefused, read_token
 from mpesa_mcp.daraja.results import (
     B2cOutcome,
@@ -45,7 +55,7 @@ ANSWERS: dict[str, tuple[Operation, type, str | None]] = {
     "b2c_error_500_002_1001_system_internal_error.json": (B2C, Unknown, "500.002.1001"),
     "balance_ack.json": (BALANCE, Accepted, None),
     "error_400_003_01_invalid_access_token.json": (STATUS, Refused, "400.003.01"),
-    "error_401_002_01_invalid_token.json": (B2C, Refused, "401.002.01"),
+    "error_401_002_01_invalid_token.json": (B2C, TokenRefused, "401.002.01"),
     "error_404_001_01_resource_not_found.json": (REVERSAL, Refused, "404.001.01"),
     "error_404_002_01_resource_not_found.json": (B2C, Refused, "404.002.01"),
     "error_404_003_01_resource_not_found.json": (STATUS, Refused, "404.003.01"),
@@ -69,10 +79,10 @@ ANSWERS: dict[str, tuple[Operation, type, str | None]] = {
     "stk_push_error_400_002_02_invalid_callbackurl.json": (STK, Refused, "400.002.02"),
     "stk_push_error_400_002_02_invalid_phonenumber.json": (STK, Refused, "400.002.02"),
     "stk_push_error_400_002_02_invalid_timestamp.json": (STK, Refused, "400.002.02"),
-    "stk_push_error_404_001_03_invalid_access_token.json": (STK, Refused, "404.001.03"),
+    "stk_push_error_404_001_03_invalid_access_token.json": (STK, TokenRefused, "404.001.03"),
     "stk_push_error_500_001_1001_merchant_does_not_exist.json": (STK, Refused, "500.001.1001"),
     "stk_push_error_500_001_1001_merchantvalidate_wrong_credentials.json": (STK, Refused, "500.001.1001"),
-    "stk_push_error_500_001_1001_unable_to_lock_subscriber.json": (STK, Refused, "500.001.1001"),
+    "stk_push_error_500_001_1001_unable_to_lock_subscriber.json": (STK, PhoneBusy, "500.001.1001"),
     "stk_push_error_500_001_1001_wrong_credentials.json": (STK, Refused, "500.001.1001"),
     # Marked as inferred in the table: not certain enough to prompt a second time.
     "stk_push_error_500_003_02_system_busy.json": (STK, Unknown, "500.003.02"),

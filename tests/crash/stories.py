@@ -223,6 +223,7 @@ STORIES: Mapping[str, Story] = {
     "payout with a dead token": Story(payout(0), prepare=_in_order(_received, _token_is_replaced)),
     "reversal": Story(reversal, prepare=_received),
     "balance": Story(balance),
+    "balance with a dead token": Story(balance, prepare=_in_order(_received, _token_is_replaced)),
     "balance without an answer": Story(balance, prepare=_after_a_fault("balance", _nothing, drop=True)),
     "status": Story(status, prepare=_received),
     "question about a balance during a pause": Story(

@@ -1,4 +1,4 @@
-"""The client sends once, repeats only for a refused token, and says no more than the answer proves."""
+"""The client sends once, repeats only a question whose token was refused, and says no more than the answer proves."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from mpesa_mcp.daraja.client import DarajaClient, DarajaUnreachable, Decided, FetchedToken, KeysRefused, Nothing
-from mpesa_mcp.daraja.conclusions import Accepted, NotSent, Refused, Unknown
+from mpesa_mcp.daraja.conclusions import Accepted, NotSent, Refused, TokenRefused, Unknown
 from mpesa_mcp.daraja.credential import Certificates
 from mpesa_mcp.daraja.operations import (
     B2cPayment,
@@ -49,6 +49,7 @@ COMMON: dict[str, Any] = {
     "result_url": Secret("https://pay.example/cb/a1/b2"),
     "timeout_url": Secret("https://pay.example/cb/a1/b2/timeout"),
 }
+QUESTION = BalanceInquiry(shortcode_type=ShortcodeType.PAYBILL, **COMMON)
 PAYOUT = B2cPayment(
     originator_conversation_id="pay_01k0000000",
     purpose=Purpose.BUSINESS,
@@ -138,12 +139,11 @@ async def test_every_initiator_request_carries_an_encrypted_password() -> None:
     daraja = Daraja(*[answer(200, ACK) for _ in range(4)])
     daraja_client = client(daraja)
     reversal = Reversal(receipt="SG632NMUAB", amount=Kes.from_shillings(10), **COMMON)
-    balance = BalanceInquiry(shortcode_type=ShortcodeType.PAYBILL, **COMMON)
     status = StatusInquiry(shortcode_type=ShortcodeType.PAYBILL, receipt="SG632NMUAB", **COMMON)
     concluded = [
         await daraja_client.b2c(APP, PAYOUT),
         await daraja_client.reversal(APP, reversal),
-        await daraja_client.balance(APP, balance),
+        await daraja_client.balance(APP, QUESTION),
         await daraja_client.transaction_status(APP, status),
     ]
     assert concluded == [Accepted(None, None, "pay_01k0000000", "AG_1")] * 4
@@ -160,9 +160,19 @@ async def test_every_initiator_request_carries_an_encrypted_password() -> None:
 
 
 @pytest.mark.parametrize("code", BAD_TOKENS)
-async def test_a_refused_token_is_replaced_once_and_the_same_request_repeated(code: str) -> None:
+async def test_what_moves_money_goes_out_once_and_a_refused_token_is_replaced_for_the_next(code: str) -> None:
     daraja = Daraja(error(BAD_TOKENS[code], code, "Invalid Access Token"), answer(200, ACK))
-    assert isinstance(await client(daraja).b2c(APP, PAYOUT), Accepted)
+    daraja_client = client(daraja)
+    assert await daraja_client.b2c(APP, PAYOUT) == TokenRefused(code)
+    assert daraja.tokens_given == 2
+    assert isinstance(await daraja_client.b2c(APP, PAYOUT), Accepted)
+    assert daraja.bearer() == ["token-1", "token-2"]
+
+
+@pytest.mark.parametrize("code", BAD_TOKENS)
+async def test_a_question_is_repeated_once_when_its_token_was_refused(code: str) -> None:
+    daraja = Daraja(error(BAD_TOKENS[code], code, "Invalid Access Token"), answer(200, ACK))
+    assert isinstance(await client(daraja).balance(APP, QUESTION), Accepted)
     assert daraja.bearer() == ["token-1", "token-2"]
     assert daraja.posts[0].content == daraja.posts[1].content
 
@@ -171,9 +181,8 @@ async def test_a_refused_token_is_replaced_once_and_the_same_request_repeated(co
 async def test_a_second_refusal_is_the_apps_product_and_final(code: str) -> None:
     refusal = (BAD_TOKENS[code], code, "Invalid Access Token")
     daraja = Daraja(error(*refusal), error(*refusal))
-    concluded = await client(daraja).b2c(APP, PAYOUT)
-    assert isinstance(concluded, Refused)
-    assert concluded.code == code
+    concluded = await client(daraja).balance(APP, QUESTION)
+    assert concluded == TokenRefused(code).again
     assert len(daraja.posts) == 2
     assert daraja.tokens_given == 2
 
@@ -189,14 +198,14 @@ async def test_a_token_somebody_else_replaced_is_taken_without_fetching() -> Non
         assert request.headers["authorization"] == "Bearer fresh"
         return answer(200, ACK)
 
-    assert isinstance(await client(refuse_while_another_process_refreshes, tokens).b2c(APP, PAYOUT), Accepted)
+    assert isinstance(await client(refuse_while_another_process_refreshes, tokens).balance(APP, QUESTION), Accepted)
 
 
 async def test_what_follows_a_refused_token_is_concluded_like_any_answer() -> None:
     lost = Daraja(error(404, "404.001.03"), httpx2.ReadError("lost"))
-    assert isinstance(await client(lost).b2c(APP, PAYOUT), Unknown)
+    assert isinstance(await client(lost).balance(APP, QUESTION), Unknown)
     unreached = Daraja(error(404, "404.001.03"), httpx2.ConnectError("down"))
-    assert isinstance(await client(unreached).b2c(APP, PAYOUT), NotSent)
+    assert isinstance(await client(unreached).balance(APP, QUESTION), NotSent)
 
 
 @pytest.mark.parametrize(
@@ -292,18 +301,12 @@ async def test_a_call_leaves_one_log_line_without_secrets_phones_or_ids() -> Non
     daraja = Daraja(error(401, "401.002.01", "Invalid Access Token - token-1"), answer(200, STK_ACK))
     with capture_logs() as logs:
         await client(daraja).stk_push(APP, PUSH)
+        await client(daraja).stk_push(APP, PUSH)
     calls = [line for line in logs if line["operation"] == "stk_push"]
+    common = {"event": "daraja_call", "log_level": "info", "operation": "stk_push", "environment": "sandbox", "ms": 0}
     assert calls == [
-        {
-            "event": "daraja_call",
-            "log_level": "info",
-            "operation": "stk_push",
-            "environment": "sandbox",
-            "status": 200,
-            "conclusion": "Accepted",
-            "code": None,
-            "ms": 0,
-        }
+        common | {"status": 401, "conclusion": "TokenRefused", "code": "401.002.01"},
+        common | {"status": 200, "conclusion": "Accepted", "code": None},
     ]
     for forbidden in ("s3cret", "token-", "700000012", "/cb/", "m-1"):
         assert forbidden not in repr(logs)

@@ -39,6 +39,7 @@ TABLE = {
     ("succeeded", "failure"): "disputed",
     ("failed", "success"): "disputed",
     ("succeeded", "contradiction"): "disputed",
+    ("reversed", "contradiction"): "disputed",
     ("failed", "contradiction"): "disputed",
     ("expired", "success"): "disputed",
     ("expired", "contradiction"): "disputed",
@@ -74,6 +75,7 @@ def test_a_final_status_is_left_only_by_a_contradiction_or_a_reversal() -> None:
         ("expired", "success", "disputed"),
         ("expired", "contradiction", "disputed"),
         ("succeeded", "contradiction", "disputed"),
+        ("reversed", "contradiction", "disputed"),
         ("failed", "contradiction", "disputed"),
     }
 

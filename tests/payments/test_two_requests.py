@@ -1,15 +1,18 @@
 """One payment, two requests: the gateway refused the first for its token or for haste, and carried it out all the same.
 
-C1 and R1 are the checkout and the receipt of the first, C2 and R2 of the second, whose ids Daraja's reply names.
+C1 and R1 are the checkout and the receipt of the first, C2 and R2 of the second, whose ids Daraja's reply names. Each
+request is an attempt with an address of its own to be called back at.
 """
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from mpesa_mcp.payments.desk import payments_to_review
+from mpesa_mcp.payments.desk import payments_to_review, resolve_payment
 from mpesa_mcp.payments.intake import open_payment
+from mpesa_mcp.payments.requests import PaymentRequest
 from mpesa_mcp.payments.schedule import SEND_LEASE
 from mpesa_mcp.values import FrozenClock
 
@@ -30,25 +33,51 @@ from .fake_daraja import Call, error
 
 pytestmark = pytest.mark.anyio
 
+BUSY = error("500.001.1001", "Unable to lock subscriber, a transaction is already in process")
+NO_ANSWER = error("500.003.1001", "Internal Server Error")
 TOKEN_REFUSED = error("404.001.03", "Invalid Access Token")
 C1, C2 = "ws_CO_9_700000001", "ws_CO_2_700000001"
 R1, R2 = "SKE0000ZZ9", "SKE0000AA2"
 RECEIVED = "SKE0000AA1"
 
 
-async def pushed(shop: Shop, clock: FrozenClock, turned_away_for: str = "its token") -> tuple[str, str, str]:
-    """A payment whose second request was accepted; its id, and where the first and the second are called back."""
-    payment_id = (await open_payment(shop.core, shop.principal, a_push())).payment.payment_id
+REASONS = ("haste", "its token")
+
+
+async def sent_twice(
+    shop: Shop,
+    clock: FrozenClock,
+    request: PaymentRequest,
+    turned_away_for: str = "its token",
+    *,
+    second: tuple[int, object] | None = None,
+) -> tuple[str, str, str]:
+    """A payment whose first request was turned away; its id, and where the first and the second are called back.
+
+    The second is accepted, unless something else is said.
+    """
+    payment_id = (await open_payment(shop.core, shop.principal, request)).payment.payment_id
+    operation = (await shop.row(payment_id)).kind
     if turned_away_for == "haste":
-        shop.daraja.order_spike_arrest("stk_push")
-        await send_due(shop.core)
-        clock.advance(timedelta(seconds=3))
+        shop.daraja.order_spike_arrest(operation)
     else:
-        shop.daraja.order("stk_push", 404, TOKEN_REFUSED)
+        shop.daraja.order(operation, 404, TOKEN_REFUSED)
+    if second is not None:
+        shop.daraja.order(operation, *second)
+    before = len(shop.daraja.of(operation))
     await send_due(shop.core)
-    first, second = (call.body["CallBackURL"] for call in shop.daraja.of("stk_push"))
-    clock.advance(timedelta(seconds=1))
-    return payment_id, first, second
+    assert (await shop.row(payment_id)).not_sent_count == (turned_away_for == "haste")
+    if turned_away_for == "haste":
+        clock.advance(timedelta(seconds=3))
+    await send_due(shop.core)
+    address = "CallBackURL" if operation == "stk_push" else "ResultURL"
+    urls = [call.body[address] for call in shop.daraja.of(operation)[before:]]
+    clock.advance(timedelta(seconds=5))
+    return payment_id, urls[0], urls[1]
+
+
+async def pushed(shop: Shop, clock: FrozenClock, turned_away_for: str = "its token") -> tuple[str, str, str]:
+    return await sent_twice(shop, clock, a_push(), turned_away_for)
 
 
 def answer_query(shop: Shop, checkout: str, code: str) -> None:
@@ -62,12 +91,12 @@ def bare(number: int) -> dict[str, Any]:
     return body
 
 
-async def reversing(shop: Shop) -> str:
-    """A reversal of a push that succeeded; queued."""
+async def received(shop: Shop) -> PaymentRequest:
+    """The request to give back a push that succeeded."""
     await open_payment(shop.core, shop.principal, a_push())
     await send_due(shop.core)
     await shop.call_back(shop.daraja.of("stk_push")[-1].body["CallBackURL"], stk_callback(1, receipt=RECEIVED))
-    return (await open_payment(shop.core, shop.principal, a_reversal(RECEIVED))).payment.payment_id
+    return a_reversal(RECEIVED)
 
 
 def reversal_result(number: int, receipt: str) -> dict[str, Any]:
@@ -90,7 +119,7 @@ async def answer_inquiry(shop: Shop, *, conversation: str, **told: Any) -> None:
     "steps",
     ["first query second", "query first second", "query second first", "first second", "second first", "query first"],
 )
-@pytest.mark.parametrize("turned_away_for", ["haste", "its token"])
+@pytest.mark.parametrize("turned_away_for", REASONS)
 async def test_a_second_movement_is_a_dispute_in_whatever_order_it_is_heard_of(
     shop: Shop, clock: FrozenClock, steps: str, turned_away_for: str
 ) -> None:
@@ -117,7 +146,7 @@ async def test_when_the_first_was_paid_and_the_second_dismissed_it_is_a_dispute(
     assert await shop.status(payment_id) == "disputed"
 
 
-@pytest.mark.parametrize("turned_away_for", ["haste", "its token"])
+@pytest.mark.parametrize("turned_away_for", REASONS)
 async def test_a_first_prompt_that_was_dismissed_does_not_end_it_while_the_second_is_open(
     shop: Shop, clock: FrozenClock, turned_away_for: str
 ) -> None:
@@ -142,23 +171,77 @@ async def test_when_both_were_dismissed_it_has_failed(shop: Shop, clock: FrozenC
     assert await shop.status(payment_id) == "failed"
 
 
-async def test_a_second_request_that_is_refused_leaves_the_first_in_doubt(shop: Shop) -> None:
-    """Daraja refuses a second prompt to a phone that is looking at the first."""
-    payment_id = (await open_payment(shop.core, shop.principal, a_push())).payment.payment_id
-    shop.daraja.order("stk_push", 404, TOKEN_REFUSED)
-    shop.daraja.order("stk_push", 500, error("500.001.1001", "Unable to lock subscriber"))
-    await send_due(shop.core)
-    assert await shop.status(payment_id) == "unknown"
+@pytest.mark.parametrize("second_says", ["dismissed", "paid", "paid, without saying what"])
+@pytest.mark.parametrize("turned_away_for", REASONS)
+async def test_a_first_that_our_question_confirmed_does_not_end_it_while_the_second_is_open(
+    shop: Shop, clock: FrozenClock, turned_away_for: str, second_says: str
+) -> None:
+    payment_id, first, second = await pushed(shop, clock, turned_away_for)
+    await shop.call_back(first, stk_callback(9, receipt=R1))
+    answer_query(shop, C2, "4999")
+    answer_query(shop, C1, "0")
+    await ask_due(shop.core)
+    assert await shop.status(payment_id) == "pending"
+    said = {"dismissed": stk_callback(2, code=1032), "paid": stk_callback(2, receipt=R2)}
+    await shop.call_back(second, said.get(second_says, bare(2)))
+    if second_says not in said:
+        answer_query(shop, C2, "0")
+        await ask_due(shop.core)
+    assert await shop.status(payment_id) == "disputed"
 
 
-async def test_when_the_second_was_not_answered_a_failure_of_the_first_prompt_ends_nothing(
+async def test_a_first_that_our_question_confirmed_is_for_a_person_when_the_second_stays_silent(
     shop: Shop, clock: FrozenClock
 ) -> None:
-    payment_id = (await open_payment(shop.core, shop.principal, a_push())).payment.payment_id
-    shop.daraja.order("stk_push", 404, TOKEN_REFUSED)
-    shop.daraja.order_server_error("stk_push")
-    await send_due(shop.core)
-    await shop.call_back(shop.daraja.of("stk_push")[-1].body["CallBackURL"], stk_callback(9, code=1032))
+    payment_id, first, _ = await pushed(shop, clock)
+    await shop.call_back(first, stk_callback(9, receipt=R1))
+    while (at := (await shop.row(payment_id)).next_action_at) is not None:
+        clock.at = max(at, clock.at)
+        answer_query(shop, C2, "4999")
+        answer_query(shop, C1, "0")
+        await ask_due(shop.core)
+    assert await shop.status(payment_id) == "unknown"
+    assert len(await payments_to_review(shop.core, shop.principal.organization_id)) == 1
+
+
+@pytest.mark.parametrize("turned_away_for", REASONS)
+async def test_a_phone_that_is_busy_may_be_busy_with_the_first(
+    shop: Shop, clock: FrozenClock, turned_away_for: str
+) -> None:
+    payment_id, first, _ = await sent_twice(shop, clock, a_push(), turned_away_for, second=(500, BUSY))
+    assert await shop.status(payment_id) == "unknown"
+    await shop.call_back(first, stk_callback(9, receipt=R1))
+    answer_query(shop, C1, "0")
+    await ask_due(shop.core)
+    row = await shop.row(payment_id)
+    assert (row.status, row.receipt) == ("succeeded", R1)
+
+
+async def test_a_second_that_is_refused_for_what_it_says_has_failed(shop: Shop, clock: FrozenClock) -> None:
+    refused = error("400.002.02", "Bad Request - Invalid PhoneNumber")
+    payment_id, first, _ = await sent_twice(shop, clock, a_push(), second=(400, refused))
+    assert await shop.status(payment_id) == "failed"
+    await shop.call_back(first, stk_callback(9, receipt=R1))
+    assert await shop.status(payment_id) == "disputed"
+
+
+@pytest.mark.parametrize("request_of", [a_push, a_payout])
+async def test_a_second_token_that_is_refused_says_that_the_app_lacks_the_product(
+    shop: Shop, clock: FrozenClock, request_of: Callable[[], PaymentRequest]
+) -> None:
+    payment_id, *_ = await sent_twice(shop, clock, request_of(), second=(404, TOKEN_REFUSED))
+    row = await shop.row(payment_id)
+    assert (row.status, row.result_code) == ("failed", "404.001.03")
+    assert "lacks the product" in (row.reason or "")
+    assert await send_due(shop.core) == 0
+
+
+@pytest.mark.parametrize("turned_away_for", REASONS)
+async def test_when_the_second_was_not_answered_what_became_of_the_first_prompt_ends_nothing(
+    shop: Shop, clock: FrozenClock, turned_away_for: str
+) -> None:
+    payment_id, first, _ = await sent_twice(shop, clock, a_push(), turned_away_for, second=(500, NO_ANSWER))
+    await shop.call_back(first, stk_callback(9, code=1032))
     while (at := (await shop.row(payment_id)).next_action_at) is not None:
         clock.at = max(at, clock.at)
         answer_query(shop, C1, "1032")
@@ -167,111 +250,137 @@ async def test_when_the_second_was_not_answered_a_failure_of_the_first_prompt_en
     assert len(await payments_to_review(shop.core, shop.principal.organization_id)) == 1
 
 
-async def test_when_the_second_was_not_answered_a_failure_of_the_first_reversal_ends_nothing(shop: Shop) -> None:
-    payment_id = await reversing(shop)
-    shop.daraja.order("reversal", 404, TOKEN_REFUSED)
-    shop.daraja.order_server_error("reversal")
-    await send_due(shop.core)
-    await shop.call_back(shop.daraja.of("reversal")[-1].body["ResultURL"], result("AG_reversal_9", code=1))
+@pytest.mark.parametrize("turned_away_for", REASONS)
+async def test_when_the_second_was_not_answered_a_failure_of_the_first_reversal_ends_nothing(
+    shop: Shop, clock: FrozenClock, turned_away_for: str
+) -> None:
+    request = await received(shop)
+    payment_id, first, _ = await sent_twice(shop, clock, request, turned_away_for, second=(500, NO_ANSWER))
+    await shop.call_back(first, result("AG_reversal_9", code=1))
     await answer_inquiry(shop, conversation="AG_reversal_9", receipt="X", TransactionStatus="Declined")
     assert await shop.status(payment_id) == "unknown"
 
 
-async def test_an_answer_written_after_its_lease_disputes_what_ended_meanwhile(shop: Shop, clock: FrozenClock) -> None:
-    payment_id = (await open_payment(shop.core, shop.principal, a_push())).payment.payment_id
-    shop.daraja.order("stk_push", 404, TOKEN_REFUSED)
-
+async def test_what_is_heard_of_both_before_the_answer_is_written_after_its_lease_is_a_dispute(
+    shop: Shop, clock: FrozenClock
+) -> None:
     async def pause_past_the_lease(call: Call) -> None:
         if len(shop.daraja.of("stk_push")) < 2 or call.operation != "stk_push":
             return
         clock.advance(SEND_LEASE + timedelta(seconds=1))
         await ask_due(shop.core)
-        await shop.call_back(call.body["CallBackURL"], stk_callback(9, receipt=R1))
-        await shop.call_back(call.body["CallBackURL"], stk_callback(2, receipt=R2))
+        first, second = (call.body["CallBackURL"] for call in shop.daraja.of("stk_push"))
+        await shop.call_back(first, stk_callback(9, receipt=R1))
+        await shop.call_back(second, stk_callback(2, receipt=R2))
         answer_query(shop, C1, "0")
+        answer_query(shop, C2, "0")
         await ask_due(shop.core)
-        assert await shop.status(payment_id) == "succeeded"
 
     shop.daraja.on_call = pause_past_the_lease
-    await send_due(shop.core)
+    payment_id, *_ = await pushed(shop, clock)
     assert await shop.status(payment_id) == "disputed"
 
 
+@pytest.mark.parametrize("turned_away_for", REASONS)
 @pytest.mark.parametrize("order", ["first, then second", "second, then first"])
 async def test_a_success_without_a_receipt_is_a_second_movement_by_its_ids(
-    shop: Shop, clock: FrozenClock, order: str
+    shop: Shop, clock: FrozenClock, order: str, turned_away_for: str
 ) -> None:
-    payment_id, first, second = await pushed(shop, clock)
+    payment_id, first, second = await pushed(shop, clock, turned_away_for)
     told = [(first, bare(9)), (second, stk_callback(2, receipt=R2))]
     for url, body in told if order.startswith("first") else reversed(told):
         await shop.call_back(url, body)
     assert await shop.status(payment_id) == "disputed"
 
 
-@pytest.mark.parametrize("receipts", [(R1,), (R1, "SKE0000ZZ8")], ids=["its receipt known", "two receipts told of it"])
-@pytest.mark.parametrize("second_says", [bare(2), stk_callback(2, receipt=R2)], ids=["bare", "with its receipt"])
-async def test_the_first_confirmed_by_our_question_and_the_second_by_its_callback_are_two(
-    shop: Shop, clock: FrozenClock, receipts: tuple[str, ...], second_says: dict[str, Any]
-) -> None:
-    payment_id, first, second = await pushed(shop, clock)
-    for receipt in receipts:
-        await shop.call_back(first, stk_callback(9, receipt=receipt))
-    answer_query(shop, C2, "4999")
-    answer_query(shop, C1, "0")
-    await ask_due(shop.core)
-    assert await shop.status(payment_id) == ("succeeded" if len(receipts) == 1 else "disputed")
-    await shop.call_back(second, second_says)
-    assert await shop.status(payment_id) == "disputed"
-
-
+@pytest.mark.parametrize("turned_away_for", REASONS)
 async def test_a_payout_that_an_answer_without_receipt_settled_is_disputed_by_the_firsts_result(
-    shop: Shop, clock: FrozenClock
+    shop: Shop, clock: FrozenClock, turned_away_for: str
 ) -> None:
-    payment_id = (await open_payment(shop.core, shop.principal, a_payout())).payment.payment_id
-    shop.daraja.order("b2c", 404, TOKEN_REFUSED)
-    await send_due(shop.core)
+    payment_id, first, _ = await sent_twice(shop, clock, a_payout(), turned_away_for)
     clock.advance(timedelta(minutes=2))
     await ask_due(shop.core)
     await answer_inquiry(shop, conversation="AG_b2c_2", TransactionStatus="Completed")
     assert await shop.status(payment_id) == "succeeded"
-    await shop.call_back(shop.daraja.of("b2c")[-1].body["ResultURL"], payout_result(9, receipt=R1))
+    await shop.call_back(first, payout_result(9, receipt=R1))
     assert await shop.status(payment_id) == "disputed"
 
 
-async def test_a_reversal_that_an_answer_without_receipt_settles_is_disputed_by_what_the_first_had_said(
-    shop: Shop,
+@pytest.mark.parametrize("turned_away_for", REASONS)
+async def test_a_payout_of_which_the_first_alone_was_carried_out_succeeds_by_our_question(
+    shop: Shop, clock: FrozenClock, turned_away_for: str
 ) -> None:
-    payment_id = await reversing(shop)
-    shop.daraja.order("reversal", 404, TOKEN_REFUSED)
-    await send_due(shop.core)
-    await shop.call_back(shop.daraja.of("reversal")[-1].body["ResultURL"], reversal_result(9, R1))
+    """Both have one id, of which Daraja carries out one, and its answer names the first's conversation."""
+    payment_id, first, _ = await sent_twice(shop, clock, a_payout(), turned_away_for)
+    await shop.call_back(first, payout_result(9, receipt=R1))
+    answer = {"receipt": R1, "ReceiptNo": R1, "TransactionStatus": "Completed"}
+    await answer_inquiry(shop, conversation="AG_b2c_9", **answer)
+    row = await shop.row(payment_id)
+    assert (row.status, row.receipt) == ("succeeded", R1)
+
+
+@pytest.mark.parametrize("turned_away_for", REASONS)
+async def test_a_reversal_that_an_answer_without_receipt_settles_is_disputed_by_what_the_first_had_said(
+    shop: Shop, clock: FrozenClock, turned_away_for: str
+) -> None:
+    payment_id, first, _ = await sent_twice(shop, clock, await received(shop), turned_away_for)
+    await shop.call_back(first, reversal_result(9, R1))
     await answer_inquiry(shop, conversation="AG_reversal_2", TransactionStatus="Completed")
     assert await shop.status(payment_id) == "disputed"
 
 
-@pytest.mark.parametrize("when", ["before the reply", "after the reply", "after our question", "the reply lost"])
-@pytest.mark.parametrize("kind", ["stk_push", "b2c"])
-async def test_one_movement_called_back_twice_and_again_is_no_dispute(
-    shop: Shop, clock: FrozenClock, kind: str, when: str
+async def test_a_second_movement_is_a_dispute_also_when_the_other_was_given_back(
+    shop: Shop, clock: FrozenClock
 ) -> None:
-    is_push = kind == "stk_push"
-    opened = await open_payment(shop.core, shop.principal, a_push() if is_push else a_payout())
-    payment_id = opened.payment.payment_id
-    body = stk_callback(2, receipt=R2) if is_push else payout_result(2, receipt=R2)
-    address = "CallBackURL" if is_push else "ResultURL"
-    shop.daraja.order(kind, 404, TOKEN_REFUSED)
-    if when == "the reply lost":
-        shop.daraja.order_server_error(kind)
+    payment_id, first, second = await pushed(shop, clock)
+    await shop.call_back(second, stk_callback(2, receipt=RECEIVED))
+    await open_payment(shop.core, shop.principal, a_reversal(RECEIVED))
+    await send_due(shop.core)
+    await shop.call_back(shop.daraja.of("reversal")[-1].body["ResultURL"], reversal_result(1, "SKE0000CC1"))
+    assert await shop.status(payment_id) == "reversed"
+    await shop.call_back(first, stk_callback(9, receipt=R1))
+    assert await shop.status(payment_id) == "disputed"
+
+
+@pytest.mark.parametrize("succeeded", [True, False])
+async def test_what_a_person_decided_is_not_undone_by_a_callback_that_was_there_already(
+    shop: Shop, clock: FrozenClock, succeeded: bool
+) -> None:
+    payment_id, first, second = await pushed(shop, clock)
+    told = [(first, stk_callback(9, receipt=R1)), (second, stk_callback(2, receipt=R2))]
+    for url, body in told:
+        await shop.call_back(url, body)
+    clock.advance(timedelta(minutes=1))
+    await resolve_payment(
+        shop.core,
+        shop.principal.organization_id,
+        payment_id,
+        succeeded=succeeded,
+        receipt=R2 if succeeded else None,
+        reason="Looked it up",
+        actor="finance",
+    )
+    decided = await shop.status(payment_id)
+    for url, body in told:
+        clock.advance(timedelta(minutes=1))
+        await shop.call_back(url, body)
+    assert await shop.status(payment_id) == decided
+    await shop.call_back(first, stk_callback(9, receipt="SKE0000ZZ8"))
+    assert await shop.status(payment_id) == "disputed"
+
+
+@pytest.mark.parametrize("when", ["before the reply", "after the reply", "after our question", "the reply lost"])
+@pytest.mark.parametrize("request_of", [a_push, a_payout])
+async def test_one_movement_called_back_twice_and_again_is_no_dispute(
+    shop: Shop, clock: FrozenClock, request_of: Callable[[], PaymentRequest], when: str
+) -> None:
+    kind = "stk_push" if request_of is a_push else "b2c"
+    body = stk_callback(2, receipt=R2) if request_of is a_push else payout_result(2, receipt=R2)
 
     async def overtake(call: Call) -> None:
         if call.operation == kind and len(shop.daraja.of(kind)) == 2 and when == "before the reply":
             for _ in range(2):
-                await shop.post(call.body[address], body)
-
-    shop.daraja.on_call = overtake
-    await send_due(shop.core)
-    url = shop.daraja.of(kind)[-1].body[address]
-    clock.advance(timedelta(seconds=70))
+                await shop.post(call.body["CallBackURL" if request_of is a_push else "ResultURL"], body)
 
     async def confirm() -> None:
         answer_query(shop, C2, "0")
@@ -281,6 +390,10 @@ async def test_one_movement_called_back_twice_and_again_is_no_dispute(
             told = {"receipt": R2, "ReceiptNo": R2, "TransactionStatus": "Completed"}
             await answer_inquiry(shop, conversation="AG_b2c_2", **told)
 
+    shop.daraja.on_call = overtake
+    lost = (500, NO_ANSWER) if when == "the reply lost" else None
+    payment_id, _, url = await sent_twice(shop, clock, request_of(), second=lost)
+    clock.advance(timedelta(seconds=70))
     if when == "after our question":
         await confirm()
     for _ in range(2):

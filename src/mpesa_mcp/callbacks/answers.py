@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlmodel import col, select
+from sqlmodel import select
 
 from mpesa_mcp.callbacks.matching import Asked, status_disagreements
 from mpesa_mcp.callbacks.models import Callback, CallbackStatus, Channel
 from mpesa_mcp.daraja.codes import Meaning, Verdict, balance_meaning, status_meaning
 from mpesa_mcp.daraja.results import SUCCESS, BalanceOutcome, Malformed, Party, Result, StatusOutcome, read_result
 from mpesa_mcp.payments.core import Core
+from mpesa_mcp.payments.doubts import another_may_move
 from mpesa_mcp.payments.hints import hints_of, mark_answered
 from mpesa_mcp.payments.history import record_no_change
 from mpesa_mcp.payments.inquiries import add_balance, answer_inquiry, nobody_may_ask
@@ -134,7 +135,8 @@ async def _conclude(
 ) -> None:
     """What an answer to an acknowledged question does to the payment that was asked about."""
     hints = [hint for hint in await hints_of(session, payment.id) if _is_of_question(hint, inquiry, payment)]
-    if outcome.verdict in {Verdict.SUCCEEDED, Verdict.FAILED} and _is_about(payment, inquiry, outcome):
+    decides = outcome.verdict in {Verdict.SUCCEEDED, Verdict.FAILED} and _is_about(payment, inquiry, outcome)
+    if decides and not await _of_one_send_of_two(session, payment, inquiry):
         await apply_evidence(core, session, payment.id, await _evidence(session, payment, outcome, hints))
         return
     answered = [hint for hint in hints if hint.received_at <= inquiry.created_at]
@@ -143,6 +145,14 @@ async def _conclude(
         await nobody_may_ask(core, session, inquiry, result.result_code)
     elif payment.originator_conversation_id is None and await _another_is_waiting(session, payment):
         await ask_now(core, session, payment)
+
+
+async def _of_one_send_of_two(session: OrganizationSession, payment: Payment, inquiry: Inquiry) -> bool:
+    """Whether the question was about one send of a reversal, and another may still move money. A payout has one id."""
+    named = inquiry.original_conversation_id
+    if payment.originator_conversation_id is not None or named is None:
+        return False
+    return await another_may_move(session, payment.id, named=named)
 
 
 def _is_of_question(hint: Hint, inquiry: Inquiry, payment: Payment) -> bool:
@@ -185,12 +195,15 @@ async def _disagreements(
 
 
 async def _conversation_id(session: OrganizationSession, inquiry: Inquiry, payment: Payment) -> str | None:
-    """The id Daraja gave the payment; of a reversal without a reply, the id a callback named and we asked by."""
-    named = select(Attempt.conversation_id).where(
-        Attempt.payment_id == payment.id, col(Attempt.conversation_id).is_not(None)
-    )
-    is_reversal = PaymentKind(payment.kind) is PaymentKind.REVERSAL
-    return await session.first(named) or (inquiry.original_conversation_id if is_reversal else None)
+    """The id Daraja gave the payment; of a reversal without a reply, the id a callback named and we asked by.
+
+    None of a payout that was sent again: its sends share our id, and Daraja may have carried out another than it named.
+    """
+    attempts = await session.all(select(Attempt).where(Attempt.payment_id == payment.id))
+    given = next((each.conversation_id for each in attempts if each.conversation_id is not None), None)
+    if PaymentKind(payment.kind) is PaymentKind.REVERSAL:
+        return given or inquiry.original_conversation_id
+    return given if len(attempts) == 1 else None
 
 
 def _asked(payment: Payment, conversation_id: str | None) -> Asked:

@@ -26,7 +26,7 @@ from mpesa_mcp.identity.organizations import get_organization
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.hints import Kept, belongs_elsewhere, keep_hint
 from mpesa_mcp.payments.history import record_no_change
-from mpesa_mcp.payments.models import Attempt, Hint, Payment
+from mpesa_mcp.payments.models import Attempt, Hint, Payment, PaymentHistory
 from mpesa_mcp.payments.outcomes import (
     Change,
     Evidence,
@@ -129,6 +129,8 @@ async def _apply(
         # Whatever its shape (quirk 28), it says only that nobody knows.
         await _apply_timeout(core, session, payment)
         return CallbackStatus.APPLIED, f"a queue timeout: {read_timeout(callback.body.encode()).shape}"
+    if PaymentStatus(payment.status).is_settled and await _has_been_judged(session, payment, callback):
+        return CallbackStatus.APPLIED, "came again; a person has decided about it"
     now = core.clock.now()
     try:
         said = read_statement(payment, attempt, callback.body.encode())
@@ -136,7 +138,8 @@ async def _apply(
         refusal = str(malformed)
         await record_no_change(session, payment.id, now, event="callback_malformed", source="callback", note=refusal)
         return CallbackStatus.MALFORMED, refusal
-    if disagreements := [*said.disagreements, *await _taken_elsewhere(session, payment, attempt, said)]:
+    taken = await _taken_elsewhere(session, payment, attempt, said)
+    if disagreements := [*said.disagreements, *taken]:
         note = f"disagrees in: {', '.join(disagreements)}"
         await record_no_change(session, payment.id, now, event="callback_mismatch", source="callback", note=note)
         if disagreements == ["receipt"] and await _is_second_movement(session, payment, attempt, said):
@@ -144,7 +147,7 @@ async def _apply(
                 "Safaricom reported a second movement: a send that was taken for not sent was carried out after all."
             )
             await move(core, session, payment, Change(PaymentEvent.CONTRADICTION, source="callback", reason=reason))
-        elif _may_be_ours(said, disagreements) and PaymentStatus(payment.status).nothing_moved:
+        elif _may_be_ours(said, taken) and PaymentStatus(payment.status).nothing_moved:
             await move(
                 core, session, payment, Change(PaymentEvent.CONTRADICTION, source="callback", reason=_CONTRADICTED)
             )
@@ -168,9 +171,10 @@ _CONTRADICTED = (
 )
 
 
-def _may_be_ours(said: Statement, disagreements: list[str]) -> bool:
-    """A success that differs in ids alone: too little to settle by, too much to call paying again safe."""
-    return said.meaning.verdict is Verdict.SUCCEEDED and set(disagreements) <= {*IDS}
+def _may_be_ours(said: Statement, taken: list[str]) -> bool:
+    """A success that differs in id or receipt alone: too little to settle by, too much to call paying again safe."""
+    differs = {*said.disagreements, *taken} - {*IDS, "receipt"}
+    return said.meaning.verdict is Verdict.SUCCEEDED and not differs and "receipt" not in taken
 
 
 async def _hold(core: Core, session: OrganizationSession, payment: Payment) -> Payment:
@@ -192,14 +196,27 @@ async def _is_second_movement(
     session: OrganizationSession, payment: Payment, attempt: Attempt, said: Statement
 ) -> bool:
     """A whole success with another receipt, for a payment that was sent twice and has succeeded already."""
-    if said.meaning.verdict is not Verdict.SUCCEEDED or PaymentStatus(payment.status) is not PaymentStatus.SUCCEEDED:
+    if said.meaning.verdict is not Verdict.SUCCEEDED or not PaymentStatus(payment.status).moved:
         return False
-    if attempt.sent_twice:
-        return True
     if not said.names_our_id and attempt.reply != Reply.NOT_SENT:
         return False
     sent = select(func.count()).select_from(Attempt).where(Attempt.payment_id == payment.id)
     return (await session.first(sent) or 0) > 1
+
+
+async def _has_been_judged(session: OrganizationSession, payment: Payment, callback: Callback) -> bool:
+    """Whether this very body was there already when a person decided: it brings nothing that they did not see."""
+    decided = select(func.max(PaymentHistory.at)).where(
+        PaymentHistory.payment_id == payment.id,
+        col(PaymentHistory.event).in_((PaymentEvent.RESOLVED_SUCCEEDED, PaymentEvent.RESOLVED_FAILED)),
+    )
+    seen = select(Callback.id).where(
+        Callback.attempt_id == callback.attempt_id,
+        Callback.channel == callback.channel,
+        Callback.body == callback.body,
+        col(Callback.applied_at) <= decided.scalar_subquery(),
+    )
+    return await session.first(seen) is not None
 
 
 async def _apply_timeout(core: Core, session: OrganizationSession, payment: Payment) -> None:

@@ -1,8 +1,8 @@
 """What one callback states about a payment: read, given its meaning, and compared with what we asked for."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from mpesa_mcp.callbacks.matching import IDS, Asked, b2c_disagreements, reversal_disagreements, stk_disagreements
+from mpesa_mcp.callbacks.matching import Asked, b2c_disagreements, reversal_disagreements, stk_disagreements
 from mpesa_mcp.daraja.codes import Meaning, Verdict, b2c_meaning, is_listed, reversal_meaning, stk_meaning
 from mpesa_mcp.daraja.results import SUCCESS, B2cOutcome, ReversalOutcome, read_result, read_stk_callback
 from mpesa_mcp.errors import Advice
@@ -47,10 +47,7 @@ class Statement:
 
 
 def read_statement(payment: Payment, attempt: Attempt, body: bytes) -> Statement:
-    """Reads the body as this attempt's operation answers. Raises Malformed.
-
-    Of one that was sent twice we know the ids of the second only: another id may be the first's.
-    """
+    """Reads the body as this attempt's operation answers. Raises Malformed."""
     asked = Asked(
         kind=PaymentKind(payment.kind),
         amount=Kes(payment.amount_cents),
@@ -62,10 +59,7 @@ def read_statement(payment: Payment, attempt: Attempt, body: bytes) -> Statement
         checkout_request_id=attempt.checkout_request_id,
         conversation_id=attempt.conversation_id,
     )
-    said = _READ[asked.kind](asked, body)
-    if not attempt.sent_twice:
-        return said
-    return replace(said, disagreements=[name for name in said.disagreements if name not in IDS])
+    return _READ[asked.kind](asked, body)
 
 
 def _of_push(asked: Asked, body: bytes) -> Statement:

@@ -79,10 +79,7 @@ class Outage:
 
 @dataclass(slots=True)
 class Turn:
-    """Leave to make one call, before `leaves_by` if that is said. `called` and `trouble` are what came of it.
-
-    `sent_twice`: the access token was refused, and the request went out once more with another.
-    """
+    """Leave to make one call, before `leaves_by` if that is said. `called` and `trouble` are what came of it."""
 
     app_id: str = ""
     environment: Environment = Environment.SIMULATOR
@@ -90,7 +87,6 @@ class Turn:
     is_probe: bool = False
     leaves_by: datetime | None = None
     called: bool = False
-    sent_twice: bool = False
     trouble: Trouble | None = None
 
 

@@ -1,8 +1,8 @@
 """The Daraja client: sends a typed request once and says what the answer proves.
 
-It holds no state about payments, opens no transaction, and never sends a request a second time, with one exception:
-when the gateway refused the access token, the same request goes out once more with a fresh one. The back end never
-saw the first, so both belong to one attempt (daraja/codes.md §6).
+It holds no state about payments, opens no transaction, and never sends what moves money a second time: when the gateway
+refused the access token it fetches another and says so, and whoever sends again writes that down as another attempt.
+A question goes out once more by itself.
 """
 
 import json
@@ -160,7 +160,7 @@ class DarajaClient:
             if isinstance(own, Held):
                 return NotAsked(own.reason, own.code, until=own.until)
             started = self._clock.now()
-            reply = await self._send(app, request.path, request.body(started), own)
+            reply = await self._send(app, request.operation, request.path, request.body(started), own)
             if isinstance(reply, Reply):
                 answer = read_stk_answer(
                     reply.status,
@@ -227,7 +227,7 @@ class DarajaClient:
 
     async def _submit(self, app: DarajaApp, operation: Operation, path: str, body: Body, turn: Turn) -> Conclusion:
         started = self._clock.now()
-        reply = await self._send(app, path, body, turn)
+        reply = await self._send(app, operation, path, body, turn)
         conclusion: Conclusion
         if isinstance(reply, Reply):
             conclusion = conclude(
@@ -238,18 +238,20 @@ class DarajaClient:
         self._log(app, operation, started, reply, type(conclusion).__name__, _code_of(conclusion))
         return conclusion
 
-    async def _send(self, app: DarajaApp, path: str, body: Body, turn: Turn) -> Reply | Refused | NotSent | Unknown:
+    async def _send(
+        self, app: DarajaApp, operation: Operation, path: str, body: Body, turn: Turn
+    ) -> Reply | Refused | NotSent | Unknown:
         # A call that is cut off got no answer.
         turn.called, turn.trouble = True, NO_ANSWER
-        reply = await self._send_with_token(app, path, body, turn)
+        reply = await self._send_with_token(app, operation, path, body, turn)
         turn.called = not any(reply is each for each in _OF_OUR_OWN)
         turn.trouble = trouble_in(reply) if turn.called else None
         return reply
 
     async def _send_with_token(
-        self, app: DarajaApp, path: str, body: Body, turn: Turn
+        self, app: DarajaApp, operation: Operation, path: str, body: Body, turn: Turn
     ) -> Reply | Refused | NotSent | Unknown:
-        """One request under the current token, and the same once more under a new one if the gateway refused that.
+        """One request under the current token. If that is refused, another is fetched, and a question repeated.
 
         A second refusal is not the token's fault: the app lacks the product (quirk 54). It is concluded as any answer.
         """
@@ -259,8 +261,8 @@ class DarajaClient:
             reply = await self._post(app, path, content, token, turn)
             if isinstance(reply, Reply) and refuses_token(reply.status, reply.body):
                 token = await self._tokens.replace(app, token, lambda: self.fetch_token(app))
-                turn.sent_twice = True
-                reply = await self._post(app, path, content, token, turn)
+                if not operation.moves_money:
+                    reply = await self._post(app, path, content, token, turn)
         except StoreUnavailable:
             return _NO_STORE
         except KeysRefused as refused:

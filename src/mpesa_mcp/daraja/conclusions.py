@@ -56,6 +56,13 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class PhoneBusy(Refused):
+    """Another prompt is open on the phone: somebody else's, or an earlier one of the same payment (quirk 19)."""
+
+    reason: str = "The phone is busy with another M-Pesa request; no prompt was sent. Wait at least a minute."
+
+
+@dataclass(frozen=True, slots=True)
 class NotSent:
     """Nothing was submitted; the same request may be sent later. `retry_after_seconds`: what Daraja asked for."""
 
@@ -79,6 +86,22 @@ class Held(NotSent):
 
 
 @dataclass(frozen=True, slots=True)
+class TokenRefused(NotSent):
+    """The gateway turned a payment away for its access token alone; with another it may be sent again at once.
+
+    If that is refused, too, it is not the token's fault (codes.md §6, quirk 54).
+    """
+
+    reason: str = "Safaricom refused an access token that had become invalid; nothing was submitted."
+    retry_after_seconds: float | None = None
+
+    @property
+    def again(self) -> Refused:
+        """What it means when the payment was turned away for its token before."""
+        return Refused(self.code, _NO_PRODUCT)
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """It may have been submitted or not. Ask; never send again."""
 
@@ -89,7 +112,8 @@ class Unknown:
 Conclusion = Accepted | Refused | NotSent | Unknown
 
 # One refresh and one repeat are safe after these: the gateway refused the request before the back end saw it
-# (codes.md §6, last rule). 404.001.03 is a token problem in spite of its status (quirk 53).
+# (codes.md §6, last rule). 404.001.03 is a token problem in spite of its status (quirk 53). A question has been
+# repeated already when it is concluded.
 TOKEN_REFUSALS: Final = frozenset({"400.003.01", "401", "401.001", "401.002.01", "401.003.01", "404.001.03"})
 
 _TOO_FAST: Final = "Safaricom is limiting the rate of requests; nothing was submitted. Wait before trying again."
@@ -265,18 +289,16 @@ def _rate_limit(status: int, error: ErrorBody, operation: Operation, retry_after
 def _error(error: ErrorBody, operation: Operation) -> Conclusion:
     if error.code == "400.002.02":
         return Refused(error.code, _bad_field(error.message))
+    if error.code in TOKEN_REFUSALS and operation.moves_money:
+        return TokenRefused(error.code)
     if error.code in _REFUSALS:
         return Refused(error.code, _REFUSALS[error.code])
     # One code, many meanings (quirk 11): for STK these texts alone say that nothing was submitted.
     if error.code == "500.001.1001" and operation in {Operation.STK_PUSH, Operation.STK_QUERY}:
         if error.message in {"wrong credentials", "merchant does not exist"}:
             return Refused(error.code, _WRONG_PASSKEY)
-        # Another prompt is open on the phone, ours or not (quirk 19); this one was not added to it.
         if operation is Operation.STK_PUSH and error.message.startswith("unable to lock subscriber"):
-            return Refused(
-                error.code,
-                "The phone is busy with another M-Pesa request; no prompt was sent. Wait at least a minute.",
-            )
+            return PhoneBusy(error.code)
     # The other text of this code is a plain internal error (quirk 27); both leave the payout to be asked about.
     if error.code == "500.002.1001" and error.message == "duplicate originatorconversationid":
         return Unknown(

@@ -89,7 +89,6 @@ async def add_attempt(
         checkout_request_id=None,
         conversation_id=None,
         originator_conversation_id=None,
-        sent_twice=False,
     )
     return NewAttempt(attempt_id, now, core.callback_url(environment, callback_id, token))
 

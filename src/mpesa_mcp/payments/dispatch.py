@@ -97,7 +97,7 @@ async def send_payment(core: Core, claim: Claim) -> None:
         if attempt is None:
             return
         conclusion = await _call(core, payment, attempt, turn)
-    await _conclude(core, claim, payment, attempt, conclusion, sent_twice=turn.sent_twice)
+    await _conclude(core, claim, payment, attempt, conclusion)
 
 
 async def _read(core: Core, organization_id: str, payment_ids: Sequence[str]) -> Sequence[tuple[Payment, bool]]:
@@ -132,17 +132,9 @@ async def _give_up(core: Core, claim: Claim, *, as_approved: bool) -> None:
         await move(core, session, payment, Change(PaymentEvent.TOO_OLD, source="dispatch", reason=reason))
 
 
-async def _conclude(
-    core: Core,
-    claim: Claim,
-    payment: Payment,
-    attempt: NewAttempt,
-    conclusion: Conclusion,
-    *,
-    sent_twice: bool = False,
-) -> None:
+async def _conclude(core: Core, claim: Claim, payment: Payment, attempt: NewAttempt, conclusion: Conclusion) -> None:
     log.info("send_concluded", payment_id=payment.id, kind=payment.kind, conclusion=type(conclusion).__name__)
-    await written_down(lambda: conclude_send(core, claim, attempt.attempt_id, conclusion, sent_twice=sent_twice))
+    await written_down(lambda: conclude_send(core, claim, attempt.attempt_id, conclusion))
 
 
 async def _commit_attempts(

@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKeyConstraint, Index, UniqueConstraint, false, text
+from sqlalchemy import JSON, ForeignKeyConstraint, Index, UniqueConstraint, text
 from sqlmodel import Field
 
 from mpesa_mcp.daraja.bodies import MAX_CODE
@@ -106,8 +106,6 @@ class Attempt(OrganizationTable, table=True):
     checkout_request_id: str | None = Field(default=None, max_length=80)
     conversation_id: str | None = Field(default=None, max_length=80)
     originator_conversation_id: str | None = Field(default=None, max_length=80)
-    # The first was refused for its access token. Should it have been carried out all the same, that makes two.
-    sent_twice: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
 
 
 class CallbackStatus(StrEnum):

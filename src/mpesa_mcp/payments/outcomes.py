@@ -5,7 +5,7 @@ What the table of `states` does not list changes nothing and is recorded. There 
 """
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from mpesa_mcp import audit
 from mpesa_mcp.daraja.codes import Verdict
 from mpesa_mcp.payments.batches.brakes import stop_if_refused_in_a_row
 from mpesa_mcp.payments.core import Core
-from mpesa_mcp.payments.doubts import another_may_move, is_contradicted
+from mpesa_mcp.payments.doubts import is_contradicted
 from mpesa_mcp.payments.history import record_history, record_no_change
 from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.payments.schedule import TO_BE_ASKED_ABOUT
@@ -88,12 +88,6 @@ async def lock_payment(session: OrganizationSession, payment_id: str) -> Payment
     return locked
 
 
-_ONE_OF_TWO_FAILED = (
-    "One request failed, but this was sent twice, and Safaricom has not said what became of the other; a person must "
-    "find out."
-)
-
-
 async def apply_evidence(core: Core, session: OrganizationSession, payment_id: str, evidence: Evidence) -> bool:
     """Moves the payment, locked by the caller, as the evidence says; repeated evidence is a recorded no-op.
 
@@ -107,8 +101,6 @@ async def apply_evidence(core: Core, session: OrganizationSession, payment_id: s
             session, payment.id, core.clock.now(), event="receipt_taken", source=evidence.source, code=evidence.code
         )
         return False
-    if evidence.verdict is Verdict.FAILED and await another_may_move(session, payment.id):
-        evidence = replace(evidence, verdict=Verdict.UNKNOWN, reason=_ONE_OF_TWO_FAILED)
     await move(core, session, payment, change_by(evidence, core.clock.now()))
     return True
 

@@ -201,9 +201,8 @@ async def _settle_by_answer(core: Core, payment: Payment, question: Question, an
         question = replace(question, hints=known)
         attempt = await session.get(Attempt, question.attempt_id)
         assert attempt is not None
-        given = attempt.checkout_request_id
-        if not moved and await another_may_move(session, payment.id, about=question.checkout_request_id):
-            return False  # this prompt failed, and another one is open
+        if await another_may_move(session, payment.id, named=question.checkout_request_id):
+            return False  # nothing has ended before that prompt has
         if not await _adopt(session, question, answer, attempt, payment.id):
             return False
         # An answer tells no receipt; the callbacks that named this checkout may have, if they agree.
@@ -211,8 +210,8 @@ async def _settle_by_answer(core: Core, payment: Payment, question: Question, an
         if receipt and question.is_ours and await receipt_is_taken(session, receipt, payment.id):
             receipt = None
         # They have been answered, so they no longer speak for or against anything; unless one that named the id
-        # Daraja gave us is contradicted now, or this is not the prompt that Daraja's reply named.
-        speak_on = (question.is_ours and not moved) or given not in {None, question.checkout_request_id}
+        # Daraja gave us is contradicted now.
+        speak_on = question.is_ours and not moved
         answered = [hint.id for hint in question.hints if not speak_on or hint.result_code != SUCCESS]
         await session.change(delete(Hint).where(col(Hint.id).in_(answered)))
         evidence = Evidence(

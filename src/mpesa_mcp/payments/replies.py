@@ -6,15 +6,23 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy import update
 from sqlmodel import col, select
 
-from mpesa_mcp.daraja.conclusions import Accepted, Conclusion, NotSent, Refused, Unknown
+from mpesa_mcp.daraja.conclusions import (
+    TOKEN_REFUSALS,
+    Accepted,
+    Conclusion,
+    NotSent,
+    PhoneBusy,
+    Refused,
+    TokenRefused,
+    Unknown,
+)
 from mpesa_mcp.payments.attempts import has_unread_callback
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.history import record_history
 from mpesa_mcp.payments.models import Attempt, Payment
-from mpesa_mcp.payments.outcomes import Change, dispute_if_contradicted, lock_payment, move, move_together
+from mpesa_mcp.payments.outcomes import Change, lock_payment, move, move_together
 from mpesa_mcp.payments.schedule import NOT_SENT_TRIES, first_question_after, resend_after
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, Reply, next_status
 from mpesa_mcp.store.crossings import Claim
@@ -22,17 +30,14 @@ from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Environment
 
 
-async def conclude_send(
-    core: Core, claim: Claim, attempt_id: str, conclusion: Conclusion, *, sent_twice: bool = False
-) -> None:
+async def conclude_send(core: Core, claim: Claim, attempt_id: str, conclusion: Conclusion) -> None:
     """Records what the HTTP call came to, and moves the payment accordingly, if this sender still holds it.
 
-    Together with what else the organization's calls came to at this moment. `sent_twice`: the gateway refused the
-    access token of the first request, and the same went out with another.
+    Together with what else the organization's calls came to at this moment.
     """
     organization_id = claim.organization_id
     conclude = partial(_conclude_sends, core, organization_id)
-    sent = _Sent(claim, attempt_id, conclusion, sent_twice)
+    sent = _Sent(claim, attempt_id, conclusion)
     await core.store.together.ask(("conclusions", organization_id), conclude, sent)
 
 
@@ -41,7 +46,6 @@ class _Sent:
     claim: Claim
     attempt_id: str
     conclusion: Conclusion
-    sent_twice: bool
 
 
 async def _conclude_sends(core: Core, organization_id: str, sent: Sequence[_Sent]) -> Sequence[None]:
@@ -61,7 +65,7 @@ async def _conclude_usual(
 
     Not a reversal: with it another payment would have to be held.
     """
-    accepted = [each for each in sent if isinstance(each.conclusion, Accepted) and not each.sent_twice]
+    accepted = [each for each in sent if isinstance(each.conclusion, Accepted)]
     if not accepted:
         return ()
     wanted = select(Payment).where(
@@ -85,28 +89,31 @@ async def _conclude_usual(
 async def _conclude_send(core: Core, session: OrganizationSession, sent: _Sent, now: datetime) -> None:
     claim, conclusion = sent.claim, sent.conclusion
     payment = await lock_payment(session, claim.id)
+    # What was turned away before: it changes what these two say.
+    earlier: Sequence[Attempt] = ()
+    if isinstance(conclusion, TokenRefused | PhoneBusy):
+        others = select(Attempt).where(Attempt.payment_id == payment.id, Attempt.id != sent.attempt_id)
+        earlier = await session.all(others)
+    if isinstance(conclusion, TokenRefused) and any(each.reply_code in TOKEN_REFUSALS for each in earlier):
+        conclusion = conclusion.again
     await record_replies(session, {sent.attempt_id: conclusion}, now)
-    if sent.sent_twice:
-        await session.change(update(Attempt).where(col(Attempt.id) == sent.attempt_id).values(sent_twice=True))
     change = _after_send(core, payment, conclusion, now)
     if payment.fence != claim.fence:
         # Paused past the lease: reconciliation took over, and only evidence counts from here on.
         note = "came after the lease ran out"
         record_history(session, claim.id, now, event=change.event, source="reply", note=note)
-        await dispute_if_contradicted(core, session, claim.id)
         return
-    if sent.sent_twice and change.event is PaymentEvent.REFUSED:
-        # Perhaps because the first was carried out: a prompt that is open is a reason to refuse another.
-        change = replace(change, event=PaymentEvent.UNCLEAR, reason=_FIRST_IN_DOUBT)
+    if isinstance(conclusion, PhoneBusy) and earlier:
+        change = replace(change, event=PaymentEvent.UNCLEAR, reason=_PERHAPS_OUR_OWN_PROMPT)
     after = next_status(PaymentStatus.SENDING, change.event)
     if after is not None and after.nothing_moved and await has_unread_callback(session, payment.id):
         change = replace(change, event=PaymentEvent.UNCLEAR)  # an earlier send may have been carried out
     await move(core, session, payment, change)
 
 
-_FIRST_IN_DOUBT = (
-    "Safaricom refused the access token first and then the request itself, so it is not known whether the first was "
-    "carried out."
+_PERHAPS_OUR_OWN_PROMPT = (
+    "The phone is busy with another M-Pesa request, perhaps with an earlier try of this one that was taken for not "
+    "sent; so it is not known whether this was carried out."
 )
 
 
@@ -150,6 +157,15 @@ def _after_send(core: Core, payment: Payment, conclusion: Conclusion, now: datet
                 code=conclusion.code,
                 reason=conclusion.reason,
                 next_action_at=ask_at,
+            )
+        case TokenRefused():
+            # At once, and no try used up: there is one such refusal at most.
+            return Change(
+                PaymentEvent.NOT_SENT,
+                source="reply",
+                code=conclusion.code,
+                reason=conclusion.reason,
+                next_action_at=now,
             )
         case NotSent():
             tried = payment.not_sent_count + 1

@@ -120,7 +120,7 @@ _NEXT: dict[tuple[PaymentStatus, PaymentEvent], PaymentStatus] = {
     (_S.SUCCEEDED, _E.FAILURE): _S.DISPUTED,
     # An expired one may have been sent: by an attempt that was taken for not sent and was carried out after all.
     **{(status, _E.SUCCESS): _S.DISPUTED for status in (_S.FAILED, _S.EXPIRED)},
-    **{(status, _E.CONTRADICTION): _S.DISPUTED for status in (_S.SUCCEEDED, _S.FAILED, _S.EXPIRED)},
+    **{(status, _E.CONTRADICTION): _S.DISPUTED for status in (_S.SUCCEEDED, _S.REVERSED, _S.FAILED, _S.EXPIRED)},
 }
 
 

@@ -10,6 +10,7 @@ import pytest
 from mpesa_mcp.billing.terms import seats_of
 from mpesa_mcp.identity.invitations import invite
 from mpesa_mcp.identity.organizations import get_organization
+from mpesa_mcp.identity.standing import activate, suspend
 from mpesa_mcp.identity.users import UserRecord, add_user, change_role, deactivate_user
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.values import Role, new_id
@@ -116,8 +117,30 @@ async def test_a_change_of_what_somebody_may_do_counts_from_the_next_request(
     assert tokens["role"] == "user"
     await deactivate_user(core.store, core.clock, **who)
     assert (await http.get("/payments", headers=bearer(tokens))).status_code == 401
-    gone = await http.post("/auth/login", json={"email": jane.email, "password": PASSWORD})
-    assert (gone.status_code, error_of(gone)["code"]) == (401, "wrong_sign_in")
+
+
+async def test_whoever_knows_the_password_is_told_why_they_are_shut_out_and_nobody_else_is(
+    http: httpx2.AsyncClient, core: Core, people: People, jane: UserRecord
+) -> None:
+    async def told(email: str, password: str) -> tuple[int, Any]:
+        answer = await http.post("/auth/login", json={"email": email, "password": password})
+        return answer.status_code, error_of(answer)
+
+    acme: dict[str, Any] = {"organization_id": people.organization_id, "actor": OPERATOR}
+    strangers: dict[str, Any] = {"organization_id": people.strangers_organization_id, "actor": OPERATOR}
+    nobody = await told(f"{new_id('nobody')}@acme.example", PASSWORD)
+    await deactivate_user(core.store, core.clock, user_id=jane.user_id, **acme)
+    await suspend(core.store, core.clock, **strangers)
+    for email, code, whom in (
+        (jane.email, "user_deactivated", "Ask an org_admin"),
+        (people.users["stranger"].email, "organization_suspended", "Ask whoever runs this platform"),
+    ):
+        status, error = await told(email, PASSWORD)
+        assert (status, error["code"], error["advice"]) == (403, code, "ask_a_person")
+        assert whom in error["message"]
+        assert await told(email, "not the password") == nobody
+    async with core.store.session(people.strangers_organization_id) as session:
+        await activate(session, core.clock, OPERATOR)
 
 
 async def test_changing_ones_password_needs_the_old_one_and_ends_every_session(

@@ -117,7 +117,9 @@ async def test_what_ends_a_persons_rights_counts_from_the_next_page_on(office: O
     async with signed_in(office, "manager") as client, signed_in(office, "super_admin") as platform:
         await suspend(core.store, core.clock, organization_id=acme, actor=OPERATOR)
         assert is_signed_out(await client.get("/payments"))
-        assert (await sign_in(client, office.email("manager"))).status_code == 401
+        shut_out = await sign_in(client, office.email("manager"))
+        assert (shut_out.status_code, "Your organization is suspended." in shut_out.text) == (403, True)
+        assert (await sign_in(client, office.email("manager"), "not the password")).status_code == 401
         assert (await platform.get("/organizations")).status_code == 200
         async with core.store.session(acme) as session:
             await activate(session, core.clock, OPERATOR)

@@ -20,7 +20,7 @@ from mpesa_mcp.identity.organizations import (
     get_organization,
 )
 from mpesa_mcp.identity.principal import Actor, NotAllowed, Unauthenticated
-from mpesa_mcp.identity.sessions import SessionEnded, Sessions, WrongSignIn
+from mpesa_mcp.identity.sessions import SessionEnded, Sessions, ShutOut
 from mpesa_mcp.identity.support_grants import NoSupportGrant, give_grant, require_support_grant
 from mpesa_mcp.identity.users import create_user
 from mpesa_mcp.payments.closing import PaymentsUnsettled, close_organization
@@ -91,7 +91,7 @@ async def test_nothing_opens_a_closed_organization_and_its_records_are_kept(shop
     for token in (key, signed_in.access_token.reveal()):
         with pytest.raises(Unauthenticated):
             await core.authentication.principal(token)
-    with pytest.raises(WrongSignIn):
+    with pytest.raises(ShutOut, match="is closed"):
         await sessions.sign_in(EMAIL, PASSWORD)
     with pytest.raises(SessionEnded):
         await sessions.refresh(signed_in.refresh_token.reveal())

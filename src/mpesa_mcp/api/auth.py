@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, status
 from pydantic import Field
 
+from mpesa_mcp.api.errors import ErrorAnswer
 from mpesa_mcp.api.examples import AT, JANE, JANES_ADDRESS, NEXT_DAY, ORGANIZATION, example
 from mpesa_mcp.api.permissions import allow, allow_everybody
 from mpesa_mcp.api.routes import Call, PermittedRoute, TheCore
@@ -100,7 +101,10 @@ def _tokens(signed_in: SignedIn) -> Tokens:
     )
 
 
-@router.post("/login")
+@router.post(
+    "/login",
+    responses={403: {"model": ErrorAnswer, "description": "The password is right; who it is may not sign in."}},
+)
 @allow_everybody()
 async def login(core: TheCore, body: Login) -> Tokens:
     """Sign in. Failures slow down, from where they come most of all, whether the address has an account or not."""

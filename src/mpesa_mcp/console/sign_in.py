@@ -20,7 +20,7 @@ from mpesa_mcp.console.visits import (
 from mpesa_mcp.errors import Advice, DeniedError
 from mpesa_mcp.identity.console_cookies import LIFE, form_token
 from mpesa_mcp.identity.passwords import TooManyPasswords
-from mpesa_mcp.identity.sessions import Sessions, WrongSignIn
+from mpesa_mcp.identity.sessions import Sessions, ShutOut, WrongSignIn
 from mpesa_mcp.identity.sign_in_failures import TooManyFailures
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.values import Role, Secret, random_hex
@@ -59,7 +59,7 @@ async def sign_in(request: Request) -> Response:
     password = Secret(form.get("password", "")[:_LONGEST_PASSWORD])
     try:
         cookie = await _sessions(core).sign_in_to_console(email, password)
-    except (WrongSignIn, TooManyFailures, TooManyPasswords) as refused:
+    except (WrongSignIn, ShutOut, TooManyFailures, TooManyPasswords) as refused:
         return await _form(request, after=after, email=email, refused=refused)
     answer = going_to(after)
     _set_cookie(answer, request, cookie_name(request), cookie.reveal(), seconds=int(LIFE.total_seconds()))

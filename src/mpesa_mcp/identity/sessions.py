@@ -32,7 +32,7 @@ _TOKEN_BITS: Final = 256
 
 
 class WrongSignIn(DeniedError):
-    """The address or the password is wrong, or the account is deactivated; one text for all."""
+    """The address or the password is wrong; one text for both."""
 
     code = "wrong_sign_in"
     http_status = 401
@@ -49,6 +49,13 @@ class WrongPassword(WrongSignIn):
 
     def __init__(self) -> None:
         DeniedError.__init__(self, "current_password is not your password. Nothing was changed.")
+
+
+class ShutOut(DeniedError):
+    """Somebody proved to know the password, and may not sign in. Nobody else is ever told so.
+
+    The code is user_deactivated, organization_suspended or organization_closed.
+    """
 
 
 class SessionEnded(DeniedError):
@@ -82,13 +89,13 @@ class Sessions:
     clock: Clock
 
     async def sign_in(self, email: str, password: Secret) -> SignedIn:
-        """Raises TooManyFailures, TooManyPasswords, WrongSignIn."""
+        """Raises TooManyFailures, TooManyPasswords, WrongSignIn, ShutOut."""
         refresh = Secret(random_hex(_TOKEN_BITS))
         user, session_id = await self._begin(email, password, refresh)
         return await self._signed_in(user, session_id, refresh)
 
     async def sign_in_to_console(self, email: str, password: Secret) -> Secret:
-        """The cookie of a new session. Raises TooManyFailures, TooManyPasswords, WrongSignIn."""
+        """The cookie of a new session. Raises TooManyFailures, TooManyPasswords, WrongSignIn, ShutOut."""
         user, session_id = await self._begin(email, password, None)
         return await console_cookies.make_cookie(
             self.keyring,
@@ -126,7 +133,7 @@ class Sessions:
         organization_id, token_id = found
         refresh, now = Secret(random_hex(_TOKEN_BITS)), self.clock.now()
         async with self.store.reading(organization_id) as reading:
-            is_open = await _is_open(reading)
+            is_open = (await _standing(reading)).may_act
         async with self.store.session(organization_id) as session:
             row = await session.lock(RefreshToken, token_id)
             login = await session.get(LoginSession, row.session_id) if row is not None else None
@@ -194,21 +201,23 @@ class Sessions:
     async def _proven(self, email: str, password: Secret) -> User:
         """The user with this address, who knows the password and may sign in.
 
-        Whether there is one changes neither the answer nor what is done for it: as much is read, computed and written.
-        Raises TooManyFailures, TooManyPasswords, WrongSignIn.
+        Without the password, whether there is one changes neither the answer nor what is done for it: as much is read,
+        computed and written. Raises TooManyFailures, TooManyPasswords, WrongSignIn, ShutOut.
         """
         email, network = email.strip().casefold()[:254], calling_network()
         require_turn()
         await self._tries.count_sign_in(email, network)
         found = await find_user(self.store, email)
-        user, is_open = await self._user(*(found or (PLATFORM, "")))
+        user, standing = await self._user(*(found or (PLATFORM, "")))
         is_right = await is_password(password, user.password_hash if user else None)
         if user is None:
             await self._tries.touch(email, network)
             raise WrongSignIn
-        if not is_right or user.deactivated_at is not None or not is_open:
-            await self._note(user.organization_id, user.id, "user.sign_in_failed")
-            raise WrongSignIn
+        refused = _shut_out(user, standing) if is_right else WrongSignIn()
+        if refused is not None:
+            reasons = refused.code if is_right else None
+            await self._note(user.organization_id, user.id, "user.sign_in_failed", reasons=reasons)
+            raise refused
         await self._tries.forget(email, network)
         return user
 
@@ -248,19 +257,39 @@ class Sessions:
         session.wake(access_topic(session.organization_id))
         return await session.change(unended.values(ended_at=self.clock.now()))
 
-    async def _note(self, organization_id: str, user_id: str, action: str) -> None:
+    async def _note(self, organization_id: str, user_id: str, action: str, *, reasons: str | None = None) -> None:
         async with self.store.session(organization_id) as session:
-            actor = f"user:{user_id}"
-            audit.record(session, self.clock, actor=actor, action=action, subject=user_id, decision="refused")
+            audit.record(
+                session,
+                self.clock,
+                actor=f"user:{user_id}",
+                action=action,
+                subject=user_id,
+                decision="refused",
+                reasons=reasons,
+            )
 
-    async def _user(self, organization_id: str, user_id: str) -> tuple[User | None, bool]:
-        """The person, and whether people of this organization may sign in at all."""
+    async def _user(self, organization_id: str, user_id: str) -> tuple[User | None, OrganizationStatus]:
+        """The person, and where their organization stands."""
         async with self.store.reading(organization_id) as session:
-            return await session.get(User, user_id), await _is_open(session)
+            return await session.get(User, user_id), await _standing(session)
 
 
-async def _is_open(session: OrganizationSession) -> bool:
+async def _standing(session: OrganizationSession) -> OrganizationStatus:
     row = await session.get(Organization, session.organization_id)
     if session.organization_id == PLATFORM:
-        return True
-    return row is not None and OrganizationStatus(row.status).may_act
+        return OrganizationStatus.ACTIVE  # nobody suspends or closes it
+    return OrganizationStatus(row.status) if row is not None else OrganizationStatus.CLOSED
+
+
+def _shut_out(user: User, standing: OrganizationStatus) -> ShutOut | None:
+    """Why somebody who knows the password may not sign in, and whom to ask; None when they may."""
+    operator = "Ask whoever runs this platform"
+    if standing is OrganizationStatus.CLOSED:
+        return ShutOut(f"Your organization is closed. {operator} for its records.", code="organization_closed")
+    if not standing.may_act:
+        return ShutOut(f"Your organization is suspended. {operator} to activate it.", code="organization_suspended")
+    if user.deactivated_at is not None:
+        whom = operator if user.organization_id == PLATFORM else "Ask an org_admin of your organization"
+        return ShutOut(f"Your account is deactivated. {whom} to activate it.", code="user_deactivated")
+    return None

@@ -180,13 +180,16 @@ async def test_a_suspended_organizations_people_and_programs_are_refused_on_thei
     key = await a_key(shop.core, shop.id, Role.ORG_ADMIN)
     for token in (shop.admin, key):
         assert (await shop.get("", token)).status_code == 200
-    assert (await shop.post("/suspend", shop.root)).json()["status"] == "suspended"
+    why = {"reason": "It asked for a pause"}
+    assert (await shop.post("/suspend", shop.root, why)).json()["status"] == "suspended"
     for token in (shop.admin, key):
         assert (await shop.get("", token)).status_code == 401
     assert (await shop.get("", shop.root)).json()["status"] == "suspended"
     assert (await shop.post("/activate", shop.root)).json()["status"] == "active"
     for token in (shop.admin, key):
         assert (await shop.get("", token)).status_code == 200
+    log = await shop.http.get("/audit", headers=bearer(shop.admin), params={"action": "organization.suspended"})
+    assert [each["detail"] for each in log.json()["items"]] == [why]
 
 
 async def test_an_organization_is_closed_by_the_platform_and_stays_so(shop: Shop) -> None:

@@ -51,6 +51,9 @@ def test_an_organization_is_suspended_and_frozen_and_its_status_is_one_word(acme
     shown = acme.ask("org", "show", "--org", "acme")
     assert shown["frozen_by"] == shown["unfreeze_asked_by"] == f"operator:{pwd.getpwuid(os.getuid()).pw_name}"
     assert shown["frozen_at"].endswith("Z")
+    acme.ask("org", "suspend", "--org", "acme", "--reason", "It asked for a pause")
+    told = acme.ask("audit", "list", "--org", "acme", "--action", "organization.suspended")
+    assert {str(each["detail"]) for each in told} == {"None", str({"reason": "It asked for a pause"})}
 
 
 def test_the_operator_proposes_to_lift_a_freeze_and_is_told_what_is_missing(acme: Terminal) -> None:

@@ -30,6 +30,7 @@ SIMULATOR = ("--environment", "simulator")
 NAMES_NOTHING = {
     "org rename": {"name"},
     "org freeze": {"reason"},
+    "org suspend": {"reason"},
     "key create": {"name", "tools"},
     "credentials set": {"file"},
     "credentials default": {"uses"},

@@ -81,13 +81,13 @@ class OrganizationChange(Body):
     default_environment: Annotated[Environment | None, Field(strict=False)] = None
 
 
-class Freeze(Body):
+class WithReason(Body):
     model_config = example(reason="A laptop was stolen.")
     reason: str | None = Field(default=None, min_length=3, max_length=200, description="For the audit.")
 
 
 # The body may be left out.
-_NO_REASON = Freeze()
+_NO_REASON = WithReason()
 
 
 def _answer(record: OrganizationRecord) -> OrganizationAnswer:
@@ -189,7 +189,7 @@ async def revoke_first_invitation(call: Call, invitation_id: Id, _body: Nothing 
 
 @router.post("/{organization_id}/freeze")
 @allow(Role.ORG_ADMIN, platform=True)
-async def freeze(call: Call, body: Freeze = _NO_REASON) -> OrganizationAnswer:
+async def freeze(call: Call, body: WithReason = _NO_REASON) -> OrganizationAnswer:
     """Stop payouts and reversals at once; everything else goes on. Two people must lift it."""
     frozen = await standing.freeze(
         call.core.store,
@@ -210,10 +210,14 @@ async def unfreeze(call: Call, _body: Nothing = NOTHING) -> OrganizationAnswer:
 
 @router.post("/{organization_id}/suspend")
 @allow(platform=True, person=True)
-async def suspend(call: Call, _body: Nothing = NOTHING) -> OrganizationAnswer:
+async def suspend(call: Call, body: WithReason = _NO_REASON) -> OrganizationAnswer:
     """Refuse its callers and send nothing of what is queued. What has left is settled all the same."""
     suspended = await standing.suspend(
-        call.core.store, call.core.clock, organization_id=call.organization_id, actor=call.actor
+        call.core.store,
+        call.core.clock,
+        organization_id=call.organization_id,
+        actor=call.actor,
+        reason=body.reason,
     )
     return _answer(suspended)
 

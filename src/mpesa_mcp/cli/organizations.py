@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # Above the most that one payout can be: then none needs to be confirmed.
 _MOST_SHILLINGS = 1_000_000
+ReasonOption = Annotated[str | None, typer.Option(help="Why, for the audit.")]
 
 commands = typer.Typer(no_args_is_help=True, help="Organizations.")
 
@@ -131,13 +132,13 @@ def rename(
 
 
 @commands.command()
-def suspend(org: OrgOption, as_json: JsonOption = False) -> None:
+def suspend(org: OrgOption, reason: ReasonOption = None, as_json: JsonOption = False) -> None:
     """Refuse its callers and send nothing of what is queued. What has left is settled all the same."""
 
     async def act(core: "Core", organization_id: str) -> "OrganizationRecord":
         from mpesa_mcp.identity.standing import suspend
 
-        return await suspend(core.store, core.clock, organization_id=organization_id, actor=acting())
+        return await suspend(core.store, core.clock, organization_id=organization_id, actor=acting(), reason=reason)
 
     emit(_document(_with(org, act)), as_json=as_json)
 
@@ -155,11 +156,7 @@ def activate(org: OrgOption, as_json: JsonOption = False) -> None:
 
 
 @commands.command()
-def freeze(
-    org: OrgOption,
-    reason: Annotated[str | None, typer.Option(help="Why, for the audit.")] = None,
-    as_json: JsonOption = False,
-) -> None:
+def freeze(org: OrgOption, reason: ReasonOption = None, as_json: JsonOption = False) -> None:
     """Stop payouts and reversals at once; everything else goes on. Two people must lift it."""
 
     async def act(core: "Core", organization_id: str) -> "OrganizationRecord":

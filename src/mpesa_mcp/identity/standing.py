@@ -107,15 +107,19 @@ async def unfreeze(session: OrganizationSession, clock: Clock, actor: Actor) -> 
     return record_of(row)
 
 
-async def suspend(store: Store, clock: Clock, *, organization_id: str, actor: Actor) -> OrganizationRecord:
+async def suspend(
+    store: Store, clock: Clock, *, organization_id: str, actor: Actor, reason: str | None = None
+) -> OrganizationRecord:
     """Refuses the organization's callers from the next request on, and sends nothing of what is queued.
 
-    What has left is settled all the same. Again: changes nothing. Raises NotAllowed, NotFoundError, OrganizationClosed.
+    What has left is settled all the same. The reason is for the audit. Again: changes nothing.
+    Raises InputError, NotAllowed, NotFoundError, OrganizationClosed.
     """
     if not actor.is_any_of(Role.SUPER_ADMIN):
         raise NotAllowed
+    why = None if reason is None else checked_reason(reason)
     async with store.session(organization_id) as session:
-        return await _change_status(session, clock, OrganizationStatus.SUSPENDED, actor)
+        return await _change_status(session, clock, OrganizationStatus.SUSPENDED, actor, reason=why)
 
 
 async def activate(session: OrganizationSession, clock: Clock, actor: Actor) -> OrganizationRecord:
@@ -135,7 +139,7 @@ async def changeable_alone(session: OrganizationSession) -> Organization:
 
 
 async def _change_status(
-    session: OrganizationSession, clock: Clock, status: OrganizationStatus, actor: Actor
+    session: OrganizationSession, clock: Clock, status: OrganizationStatus, actor: Actor, *, reason: str | None = None
 ) -> OrganizationRecord:
     row = await changeable_alone(session)
     before = row.standing
@@ -143,7 +147,7 @@ async def _change_status(
         row.status = status
         session.wake(access_topic(session.organization_id))
         action = "organization.suspended" if status is OrganizationStatus.SUSPENDED else "organization.activated"
-        _audit(session, clock, row, actor, action, before={"status": before})
+        _audit(session, clock, row, actor, action, before={"status": before}, reason=reason)
     return record_of(row)
 
 

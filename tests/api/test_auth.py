@@ -101,6 +101,20 @@ async def test_signing_out_counts_at_once_and_says_nothing_of_strangers_tokens(
     assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
 
 
+async def test_signing_out_without_a_body_ends_the_bearers_own_session_and_no_other(
+    http: httpx2.AsyncClient, people: People, jane: UserRecord
+) -> None:
+    leaving, staying = await login(http, jane.email), await login(http, jane.email)
+    assert (await http.post("/auth/logout", headers=bearer(leaving))).status_code == 204
+    statuses = [(await http.get("/payments", headers=bearer(each))).status_code for each in (leaving, staying)]
+    assert statuses == [401, 200]
+    assert (await http.post("/auth/logout", headers=bearer(leaving))).status_code == 401
+    for sessionless in ({}, people.headers("org_admin_key")):
+        refused = await http.post("/auth/logout", headers=sessionless)
+        assert (refused.status_code, error_of(refused)["code"]) == (422, "invalid_input")
+        assert "refresh_token, which signing in gave" in error_of(refused)["message"]
+
+
 async def test_a_change_of_what_somebody_may_do_counts_from_the_next_request(
     http: httpx2.AsyncClient, core: Core, people: People, jane: UserRecord
 ) -> None:

@@ -4,13 +4,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, status
 from pydantic import Field
+from starlette.requests import Request
 
 from mpesa_mcp.api.errors import ErrorAnswer
 from mpesa_mcp.api.examples import AT, JANE, JANES_ADDRESS, NEXT_DAY, ORGANIZATION, example
 from mpesa_mcp.api.permissions import allow, allow_everybody
-from mpesa_mcp.api.routes import Call, PermittedRoute, TheCore
+from mpesa_mcp.api.routes import Call, PermittedRoute, TheCore, bearer_of
 from mpesa_mcp.api.shapes import Answer, Body, Email, GivenSecret, Moment
 from mpesa_mcp.billing.terms import seats_of
+from mpesa_mcp.errors import InputError
 from mpesa_mcp.identity.invitations import accept_invitation, read_invitation
 from mpesa_mcp.identity.sessions import Sessions, SignedIn
 from mpesa_mcp.payments.core import Core
@@ -30,6 +32,15 @@ class Login(Body):
 class Refresh(Body):
     model_config = example(refresh_token="6f1d…")
     refresh_token: GivenSecret
+
+
+class Leaving(Body):
+    model_config = example(refresh_token="6f1d…")
+    refresh_token: GivenSecret | None = Field(default=None, description="Without it: the bearer's own session.")
+
+
+# The body may be left out.
+_NOT_NAMED = Leaving()
 
 
 class PasswordChange(Body):
@@ -120,9 +131,23 @@ async def refresh(core: TheCore, body: Refresh) -> Tokens:
 
 @router.post("/logout", status_code=status.HTTP_204_NO_CONTENT)
 @allow_everybody()
-async def logout(core: TheCore, body: Refresh) -> None:
-    """End the session; its access token is refused from now on. Says nothing of whether there was one."""
-    await _sessions(core).sign_out(body.refresh_token.get_secret_value())
+async def logout(core: TheCore, request: Request, body: Leaving = _NOT_NAMED) -> None:
+    """End the session of a refresh token, or without one that of the access token that the request comes with.
+
+    Its access token is refused from now on. Says nothing of whether a refresh token had a session.
+    """
+    if body.refresh_token is not None:
+        await _sessions(core).sign_out(body.refresh_token.get_secret_value())
+        return
+    token = bearer_of(request)
+    caller = await core.authentication.principal(token) if token is not None else None
+    if caller is None or caller.session_id is None:
+        raise InputError(
+            "Send the session's refresh_token, which signing in gave beside the access token; or no body, and the "
+            "access token as the bearer. An API key has no session: it is revoked. Nothing was changed.",
+            field="refresh_token",
+        )
+    await _sessions(core).end(caller.organization_id, caller.session_id)
 
 
 @router.post("/password", status_code=status.HTTP_204_NO_CONTENT)

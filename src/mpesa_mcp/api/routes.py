@@ -113,13 +113,18 @@ class PermittedRoute(APIRoute):
         return handle
 
 
+def bearer_of(request: Request) -> str | None:
+    """The API key or access token of the request, not looked at yet."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
+
+
 async def _admitted(request: Request, declared: Declared) -> tuple[Core, Principal]:
     """Who calls, counted against the rate limits. Raises Unauthenticated, RateLimited, LimiterUnavailable."""
     core = core_of(request)
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
+    if (token := bearer_of(request)) is None:
         raise Unauthenticated
-    principal = await core.authentication.principal(token.strip())
+    principal = await core.authentication.principal(token)
     # Before the permission: what a caller may not do counts against its limits too.
     await core.billing.admit(principal, declared.act)
     return core, principal

@@ -34,6 +34,18 @@ INSTRUCTIONS = (
 )
 
 
+class NoOrganization(NotAllowed):
+    """A person of the platform calls a tool: they have no money to move, and no payments to read."""
+
+    code = "no_organization"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A super_admin runs the platform and has no organization whose payments a tool could reach. Connect with "
+            "an API key of the organization; one of its org_admins makes it."
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class OfferedTool:
     """A tool, and the least role that may use it."""
@@ -160,6 +172,8 @@ class ToolServer(MCPServer[Any]):
     async def _answer(
         self, caller: Caller, terms: "Terms", name: str, arguments: dict[str, Any], context: Context[Any, Any] | None
     ) -> CallToolResult | InputRequiredResult:
+        if caller.principal.role is Role.SUPER_ADMIN:
+            return refused(NoOrganization())
         offered = self._offered.get(name)
         # A tool that does not exist and one that is not open to the caller are the same answer.
         if offered is None or not offered.is_open_to(caller.principal):

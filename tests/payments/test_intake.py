@@ -14,10 +14,12 @@ from mpesa_mcp.app.local import SANDBOX_SECRETS
 from mpesa_mcp.credentials.shortcodes import ShortcodeUnavailable, remove_shortcode
 from mpesa_mcp.credentials.vault import SecretField
 from mpesa_mcp.daraja.operations import Purpose
-from mpesa_mcp.errors import InternalFault
+from mpesa_mcp.errors import Advice, InternalFault
 from mpesa_mcp.identity.principal import NotAllowed, Principal
+from mpesa_mcp.payments.batches.rows import GivenRow
+from mpesa_mcp.payments.batches.submission import BatchRequest, submit_batch
 from mpesa_mcp.payments.core import CallbacksUnreachable
-from mpesa_mcp.payments.intake import IdempotencyConflict, open_payment
+from mpesa_mcp.payments.intake import IdempotencyConflict, TooManyAtOnce, open_payment
 from mpesa_mcp.payments.models import Payment, PaymentHistory, StkClaim
 from mpesa_mcp.payments.requests import PaymentRequest
 from mpesa_mcp.values import Environment, FrozenClock, Role
@@ -269,6 +271,36 @@ async def test_a_commit_that_fails_leaves_no_payment_no_history_and_no_audit_ent
     with pytest.raises(InternalFault):
         await opened(shop, a_push())
     assert await counts(shop) == before
+
+
+@pytest.mark.own_database
+async def test_who_is_overtaken_again_and_again_is_told_to_try_again_with_the_same_key(shop: Shop) -> None:
+    before = await counts(shop)
+    row = GivenRow(1, "0712000001", 100, "SAL-11", "November salary")
+    payroll = BatchRequest(name="November payroll", rows=[row], idempotency_key="payroll-11")
+    await lose_inserts(shop, "spending")
+    with pytest.raises(TooManyAtOnce) as overtaken:
+        await opened(shop, a_payout())
+    with pytest.raises(TooManyAtOnce):
+        await submit_batch(shop.core, shop.principal, payroll)
+    assert (overtaken.value.http_status, overtaken.value.advice) == (409, Advice.WAIT)
+    assert "same idempotency_key" in overtaken.value.message
+    assert await counts(shop) == before
+
+
+async def lose_inserts(shop: Shop, table: str) -> None:
+    """From here on a statement that adds to this table, if its limits allow, adds nothing, as if others were first."""
+    path = shop.core.settings.sqlite_path
+    if path is not None:
+        with contextlib.closing(sqlite3.connect(path)) as sqlite:
+            sqlite.execute(f"CREATE TRIGGER lost BEFORE INSERT ON {table} BEGIN SELECT RAISE(IGNORE); END")
+        return
+    owner = await asyncpg.connect(shop.core.settings.owner_database_url.replace("+asyncpg", ""))
+    try:
+        await owner.execute("CREATE FUNCTION lost() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
+        await owner.execute(f"CREATE TRIGGER lost BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION lost()")
+    finally:
+        await owner.close()
 
 
 async def refuse_inserts(shop: Shop, table: str) -> None:

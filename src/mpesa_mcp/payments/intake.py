@@ -15,7 +15,7 @@ from sqlmodel import col, select
 from mpesa_mcp import audit
 from mpesa_mcp.billing.terms import agreement_of
 from mpesa_mcp.credentials.shortcodes import ShortcodeNeed, ShortcodeUse, choose_shortcode, require_shortcode
-from mpesa_mcp.errors import ConflictError, InternalFault, NotFoundError
+from mpesa_mcp.errors import Advice, ConflictError, InternalFault, NotFoundError
 from mpesa_mcp.identity.principal import NotAllowed, Principal
 from mpesa_mcp.payments.batches.models import Batch
 from mpesa_mcp.payments.core import Core
@@ -55,6 +55,19 @@ class IdempotencyConflict(ConflictError):
         self.fields = fields
 
 
+class TooManyAtOnce(ConflictError):
+    """Again and again somebody was faster: with this same request, or with what the rules leave to be spent."""
+
+    code = "too_many_at_once"
+    advice = Advice.WAIT
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Nothing was stored: others make this same request, or spend under the same rules, at this very moment. "
+            "Try again, with the same idempotency_key if the request has one."
+        )
+
+
 class ReversalExists(ConflictError):
     """A reversal of this receipt is under way."""
 
@@ -89,18 +102,23 @@ async def open_payment(
 
     Or finds it, for a request that was made before. `confirmed`: the user said yes to it in the chat.
 
-    Raises NotAllowed, NotSubscribed, IdempotencyConflict, ReversalExists, NotFoundError, ShortcodeUnavailable,
-    CallbacksUnreachable, and what `standing.require_may_open` raises.
+    Raises NotAllowed, NotSubscribed, IdempotencyConflict, TooManyAtOnce, ReversalExists, NotFoundError,
+    ShortcodeUnavailable, CallbacksUnreachable, and what `standing.require_may_open` raises.
     """
     if not principal.may_use(request.tool, request.least_role):
         raise NotAllowed
+    clash: IntegrityError | None = None
     for _ in range(_TRIES):
         try:
             async with core.store.session(principal.organization_id) as session:
                 return await _open(core, session, principal, request, confirmed=confirmed)
-        except (IntegrityError, _Raced):
-            continue
-    raise InternalFault("Too many callers made this same request at once. Read it with get_payment, then try again.")
+        except _Raced:
+            clash = None
+        except IntegrityError as same_key:
+            clash = same_key
+    if clash is not None:  # whoever has the same key is found by the next try: this is another rule of the database
+        raise InternalFault("The payment could not be stored; nothing was sent. Try again later.") from clash
+    raise TooManyAtOnce
 
 
 async def _open(

@@ -38,7 +38,7 @@ from mpesa_mcp.payments.batches.rows import (
 )
 from mpesa_mcp.payments.batches.states import BatchStage, RowState
 from mpesa_mcp.payments.core import Core
-from mpesa_mcp.payments.intake import IdempotencyConflict
+from mpesa_mcp.payments.intake import IdempotencyConflict, TooManyAtOnce
 from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.payments.requests import check_key, check_text, tidied
 from mpesa_mcp.payments.standing import require_may_open
@@ -132,8 +132,8 @@ class _Raced(Exception):
 async def submit_batch(core: Core, principal: Principal, request: BatchRequest) -> OpenedBatch:
     """Checks and stores a batch, to be paid by the worker; or finds it, for a request that was made before.
 
-    Raises NotAllowed, BatchInvalid, BatchTooLarge, NotSubscribed, IdempotencyConflict, ShortcodeUnavailable,
-    CallbacksUnreachable, and what `standing.require_may_open` raises; then nothing was stored.
+    Raises NotAllowed, BatchInvalid, BatchTooLarge, NotSubscribed, IdempotencyConflict, TooManyAtOnce,
+    ShortcodeUnavailable, CallbacksUnreachable, and what `standing.require_may_open` raises; then nothing was stored.
     """
     if not principal.may_use(request.tool, request.least_role):
         raise NotAllowed
@@ -143,6 +143,7 @@ async def submit_batch(core: Core, principal: Principal, request: BatchRequest) 
     # Ten thousand rows take a second of work: not on the loop that serves everybody.
     checked = await anyio.to_thread.run_sync(check_rows, request.rows)
     scopes = scopes_of(actor=principal.actor, role=principal.role, tool=request.tool)
+    clash: IntegrityError | None = None
     for _ in range(_TRIES):
         now = core.clock.now()
         judgement = await judge(
@@ -157,9 +158,13 @@ async def submit_batch(core: Core, principal: Principal, request: BatchRequest) 
             async with core.store.session(principal.organization_id) as session:
                 await session.hold_organization(alone=True)
                 return await _submit(core, session, principal, request, checked, judgement, now)
-        except (IntegrityError, _Raced):
-            continue
-    raise InternalFault("Too much was spent, or changed, meanwhile: nothing was stored. Try again with the same key.")
+        except _Raced:
+            clash = None
+        except IntegrityError as same_key:
+            clash = same_key
+    if clash is not None:  # as in intake
+        raise InternalFault("The batch could not be stored; nothing was sent. Try again later.") from clash
+    raise TooManyAtOnce
 
 
 async def _submit(

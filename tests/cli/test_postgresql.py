@@ -56,7 +56,7 @@ def test_a_grant_that_is_missing_is_told_as_one_and_not_as_a_database_away(
     urls = database_of(database)
     terminal.ask("db", "upgrade", **urls)
     url = make_url(database["database_owner_url"]).set(drivername="postgresql").render_as_string()
-    asyncio.run(_revoke(url, "REVOKE INSERT ON audit_entries, organizations FROM shop_application"))
+    asyncio.run(_as(url, "REVOKE INSERT ON audit_entries, organizations FROM shop_application"))
     outcome = terminal.run("org", "create", "Acme Ltd", "--slug", "acme", **urls)
     assert outcome.exit_code == 1
     assert "lacks a right" in outcome.stderr
@@ -67,7 +67,29 @@ def test_a_grant_that_is_missing_is_told_as_one_and_not_as_a_database_away(
     terminal.ask("org", "create", "Acme Ltd", "--slug", "acme", **urls)
 
 
-async def _revoke(url: str, statement: str) -> None:
+def test_a_role_of_callbacks_that_may_do_more_or_less_than_it_should_is_told(
+    terminal: Terminal, database: dict[str, Any]
+) -> None:
+    urls = database_of(database)
+    owner = make_url(database["database_owner_url"]).set(drivername="postgresql")
+    postgres = owner.set(username="postgres")
+    terminal.ask("db", "upgrade", "--callbacks-role", "shop_callbacks", **urls)
+    assert finding(terminal, "callbacks_role", **urls)["status"] == "ok"
+    for who, statement, status, said in (
+        (owner, "GRANT SELECT ON payments TO shop_callbacks", "warning", "may read or write payments"),
+        (postgres, "ALTER ROLE shop_callbacks BYPASSRLS", "warning", "has BYPASSRLS"),
+        (postgres, "ALTER ROLE shop_callbacks NOBYPASSRLS", "warning", "may read or write payments"),
+        (owner, "REVOKE EXECUTE ON FUNCTION store_callbacks FROM shop_callbacks", "problem", "run store_callbacks"),
+    ):
+        asyncio.run(_as(who.render_as_string(), statement))
+        told = finding(terminal, "callbacks_role", **urls)
+        assert (told["status"], said in told["message"]) == (status, True), told
+    assert "--callbacks-role shop_callbacks" in told["fix"]
+    terminal.ask("db", "upgrade", "--callbacks-role", "shop_callbacks", **urls)
+    assert finding(terminal, "callbacks_role", **urls)["status"] == "ok"
+
+
+async def _as(url: str, statement: str) -> None:
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(statement)

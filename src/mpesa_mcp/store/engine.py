@@ -24,7 +24,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util.concurrency import greenlet_spawn
 
 from mpesa_mcp.store.bound_session import BoundSession, PlatformSession
-from mpesa_mcp.store.roles import ConnectedRole, connected_role, missing_rights
+from mpesa_mcp.store.roles import CallbacksRole, DatabaseRole, callbacks_roles, connected_role, missing_rights
 from mpesa_mcp.store.sqlite_driver import VisitedConnection, begin_reading, begin_writing
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.store.together import Together
@@ -164,7 +164,7 @@ class Store:
                 found: str | None = (await connection.execute(select(version.c.version_num))).scalars().first()
         return found
 
-    async def role(self) -> ConnectedRole | None:
+    async def role(self) -> DatabaseRole | None:
         """Who this process is to PostgreSQL; None on SQLite, which has no roles. Raises StoreUnavailable."""
         if not self.is_postgresql:
             return None
@@ -179,6 +179,14 @@ class Store:
         with _spoken():
             async with self._reader.connect() as connection:
                 return await connection.run_sync(missing_rights)
+
+    async def callbacks_roles(self) -> Sequence[CallbacksRole]:
+        """The roles that `callbacks` may have, by what they were granted; none on SQLite. Raises StoreUnavailable."""
+        if not self.is_postgresql:
+            return []
+        with _spoken():
+            async with self._reader.connect() as connection:
+                return await connection.run_sync(callbacks_roles)
 
     async def now(self) -> datetime | None:
         """PostgreSQL's own time; None on SQLite, which has this machine's. Raises StoreUnavailable."""

@@ -99,8 +99,8 @@ class RoleMayCreate(InputError):
 
 
 @dataclass(frozen=True, slots=True)
-class ConnectedRole:
-    """What the role of a connection may do beyond what an application should."""
+class DatabaseRole:
+    """What a role may do beyond what any role of the program's should."""
 
     name: str
     is_superuser: bool
@@ -111,7 +111,27 @@ class ConnectedRole:
     @property
     def is_restricted(self) -> bool:
         """Whether row-level security binds it."""
-        return not (self.is_superuser or self.bypasses_row_security or self.owns_tables or self.creates)
+        return not self.beyond
+
+    @property
+    def beyond(self) -> str:
+        """What is too much, as "is a superuser and owns tables"; empty when nothing is."""
+        marks = {
+            "is a superuser": self.is_superuser,
+            "has BYPASSRLS": self.bypasses_row_security,
+            "owns tables": self.owns_tables,
+            "may create in the schema": self.creates,
+        }
+        return " and ".join(words for words, is_so in marks.items() if is_so)
+
+
+@dataclass(frozen=True, slots=True)
+class CallbacksRole:
+    """A role of `callbacks`: the tables it may read or write, of which there should be none, and what it lacks."""
+
+    role: DatabaseRole
+    tables: Sequence[str]
+    missing: Sequence[str]
 
 
 def protect(connection: Connection) -> None:
@@ -168,18 +188,30 @@ def grant(connection: Connection, *, application_url: str | None, callbacks_role
     return granted
 
 
-def connected_role(connection: Connection) -> ConnectedRole:
+def connected_role(connection: Connection) -> DatabaseRole:
     """Who this connection is, for `doctor`."""
-    row = connection.execute(
-        text(
-            "SELECT rolname, rolsuper, rolbypassrls, EXISTS (SELECT 1 FROM pg_class "
-            "WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r' "
-            "AND pg_has_role(pg_roles.oid, relowner, 'MEMBER')), "
-            "has_schema_privilege(current_schema(), 'CREATE') "
-            "FROM pg_roles WHERE rolname = current_user"
+    return _role(connection, connection.exec_driver_sql("SELECT current_user").scalar_one())
+
+
+def callbacks_roles(connection: Connection) -> list[CallbacksRole]:
+    """What each role of `callbacks` may do that it should not, and what it cannot do that it must, for `doctor`."""
+    reached = text(
+        "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r' "
+        "AND has_table_privilege(:role, oid, 'SELECT, INSERT, UPDATE, DELETE') ORDER BY relname"
+    )
+    missing = text(
+        "SELECT 'run ' || proname FROM pg_proc WHERE pronamespace = current_schema()::regnamespace "
+        "AND proname = ANY(:names) AND NOT has_function_privilege(:role, oid, 'EXECUTE') "
+        "UNION ALL SELECT 'use the schema' WHERE NOT has_schema_privilege(:role, current_schema(), 'USAGE')"
+    )
+    return [
+        CallbacksRole(
+            _role(connection, role),
+            tables=connection.execute(reached, {"role": role}).scalars().all(),
+            missing=connection.execute(missing, {"role": role, "names": list(CALLBACK_FUNCTIONS)}).scalars().all(),
         )
-    ).one()
-    return ConnectedRole(*row)
+        for role in roles_of_callbacks(connection)
+    ]
 
 
 def missing_rights(connection: Connection) -> list[str]:
@@ -265,6 +297,20 @@ def _drop_function(connection: Connection, name: str) -> None:
     )
     for signature in found.scalars().all():
         connection.exec_driver_sql(f"DROP FUNCTION {signature}")
+
+
+def _role(connection: Connection, name: str) -> DatabaseRole:
+    row = connection.execute(
+        text(
+            "SELECT rolname, rolsuper, rolbypassrls, EXISTS (SELECT 1 FROM pg_class "
+            "WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r' "
+            "AND pg_has_role(pg_roles.oid, relowner, 'MEMBER')), "
+            "has_schema_privilege(oid, current_schema(), 'CREATE') "
+            "FROM pg_roles WHERE rolname = :name"
+        ),
+        {"name": name},
+    ).one()
+    return DatabaseRole(*row)
 
 
 def _require_role(connection: Connection, role: str) -> None:

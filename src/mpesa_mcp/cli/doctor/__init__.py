@@ -74,6 +74,7 @@ async def _inside(settings: "Settings", *, has_key: bool, offline: bool) -> tupl
         findings += [
             *await database.row_security(store),
             *await database.rights(store),
+            *await database.callbacks_roles(store),
             *await database.time_apart(store, clock),
         ]
         if has_key:

@@ -51,18 +51,11 @@ async def row_security(store: Store) -> Sequence[Finding]:
         return []
     if role.is_restricted:
         return [Finding("database_role", Status.OK, "Row-level security binds the role this program connects as.")]
-    marks = {
-        "is a superuser": role.is_superuser,
-        "has BYPASSRLS": role.bypasses_row_security,
-        "owns tables": role.owns_tables,
-        "may create in the schema": role.creates,
-    }
-    what = " and ".join(words for words, is_so in marks.items() if is_so)
     return [
         Finding(
             "database_role",
             Status.WARNING,
-            f"The role this program connects as {what}, so row-level security does not bind it.",
+            f"The role this program connects as {role.beyond}, so row-level security does not bind it.",
             "Make a role with LOGIN alone for MPESA_MCP_DATABASE_URL, put the owner into "
             "MPESA_MCP_DATABASE_OWNER_URL, and run: mpesa-mcp db upgrade",
         )
@@ -73,10 +66,35 @@ async def rights(store: Store) -> Sequence[Finding]:
     """Whether the role was granted all it needs: what lacks a grant looks, from outside, like a database away."""
     if not (lacking := await store.missing_rights()):
         return []
-    some, more = lacking[:_MOST_NAMED], len(lacking) - _MOST_NAMED
-    said = f"The role this program connects as may not {', '.join(some)}{f' and {more} more' if more > 0 else ''}."
+    said = f"The role this program connects as may not {_some(lacking)}."
     fix = "Run: mpesa-mcp db upgrade, with MPESA_MCP_DATABASE_OWNER_URL set to the owner of the tables."
     return [Finding("database_rights", Status.PROBLEM, said, fix)]
+
+
+async def callbacks_roles(store: Store) -> Sequence[Finding]:
+    """Whether the role of the process that faces the internet may do what it must, and no more."""
+    findings = []
+    for found in await store.callbacks_roles():
+        name = found.role.name
+        grant = f"Run: mpesa-mcp db upgrade --callbacks-role {name}"
+        status = Status.WARNING
+        if found.missing:
+            status, said, fix = Status.PROBLEM, f"may not {_some(found.missing)}: callbacks are not stored.", grant
+        elif beyond := found.role.beyond:
+            said = f"{beyond}, and `callbacks` faces the internet."
+            fix = "Take that from it; it needs LOGIN alone, and what db upgrade --callbacks-role grants."
+        elif found.tables:
+            said = f"may read or write {_some(found.tables)}, and needs no table."
+            fix = f"{grant}; if it stays so, take from it the roles that it is a member of."
+        else:
+            status, said, fix = Status.OK, "may look a token up and store callbacks, and no more.", None
+        findings.append(Finding("callbacks_role", status, f"The role of `callbacks`, {name}, {said}", fix))
+    return findings
+
+
+def _some(things: Sequence[str]) -> str:
+    more = len(things) - _MOST_NAMED
+    return f"{', '.join(things[:_MOST_NAMED])}{f' and {more} more' if more > 0 else ''}"
 
 
 def files(settings: Settings) -> Sequence[Finding]:

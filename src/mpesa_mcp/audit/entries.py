@@ -52,7 +52,7 @@ def record(
         after=_copied(after),
     )
     session.append(AuditUnsealed, at=at, entry_id=entry_id)
-    session.wake(TOPIC)
+    session.wake_here(TOPIC)
 
 
 def _copied(plain: Mapping[str, Plain] | None) -> dict[str, Plain] | None:

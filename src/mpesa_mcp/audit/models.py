@@ -8,7 +8,7 @@ from sqlmodel import Field
 
 from mpesa_mcp.store.tables import OrganizationTable, UtcDateTime, moment
 
-# Whoever seals waits for this; every transaction that records an entry wakes it.
+# Whoever seals waits for this; every transaction that records an entry wakes it, in its own process.
 TOPIC = "audit"
 MAX_CLIENT, MAX_ADDRESS, MAX_TRACE_ID = 120, 64, 64
 

@@ -88,7 +88,7 @@ class Store:
                 bound = OrganizationSession(session, organization_id)
                 yield bound
                 await bound.end()
-        self.wakeups.notify(bound.topics)
+        self.wakeups.notify(bound.topics | bound.topics_here)
 
     @asynccontextmanager
     async def reading(self, organization_id: str) -> AsyncIterator[OrganizationSession]:

@@ -38,6 +38,7 @@ class OrganizationSession:
         self.organization_id = organization_id
         self._bound = cast(BoundSession, session.sync_session)
         self.topics: set[str] = set()
+        self.topics_here: set[str] = set()
         self._counts = Counts()
 
     @property
@@ -48,6 +49,13 @@ class OrganizationSession:
     def wake(self, *topics: str) -> None:
         """Wakes who waits for these topics (a queue's name, a row's id) once this transaction is committed."""
         self.topics.update(topics)
+
+    def wake_here(self, topic: str) -> None:
+        """As `wake`, for what can wait until other processes look by themselves.
+
+        PostgreSQL lets commits that NOTIFY through one at a time, all organizations' together.
+        """
+        self.topics_here.add(topic)
 
     def wake_when_due(self, queue: str, at: datetime, *, now: datetime) -> None:
         """Wakes the queue's workers if a row of it is due by then before they look by themselves."""

@@ -182,7 +182,7 @@ async def test_a_second_refusal_is_the_apps_product_and_final(code: str) -> None
     refusal = (BAD_TOKENS[code], code, "Invalid Access Token")
     daraja = Daraja(error(*refusal), error(*refusal))
     concluded = await client(daraja).balance(APP, QUESTION)
-    assert concluded == TokenRefused(code).again
+    assert concluded == TokenRefused(code).of_a_fresh_token
     assert len(daraja.posts) == 2
     assert daraja.tokens_given == 2
 

@@ -143,21 +143,21 @@ async def _conclude(
     await mark_answered(session, answered, core.clock.now())
     if result.result_code == _MAY_NOT_ASK:
         await nobody_may_ask(core, session, inquiry, result.result_code)
-    elif payment.originator_conversation_id is None and await _another_is_waiting(session, payment):
+    elif not payment.sends_share_an_id and await _another_is_waiting(session, payment):
         await ask_now(core, session, payment)
 
 
 async def _of_one_send_of_two(session: OrganizationSession, payment: Payment, inquiry: Inquiry) -> bool:
     """Whether the question was about one send of a reversal, and another may still move money. A payout has one id."""
     named = inquiry.original_conversation_id
-    if payment.originator_conversation_id is not None or named is None:
+    if payment.sends_share_an_id or named is None:
         return False
     return await another_may_move(session, payment.id, named=named)
 
 
 def _is_of_question(hint: Hint, inquiry: Inquiry, payment: Payment) -> bool:
     """Whether the question was about what the hint claims: a payout's is about all, a reversal's about one id."""
-    return payment.originator_conversation_id is not None or hint.conversation_id == inquiry.original_conversation_id
+    return payment.sends_share_an_id or hint.conversation_id == inquiry.original_conversation_id
 
 
 async def _another_is_waiting(session: OrganizationSession, payment: Payment) -> bool:
@@ -201,9 +201,9 @@ async def _conversation_id(session: OrganizationSession, inquiry: Inquiry, payme
     """
     attempts = await session.all(select(Attempt).where(Attempt.payment_id == payment.id))
     given = next((each.conversation_id for each in attempts if each.conversation_id is not None), None)
-    if PaymentKind(payment.kind) is PaymentKind.REVERSAL:
-        return given or inquiry.original_conversation_id
-    return given if len(attempts) == 1 else None
+    if payment.sends_share_an_id:
+        return given if len(attempts) == 1 else None
+    return given or inquiry.original_conversation_id
 
 
 def _asked(payment: Payment, conversation_id: str | None) -> Asked:

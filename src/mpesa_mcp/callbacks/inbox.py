@@ -24,6 +24,7 @@ from mpesa_mcp.daraja.codes import Verdict
 from mpesa_mcp.daraja.results import Malformed, read_timeout
 from mpesa_mcp.identity.organizations import get_organization
 from mpesa_mcp.payments.core import Core
+from mpesa_mcp.payments.doubts import is_second_movement
 from mpesa_mcp.payments.hints import Kept, belongs_elsewhere, keep_hint
 from mpesa_mcp.payments.history import record_no_change
 from mpesa_mcp.payments.models import Attempt, Hint, Payment, PaymentHistory
@@ -37,7 +38,7 @@ from mpesa_mcp.payments.outcomes import (
     receipt_is_taken,
 )
 from mpesa_mcp.payments.reconciliation import ask_now
-from mpesa_mcp.payments.states import PaymentEvent, PaymentStatus, Reply
+from mpesa_mcp.payments.states import PaymentEvent, PaymentStatus
 from mpesa_mcp.store.crossings import Claim, DueTable, claim_due
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Environment, Kes, new_id
@@ -129,9 +130,11 @@ async def _apply(
         # Whatever its shape (quirk 28), it says only that nobody knows.
         await _apply_timeout(core, session, payment)
         return CallbackStatus.APPLIED, f"a queue timeout: {read_timeout(callback.body.encode()).shape}"
-    if PaymentStatus(payment.status).is_settled and await _has_been_judged(session, payment, callback):
-        return CallbackStatus.APPLIED, "came again; a person has decided about it"
     now = core.clock.now()
+    if PaymentStatus(payment.status).is_settled and await _was_there_when_decided(session, payment, callback):
+        note = "came again, as it was when a person decided"
+        await record_no_change(session, payment.id, now, event="callback_repeated", source="callback", note=note)
+        return CallbackStatus.APPLIED, note
     try:
         said = read_statement(payment, attempt, callback.body.encode())
     except Malformed as malformed:
@@ -142,22 +145,14 @@ async def _apply(
     if disagreements := [*said.disagreements, *taken]:
         note = f"disagrees in: {', '.join(disagreements)}"
         await record_no_change(session, payment.id, now, event="callback_mismatch", source="callback", note=note)
-        if disagreements == ["receipt"] and await _is_second_movement(session, payment, attempt, said):
-            reason = (
-                "Safaricom reported a second movement: a send that was taken for not sent was carried out after all."
-            )
-            await move(core, session, payment, Change(PaymentEvent.CONTRADICTION, source="callback", reason=reason))
-        elif _may_be_ours(said, taken) and PaymentStatus(payment.status).nothing_moved:
-            await move(
-                core, session, payment, Change(PaymentEvent.CONTRADICTION, source="callback", reason=_CONTRADICTED)
-            )
+        if why := await _contradiction(session, payment, attempt, said, taken):
+            await move(core, session, payment, Change(PaymentEvent.CONTRADICTION, source="callback", reason=why))
         return CallbackStatus.MISMATCHED, note
     if is_evidence(said) and not must_be_confirmed(payment, attempt, callback, said, confirm_payouts_from):
         await apply_evidence(core, session, payment.id, said.as_evidence)
         return CallbackStatus.APPLIED, None
-    if said.meaning.verdict is Verdict.SUCCEEDED and PaymentStatus(payment.status).nothing_moved:
-        # It need not be believed to contradict: nobody may pay again before a person has looked.
-        await move(core, session, payment, Change(PaymentEvent.CONTRADICTION, source="callback", reason=_CONTRADICTED))
+    if why := await _contradiction(session, payment, attempt, said, taken):
+        await move(core, session, payment, Change(PaymentEvent.CONTRADICTION, source="callback", reason=why))
         return CallbackStatus.UNCONFIRMED, "contradicts what was concluded"
     if not await _keep(core, session, payment, attempt, said) and now - callback.received_at < _NO_ROOM_FOR:
         # What waits makes room for newcomers; what repeats an id of Daraja's does not, and stays as it came.
@@ -171,10 +166,24 @@ _CONTRADICTED = (
 )
 
 
-def _may_be_ours(said: Statement, taken: list[str]) -> bool:
-    """A success that differs in id or receipt alone: too little to settle by, too much to call paying again safe."""
-    differs = {*said.disagreements, *taken} - {*IDS, "receipt"}
-    return said.meaning.verdict is Verdict.SUCCEEDED and not differs and "receipt" not in taken
+_SECOND_MOVEMENT = "Safaricom reported a second movement: a send that was taken for not sent was carried out after all."
+
+
+async def _contradiction(
+    session: OrganizationSession, payment: Payment, attempt: Attempt, said: Statement, taken: list[str]
+) -> str | None:
+    """Why a success that cannot be believed, or not alone, still contradicts how the payment ended; None if not.
+
+    One that differs in ids or receipt is too little to settle by, and too much to call paying again safe.
+    """
+    if said.meaning.verdict is not Verdict.SUCCEEDED or "receipt" in taken:
+        return None
+    differs = {*said.disagreements, *taken}
+    if PaymentStatus(payment.status).nothing_moved and differs <= {*IDS, "receipt"}:
+        return _CONTRADICTED
+    if differs == {"receipt"} and await is_second_movement(session, payment, attempt, names_our_id=said.names_our_id):
+        return _SECOND_MOVEMENT
+    return None
 
 
 async def _hold(core: Core, session: OrganizationSession, payment: Payment) -> Payment:
@@ -192,23 +201,11 @@ async def _hold(core: Core, session: OrganizationSession, payment: Payment) -> P
     return held
 
 
-async def _is_second_movement(
-    session: OrganizationSession, payment: Payment, attempt: Attempt, said: Statement
-) -> bool:
-    """A whole success with another receipt, for a payment that was sent twice and has succeeded already."""
-    if said.meaning.verdict is not Verdict.SUCCEEDED or not PaymentStatus(payment.status).moved:
-        return False
-    if not said.names_our_id and attempt.reply != Reply.NOT_SENT:
-        return False
-    sent = select(func.count()).select_from(Attempt).where(Attempt.payment_id == payment.id)
-    return (await session.first(sent) or 0) > 1
-
-
-async def _has_been_judged(session: OrganizationSession, payment: Payment, callback: Callback) -> bool:
-    """Whether this very body was there already when a person decided: it brings nothing that they did not see."""
+async def _was_there_when_decided(session: OrganizationSession, payment: Payment, callback: Callback) -> bool:
+    """Whether a person decided about a dispute when this very body was there: it brings nothing they did not see."""
     decided = select(func.max(PaymentHistory.at)).where(
         PaymentHistory.payment_id == payment.id,
-        col(PaymentHistory.event).in_((PaymentEvent.RESOLVED_SUCCEEDED, PaymentEvent.RESOLVED_FAILED)),
+        PaymentHistory.from_status == PaymentStatus.DISPUTED,
     )
     seen = select(Callback.id).where(
         Callback.attempt_id == callback.attempt_id,

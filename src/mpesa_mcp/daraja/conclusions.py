@@ -96,8 +96,8 @@ class TokenRefused(NotSent):
     retry_after_seconds: float | None = None
 
     @property
-    def again(self) -> Refused:
-        """What it means when the payment was turned away for its token before."""
+    def of_a_fresh_token(self) -> Refused:
+        """What it means when the token was new."""
         return Refused(self.code, _NO_PRODUCT)
 
 

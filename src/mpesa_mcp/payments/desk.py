@@ -17,7 +17,7 @@ from mpesa_mcp.payments.attempts import has_unread_callback
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.inquiries import OPEN
 from mpesa_mcp.payments.models import Attempt, Hint, Inquiry, Payment, PaymentHistory
-from mpesa_mcp.payments.outcomes import Change, lock_payment, move, receipt_is_taken
+from mpesa_mcp.payments.outcomes import Change, lock_payment, mark_reversed, move, receipt_is_taken
 from mpesa_mcp.payments.reading import payment_record
 from mpesa_mcp.payments.records import PaymentRecord
 from mpesa_mcp.payments.requests import check_receipt
@@ -162,6 +162,11 @@ async def resolve_payment(
                     note=reason,
                 ),
             )
+            given_back = select(Payment).where(
+                Payment.reverses_payment_id == payment.id, Payment.status == PaymentStatus.SUCCEEDED
+            )
+            if succeeded and (reversal := await session.first(given_back)):
+                await mark_reversed(core, session, reversal)  # its dispute has not undone that
             return await _record(session, payment.id)
     except IntegrityError as exists:
         # The database's own word: one receipt for one payment, one reversal for one receipt.

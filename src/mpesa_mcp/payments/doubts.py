@@ -1,13 +1,15 @@
-"""What speaks against an ending of a payment that left more than once.
+"""What speaks against the ending of a payment that left more than once.
 
 A send that was taken for not sent (the gateway refused its access token, or called it too fast) may have been carried
-out all the same, and then there are two.
+out all the same, and then there are two. The table of `states` disputes a success after a failure, and the reverse;
+here it is found out that a success was of another send. To add a reason for a dispute is to `move` the payment with
+CONTRADICTION and a sentence, which `payment review` shows.
 """
 
 from collections.abc import Collection
 
-from sqlalchemy import or_
-from sqlmodel import col, select
+from sqlalchemy import func
+from sqlmodel import select
 
 from mpesa_mcp.daraja.results import SUCCESS
 from mpesa_mcp.payments.models import Attempt, Hint, Payment
@@ -31,17 +33,33 @@ async def is_contradicted(session: OrganizationSession, payment: Payment) -> boo
     return len(named) > 1 or any(_is_of_another(hint, payment.receipt, known) for hint in told)
 
 
+async def is_second_movement(
+    session: OrganizationSession, payment: Payment, attempt: Attempt, *, names_our_id: bool
+) -> bool:
+    """Whether a success with another receipt than the payment's is a second one: it moved, and was sent more than once.
+
+    Told at the address of `attempt`: of one that Daraja accepted, under its id.
+    """
+    if not PaymentStatus(payment.status).moved or not (names_our_id or attempt.reply == Reply.NOT_SENT):
+        return False
+    sends = select(func.count()).select_from(Attempt).where(Attempt.payment_id == payment.id)
+    return (await session.first(sends) or 0) > 1
+
+
 async def another_may_move(session: OrganizationSession, payment_id: str, *, named: str) -> bool:
-    """Whether an answer about the id `named` says nothing of another send, which Daraja accepted or may have."""
-    naming = or_(col(Hint.checkout_request_id) == named, col(Hint.conversation_id) == named)
-    is_another = select(Attempt.id).where(
-        Attempt.payment_id == payment_id,
-        or_(col(Attempt.reply).is_(None), col(Attempt.reply).in_((Reply.ACCEPTED, Reply.UNKNOWN))),
-        col(Attempt.checkout_request_id).is_distinct_from(named),
-        col(Attempt.conversation_id).is_distinct_from(named),
-        col(Attempt.id).not_in(select(Hint.attempt_id).where(Hint.payment_id == payment_id, naming)),
-    )
-    return await session.first(is_another) is not None
+    """Whether an answer about the id `named` ends nothing, since another send may still move money.
+
+    Another is one that Daraja accepted, or may have: the last. For answers to our own questions: a callback alone
+    counts only of a send that was accepted. Not for a payment whose sends share an id.
+    """
+    attempts = await session.all(select(Attempt).where(Attempt.payment_id == payment_id))
+    if len(attempts) == 1:
+        return False
+    hints = await session.all(select(Hint).where(Hint.payment_id == payment_id))
+    of_named = {told.attempt_id for told in hints if named in _ids(told)}
+    of_named |= {each.id for each in attempts if named in _ids(each)}
+    open_ones = (each for each in attempts if each.reply not in {Reply.NOT_SENT, Reply.REFUSED})
+    return any(each.id not in of_named for each in open_ones)
 
 
 def _ids(told: Attempt | Hint) -> Collection[str]:

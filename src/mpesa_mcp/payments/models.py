@@ -77,6 +77,11 @@ class Payment(OrganizationTable, Due, table=True):
     not_sent_count: int = 0
     ask_count: int = 0
 
+    @property
+    def sends_share_an_id(self) -> bool:
+        """Whether Daraja knows all sends of it under one id of ours, and carries one out at most."""
+        return self.originator_conversation_id is not None
+
 
 class Attempt(OrganizationTable, table=True):
     """One call to Daraja, for a payment or for an inquiry. Committed before the call is made."""

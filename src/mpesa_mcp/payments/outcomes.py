@@ -167,7 +167,7 @@ async def move(core: Core, session: OrganizationSession, payment: Payment, chang
             if after is PaymentStatus.FAILED and change.code is not None:
                 await stop_if_refused_in_a_row(session, core.clock, payment, change.code)
             if after is PaymentStatus.SUCCEEDED and payment.reverses_payment_id:
-                await _mark_reversed(core, session, payment)
+                await mark_reversed(core, session, payment)
             is_disputed = await dispute_if_contradicted(core, session, payment.id)
             return PaymentStatus.DISPUTED if is_disputed else after
         again = await session.get(Payment, payment.id)
@@ -250,7 +250,7 @@ def _tell(
 async def dispute_if_contradicted(core: Core, session: OrganizationSession, payment_id: str) -> bool:
     """Looks for a success beside how the payment ended, of another request than that: then it is disputed.
 
-    To be asked whenever the status, the receipt, the hints or a reply of a settled payment have changed.
+    To be asked whenever the status, the receipt or the hints of a settled payment have changed.
     """
     payment = await session.get(Payment, payment_id)
     assert payment is not None
@@ -287,7 +287,8 @@ async def _note(core: Core, session: OrganizationSession, payment: Payment, chan
     await record_no_change(session, payment.id, now, event=event, before=status, source=change.source, code=change.code)
 
 
-async def _mark_reversed(core: Core, session: OrganizationSession, reversal: Payment) -> None:
+async def mark_reversed(core: Core, session: OrganizationSession, reversal: Payment) -> None:
+    """What a reversal that succeeded does to the payment it reverses, which the caller holds, too."""
     received = await session.first(select(Payment).where(Payment.id == reversal.reverses_payment_id))
     assert received is not None
     reason = f"It was given back by {reversal.id}."

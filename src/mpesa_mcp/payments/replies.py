@@ -89,13 +89,9 @@ async def _conclude_usual(
 async def _conclude_send(core: Core, session: OrganizationSession, sent: _Sent, now: datetime) -> None:
     claim, conclusion = sent.claim, sent.conclusion
     payment = await lock_payment(session, claim.id)
-    # What was turned away before: it changes what these two say.
-    earlier: Sequence[Attempt] = ()
-    if isinstance(conclusion, TokenRefused | PhoneBusy):
-        others = select(Attempt).where(Attempt.payment_id == payment.id, Attempt.id != sent.attempt_id)
-        earlier = await session.all(others)
-    if isinstance(conclusion, TokenRefused) and any(each.reply_code in TOKEN_REFUSALS for each in earlier):
-        conclusion = conclusion.again
+    before = await _send_before(session, payment.id, sent.attempt_id)
+    if isinstance(conclusion, TokenRefused) and before is not None and before.reply_code in TOKEN_REFUSALS:
+        conclusion = conclusion.of_a_fresh_token
     await record_replies(session, {sent.attempt_id: conclusion}, now)
     change = _after_send(core, payment, conclusion, now)
     if payment.fence != claim.fence:
@@ -103,12 +99,19 @@ async def _conclude_send(core: Core, session: OrganizationSession, sent: _Sent, 
         note = "came after the lease ran out"
         record_history(session, claim.id, now, event=change.event, source="reply", note=note)
         return
-    if isinstance(conclusion, PhoneBusy) and earlier:
+    if isinstance(conclusion, PhoneBusy) and before is not None:
+        # The reply stays a refusal: this send is no reason to doubt what is heard of the one before.
         change = replace(change, event=PaymentEvent.UNCLEAR, reason=_PERHAPS_OUR_OWN_PROMPT)
     after = next_status(PaymentStatus.SENDING, change.event)
     if after is not None and after.nothing_moved and await has_unread_callback(session, payment.id):
         change = replace(change, event=PaymentEvent.UNCLEAR)  # an earlier send may have been carried out
     await move(core, session, payment, change)
+
+
+async def _send_before(session: OrganizationSession, payment_id: str, attempt_id: str) -> Attempt | None:
+    """The payment's send before this one, which was taken for not sent."""
+    earlier = select(Attempt).where(Attempt.payment_id == payment_id, Attempt.id < attempt_id)
+    return await session.first(earlier.order_by(col(Attempt.id).desc()))
 
 
 _PERHAPS_OUR_OWN_PROMPT = (
@@ -159,7 +162,7 @@ def _after_send(core: Core, payment: Payment, conclusion: Conclusion, now: datet
                 next_action_at=ask_at,
             )
         case TokenRefused():
-            # At once, and no try used up: there is one such refusal at most.
+            # At once, and no try used up: the second in a row is a refusal.
             return Change(
                 PaymentEvent.NOT_SENT,
                 source="reply",

@@ -7,7 +7,7 @@ from mpesa_mcp.values.ids import jitter
 
 # The topic that wakes who asks about payments; a queue's own name wakes who sends them.
 TO_BE_ASKED_ABOUT = "payments_to_be_asked_about"
-# A sender holds a payment this long; the longest call (token, refusal, token, call) is cut off before.
+# A sender holds a payment this long; the longest call (token, call, refusal, token) is cut off before.
 SEND_LEASE = timedelta(seconds=90)
 CALL_DEADLINE_SECONDS = 60.0
 # What has not left so long after its attempt does not leave any more: its call could outlast the lease.

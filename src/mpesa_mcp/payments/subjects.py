@@ -4,6 +4,7 @@ Whoever asks has locked it, and the approval. Nothing here says who may decide: 
 """
 
 from dataclasses import dataclass
+from typing import get_args
 
 from mpesa_mcp.payments.batches import held as held_batches
 from mpesa_mcp.payments.batches.judging import judge_again as judge_batch_again
@@ -14,7 +15,7 @@ from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.held import refuse, sent_digest, void
 from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.payments.outcomes import Change, lock_payment, move
-from mpesa_mcp.payments.requests import B2cRequest, ReversalRequest, StkPushRequest
+from mpesa_mcp.payments.requests import PaymentRequest
 from mpesa_mcp.payments.spending import judge_again
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind
 from mpesa_mcp.policy.approvals import Approval
@@ -22,7 +23,7 @@ from mpesa_mcp.policy.rules import Decision, Outcome
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Kes
 
-_TOOLS = {each.kind: each.tool for each in (StkPushRequest, B2cRequest, ReversalRequest)}
+_TOOLS = {each.kind: each.tool for each in get_args(PaymentRequest)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -242,9 +242,11 @@ async def test_a_spike_arrest_after_the_lease_does_not_queue_the_payment_again(s
 async def test_after_a_crash_while_sending_the_payment_is_unknown_and_never_sent_again(
     shop: Shop, clock: FrozenClock
 ) -> None:
+    over = anyio.Event()
+
     async def crash(_call: Call) -> None:
         scope.cancel()
-        await anyio.sleep_forever()
+        await over.wait()  # not forever: a server that stops waits for what is under way
 
     payment_id = await a_payment(shop)
     shop.daraja.on_call = crash
@@ -262,6 +264,7 @@ async def test_after_a_crash_while_sending_the_payment_is_unknown_and_never_sent
         await send_due(shop.core)
     assert len(shop.daraja.of("stk_push")) == 1
     assert await shop.status(payment_id) == "unknown"
+    over.set()
 
 
 @pytest.mark.parametrize("request_", [a_push(), a_payout()], ids=["stk_push", "b2c"])

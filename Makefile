@@ -21,7 +21,7 @@ lint: .venv/installed ## Style, formatting, and which room may import which
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo
 
 types: .venv/installed ## Strict types
-	@$(BIN)/mypy
+	@$(BIN)/mypy --num-workers 2
 
 check: lint types test ## All that must hold before a change is handed in
 

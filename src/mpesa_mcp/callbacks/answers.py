@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlmodel import select
+from sqlalchemy import update
+from sqlmodel import col, select
 
 from mpesa_mcp.callbacks.matching import Asked, status_disagreements
 from mpesa_mcp.callbacks.models import Callback, CallbackStatus, Channel
@@ -21,6 +22,7 @@ from mpesa_mcp.payments.history import record_no_change
 from mpesa_mcp.payments.inquiries import add_balance, answer_inquiry, nobody_may_ask
 from mpesa_mcp.payments.models import Attempt, Hint, Inquiry, Payment
 from mpesa_mcp.payments.outcomes import Evidence, apply_evidence, lock_payment, receipt_is_taken
+from mpesa_mcp.payments.questions import conversation_to_ask_by
 from mpesa_mcp.payments.reconciliation import ask_now
 from mpesa_mcp.payments.records import InquiryStatus
 from mpesa_mcp.payments.requests import InquiryKind
@@ -137,6 +139,7 @@ async def _conclude(
     hints = [hint for hint in await hints_of(session, payment.id) if _is_of_question(hint, inquiry, payment)]
     decides = outcome.verdict in {Verdict.SUCCEEDED, Verdict.FAILED} and _is_about(payment, inquiry, outcome)
     if decides and not await _of_one_send_of_two(session, payment, inquiry):
+        await _adopt(session, payment, inquiry, hints)
         await apply_evidence(core, session, payment.id, await _evidence(session, payment, outcome, hints))
         return
     answered = [hint for hint in hints if hint.received_at <= inquiry.created_at]
@@ -155,14 +158,27 @@ async def _of_one_send_of_two(session: OrganizationSession, payment: Payment, in
     return await another_may_move(session, payment.id, named=named)
 
 
+async def _adopt(session: OrganizationSession, payment: Payment, inquiry: Inquiry, hints: Sequence[Hint]) -> None:
+    """The id by which Safaricom answered about a reversal is from here on that of the send a callback named it for."""
+    if payment.sends_share_an_id or not hints:
+        return
+    await session.change(
+        update(Attempt)
+        .where(col(Attempt.id) == hints[0].attempt_id, col(Attempt.conversation_id).is_(None))
+        .values(conversation_id=inquiry.original_conversation_id)
+    )
+
+
 def _is_of_question(hint: Hint, inquiry: Inquiry, payment: Payment) -> bool:
     """Whether the question was about what the hint claims: a payout's is about all, a reversal's about one id."""
     return payment.sends_share_an_id or hint.conversation_id == inquiry.original_conversation_id
 
 
 async def _another_is_waiting(session: OrganizationSession, payment: Payment) -> bool:
-    """Whether a callback named another id of this reversal, and nobody was asked about it."""
-    return any(hint.conversation_id and hint.answered_at is None for hint in await hints_of(session, payment.id))
+    """Whether a callback named another id of this reversal, the next question is about it, and nobody was asked yet."""
+    named = await conversation_to_ask_by(session, payment)
+    waiting = [hint.conversation_id for hint in await hints_of(session, payment.id) if hint.answered_at is None]
+    return named is not None and named in waiting
 
 
 async def _close(

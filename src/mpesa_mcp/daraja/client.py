@@ -7,7 +7,7 @@ A question goes out once more by itself.
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Final, Protocol
@@ -260,15 +260,18 @@ class DarajaClient:
             token = await self._tokens.current(app, lambda: self.fetch_token(app))
             reply = await self._post(app, path, content, token, turn)
             if isinstance(reply, Reply) and refuses_token(reply.status, reply.body):
+                if operation.moves_money:
+                    with suppress(DarajaUnreachable):  # then the next send fetches it
+                        await self._tokens.replace(app, token, lambda: self.fetch_token(app))
+                    return reply
                 token = await self._tokens.replace(app, token, lambda: self.fetch_token(app))
-                if not operation.moves_money:
-                    reply = await self._post(app, path, content, token, turn)
+                reply = await self._post(app, path, content, token, turn)
         except StoreUnavailable:
             return _NO_STORE
         except KeysRefused as refused:
             return Refused(refused.code, refused.message)
         except DarajaUnreachable as unreachable:
-            # Without a token nothing was sent; and what was refused for its token was not submitted either.
+            # Without a token nothing was sent; and a question that was refused for its token may be asked again.
             return NotSent(unreachable.cause, _told(app, unreachable.message), unreachable.retry_after_seconds)
         if isinstance(reply, NotSent) and reply is not _TOO_LATE:  # what came of a connection
             return replace(reply, reason=_told(app, reply.reason))

@@ -107,7 +107,9 @@ class AccessTokens:
             fetched = await fetch()
         except BaseException:
             with anyio.CancelScope(shield=True):
-                await self._change(app_id, fence, lease_until=None)
+                # What is stored has ended or was refused: nobody uses it again meanwhile.
+                self._held.pop(app_id, None)
+                await self._change(app_id, fence, sealed=None, expires_at=None, lease_until=None)
             raise
         expires_at = self._clock.now() + timedelta(seconds=fetched.expires_in_seconds)
         sealed = key.seal(fetched.access_token.reveal().encode(), "daraja_token", app_id)

@@ -167,10 +167,24 @@ async def resolve_payment(
             )
             if succeeded and (reversal := await session.first(given_back)):
                 await mark_reversed(core, session, reversal)  # its dispute has not undone that
+            if not succeeded:
+                await _not_given_back(core, session, payment)
             return await _record(session, payment.id)
     except IntegrityError as exists:
         # The database's own word: one receipt for one payment, one reversal for one receipt.
         raise taken from exists
+
+
+async def _not_given_back(core: Core, session: OrganizationSession, reversal: Payment) -> None:
+    """A reversal that failed after all: what it had given back according to Safaricom is for a person, too."""
+    received = select(Payment).where(
+        Payment.id == reversal.reverses_payment_id, Payment.status == PaymentStatus.REVERSED
+    )
+    if payment := await session.first(received):
+        reason = (
+            f"A person decided that {reversal.id}, which had given it back, failed; a person must look at this, too."
+        )
+        await move(core, session, payment, Change(PaymentEvent.CONTRADICTION, source="person", reason=reason))
 
 
 async def withdraw_payment(

@@ -26,11 +26,14 @@ async def is_contradicted(session: OrganizationSession, payment: Payment) -> boo
     if not successes or status.nothing_moved:
         return bool(successes)
     attempts = await session.all(select(Attempt).where(Attempt.payment_id == payment.id))
-    doubtful = {each.id for each in attempts if each.reply == Reply.NOT_SENT}
+    receipts = {payment.receipt, *(hint.receipt for hint in successes)} - {None}
+    if len(attempts) == 1 or len(receipts) > 1:
+        return len(attempts) > 1
+    doubtful = {each.id for each in attempts if each.reply != Reply.ACCEPTED}
     known = {value for each in attempts for value in _ids(each)}
     told = [hint for hint in successes if hint.attempt_id in doubtful]
     named = {hint.checkout_request_id or hint.conversation_id for hint in told} - {None}
-    return len(named) > 1 or any(_is_of_another(hint, payment.receipt, known) for hint in told)
+    return len(named) > 1 or any(_is_of_another(hint, payment, known) for hint in told)
 
 
 async def is_second_movement(
@@ -40,7 +43,7 @@ async def is_second_movement(
 
     Told at the address of `attempt`: of one that Daraja accepted, under its id.
     """
-    if not PaymentStatus(payment.status).moved or not (names_our_id or attempt.reply == Reply.NOT_SENT):
+    if not PaymentStatus(payment.status).moved or (attempt.reply == Reply.ACCEPTED and not names_our_id):
         return False
     sends = select(func.count()).select_from(Attempt).where(Attempt.payment_id == payment.id)
     return (await session.first(sends) or 0) > 1
@@ -67,9 +70,14 @@ def _ids(told: Attempt | Hint) -> Collection[str]:
     return [value for value in ids if value is not None]
 
 
-def _is_of_another(hint: Hint, receipt: str | None, known: Collection[str]) -> bool:
-    """By the receipt, where both are told; else by ids of which Daraja's replies, and our own questions, know none."""
-    if hint.receipt is not None and receipt is not None:
-        return hint.receipt != receipt
+def _is_of_another(hint: Hint, payment: Payment, known: Collection[str]) -> bool:
+    """Not where both tell one receipt; else by ids of which Daraja's replies, and our own questions, know none.
+
+    Where none is known at all, a person has settled the payment, unless its sends share an id.
+    """
+    if hint.receipt is not None and payment.receipt is not None:
+        return False
+    if not known:
+        return not payment.sends_share_an_id
     named = _ids(hint)
-    return bool(named) and bool(known) and not any(each in known for each in named)
+    return bool(named) and not any(each in known for each in named)

@@ -13,6 +13,7 @@ from enum import StrEnum
 from sqlalchemy import delete, update
 from sqlmodel import col, select
 
+from mpesa_mcp.daraja.results import SUCCESS
 from mpesa_mcp.payments.models import Attempt, Hint
 from mpesa_mcp.store.tenancy import OrganizationSession
 
@@ -40,6 +41,9 @@ async def keep_hint(session: OrganizationSession, hint: Hint, *, speed: float) -
         return Kept.KNOWN
     if len(others) >= MAX_HINTS:
         done = next((other for other in others if _had_its_time(other, speed)), None)
+        if done is None and hint.result_code == SUCCESS:
+            # Failures only name ids to ask by: none of them keeps a success from being known.
+            done = next((other for other in others if other.result_code != SUCCESS), None)
         if done is None:
             answered = [other for other in others if other.answered_at is not None]
             due = any(deserves_an_answer(other, hint.received_at, speed) for other in answered)
@@ -66,7 +70,8 @@ def _had_its_time(hint: Hint, speed: float) -> bool:
 
 
 def _claims(hint: Hint) -> tuple[str | None, ...]:
-    return hint.result_code, hint.checkout_request_id, hint.conversation_id, hint.receipt
+    ids = hint.merchant_request_id, hint.checkout_request_id, hint.conversation_id
+    return hint.result_code, *ids, hint.receipt
 
 
 async def hints_of(session: OrganizationSession, payment_id: str) -> Sequence[Hint]:

@@ -8,6 +8,7 @@ comes like any other callback. After the last question a person must decide.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 import structlog
 from sqlalchemy import delete, update
@@ -160,10 +161,14 @@ async def _ask_stk(core: Core, payment: Payment, questions: Sequence[Question]) 
             if not isinstance(answer, Nothing) or answer.code == "does_not_exist":
                 answers.unconfirmed.extend(question.hints)
             continue
-        if await _settle_by_answer(core, payment, question, answer):
-            answers.settled = True
-            return answers
-        answers.unconfirmed.extend(question.hints)
+        match await _settle_by_answer(core, payment, question, answer):
+            case _Came.SETTLED:
+                answers.settled = True
+                return answers
+            case _Came.UNCONFIRMED:
+                answers.unconfirmed.extend(question.hints)
+            case _Came.CONFIRMED:
+                pass  # its hints stay until it is settled: nothing makes room of what our own question has confirmed
     return answers
 
 
@@ -181,11 +186,19 @@ async def _ask_later(core: Core, claim: Claim, when: datetime) -> None:
         )
 
 
-async def _settle_by_answer(core: Core, payment: Payment, question: Question, answer: Decided) -> bool:
-    """Applies a decided answer; False when it settles nothing, or the id turned out to be another payment's."""
+class _Came(StrEnum):
+    """What a decided answer came to."""
+
+    SETTLED = "settled"
+    CONFIRMED = "a success, while another send is open"
+    UNCONFIRMED = "nothing"
+
+
+async def _settle_by_answer(core: Core, payment: Payment, question: Question, answer: Decided) -> _Came:
+    """Applies a decided answer, unless it settles nothing, or the id turned out to be another payment's."""
     meaning = stk_meaning(answer.result_code)
     if meaning.verdict not in {Verdict.SUCCEEDED, Verdict.FAILED}:
-        return False
+        return _Came.UNCONFIRMED
     moved = meaning.verdict is Verdict.SUCCEEDED
     async with core.store.session(payment.organization_id) as session:
         if not question.is_ours:
@@ -202,11 +215,13 @@ async def _settle_by_answer(core: Core, payment: Payment, question: Question, an
         attempt = await session.get(Attempt, question.attempt_id)
         assert attempt is not None
         if await another_may_move(session, payment.id, named=question.checkout_request_id):
-            return False  # nothing has ended before that prompt has
+            return _Came.CONFIRMED if moved else _Came.UNCONFIRMED  # nothing has ended before that prompt has
         if not await _adopt(session, question, answer, attempt, payment.id):
-            return False
+            return _Came.UNCONFIRMED
         # An answer tells no receipt; the callbacks that named this checkout may have, if they agree.
-        receipt = only_one(hint.receipt for hint in question.hints if hint.result_code == SUCCESS) if moved else None
+        # Of an id that Daraja gave us only at the address of that send: others were told another address.
+        telling = [each for each in known if each.attempt_id == attempt.id or not question.is_ours]
+        receipt = only_one(hint.receipt for hint in telling if hint.result_code == SUCCESS) if moved else None
         if receipt and question.is_ours and await receipt_is_taken(session, receipt, payment.id):
             receipt = None
         # They have been answered, so they no longer speak for or against anything; unless one that named the id
@@ -221,7 +236,8 @@ async def _settle_by_answer(core: Core, payment: Payment, question: Question, an
             reason=meaning.reason,
             receipt=receipt,
         )
-        return await apply_evidence(core, session, payment.id, evidence)
+        applied = await apply_evidence(core, session, payment.id, evidence)
+    return _Came.SETTLED if applied else _Came.UNCONFIRMED
 
 
 async def _adopt(

@@ -13,7 +13,7 @@ import pytest
 from mpesa_mcp.payments.desk import payments_to_review, resolve_payment, withdraw_payment
 from mpesa_mcp.payments.intake import open_payment
 from mpesa_mcp.payments.requests import PaymentRequest
-from mpesa_mcp.payments.schedule import SEND_LEASE
+from mpesa_mcp.payments.schedule import LEAVES_WITHIN, SEND_LEASE
 from mpesa_mcp.values import FrozenClock
 
 from .factories import (
@@ -219,17 +219,31 @@ async def test_a_first_that_our_question_confirmed_is_for_a_person_when_the_seco
     assert len(await payments_to_review(shop.core, shop.principal.organization_id)) == 1
 
 
-@pytest.mark.parametrize("turned_away_for", REASONS)
-async def test_a_phone_that_is_busy_may_be_busy_with_the_first(
-    shop: Shop, clock: FrozenClock, turned_away_for: str
-) -> None:
-    payment_id, first, _ = await sent_twice(shop, clock, a_push(), turned_away_for, second=BUSY)
+async def test_a_phone_that_is_busy_may_be_busy_with_the_first(shop: Shop, clock: FrozenClock) -> None:
+    payment_id, first, _ = await sent_twice(shop, clock, a_push(), second=BUSY)
     assert await shop.status(payment_id) == "unknown"
     await shop.call_back(first, stk_callback(9, receipt=R1))
     answer_query(shop, C1, "0")
     await ask_due(shop.core)
     row = await shop.row(payment_id)
     assert (row.status, row.receipt) == ("succeeded", R1)
+
+
+async def test_a_phone_is_not_busy_with_what_never_left(shop: Shop, clock: FrozenClock) -> None:
+    payment_id = (await open_payment(shop.core, shop.principal, a_push())).payment.payment_id
+
+    async def pause(_call: Call | None = None) -> None:
+        clock.advance(LEAVES_WITHIN + timedelta(seconds=1))
+        shop.daraja.on_token = None
+
+    shop.daraja.on_token = pause
+    await send_due(shop.core)
+    assert (await shop.row(payment_id)).result_code == "too_late"
+    clock.advance(timedelta(seconds=3))
+    shop.daraja.order("stk_push", *BUSY)
+    await send_due(shop.core)
+    assert len(shop.daraja.of("stk_push")) == 1
+    assert await shop.status(payment_id) == "failed"
 
 
 async def test_a_second_that_is_refused_for_what_it_says_has_failed(shop: Shop, clock: FrozenClock) -> None:

@@ -89,8 +89,10 @@ async def _conclude_usual(
 async def _conclude_send(core: Core, session: OrganizationSession, sent: _Sent, now: datetime) -> None:
     claim, conclusion = sent.claim, sent.conclusion
     payment = await lock_payment(session, claim.id)
+    # A second refused token is not the token's fault, and a busy phone may be busy with our own earlier prompt.
     before = await _send_before(session, payment.id, sent.attempt_id)
-    if isinstance(conclusion, TokenRefused) and before is not None and before.reply_code in TOKEN_REFUSALS:
+    after_refused_token = before is not None and before.reply_code in TOKEN_REFUSALS
+    if isinstance(conclusion, TokenRefused) and after_refused_token:
         conclusion = conclusion.of_a_fresh_token
     await record_replies(session, {sent.attempt_id: conclusion}, now)
     change = _after_send(core, payment, conclusion, now)
@@ -99,7 +101,7 @@ async def _conclude_send(core: Core, session: OrganizationSession, sent: _Sent, 
         note = "came after the lease ran out"
         record_history(session, claim.id, now, event=change.event, source="reply", note=note)
         return
-    if isinstance(conclusion, PhoneBusy) and before is not None:
+    if isinstance(conclusion, PhoneBusy) and after_refused_token:
         # The reply stays a refusal: this send is no reason to doubt what is heard of the one before.
         change = replace(change, event=PaymentEvent.UNCLEAR, reason=_PERHAPS_OUR_OWN_PROMPT)
     after = next_status(PaymentStatus.SENDING, change.event)
@@ -115,8 +117,8 @@ async def _send_before(session: OrganizationSession, payment_id: str, attempt_id
 
 
 _PERHAPS_OUR_OWN_PROMPT = (
-    "The phone is busy with another M-Pesa request, perhaps with an earlier try of this one that was taken for not "
-    "sent; so it is not known whether this was carried out."
+    "The phone is busy with another M-Pesa request, perhaps with the first send of this one, whose access token was "
+    "refused; so it is not known whether this was carried out."
 )
 
 

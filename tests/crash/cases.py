@@ -191,7 +191,6 @@ def ends_unknown(case: Case, facts: Mapping[str, Any]) -> bool:
 _NEVER_LEFT = {
     ("dispatch._commit_attempts:commit", Side.AFTER),
     ("client._send_with_token:post#1", Side.BEFORE),
-    ("client._send_with_token:post#2", Side.BEFORE),
     *((f"dispatch._call:{operation}", Side.BEFORE) for operation in ("stk_push", "b2c", "reversal")),
     *(
         (point, side)
@@ -208,5 +207,6 @@ _NEVER_LEFT = {
 # The answer died with the process. A payout is asked about by its own id, but these have none.
 _NOBODY_WAS_TOLD = {
     ("payout that is turned away", "replies._conclude_sends:commit", Side.BEFORE),
+    ("payout with a dead token", "client._send_with_token:post#1", Side.AFTER),
     ("push without its callback", "dispatch._call:stk_push", Side.AFTER),
 }

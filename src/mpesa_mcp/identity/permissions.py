@@ -38,7 +38,8 @@ class Permission:
         else:
             may = self.least is not None and principal.role.at_least(self.least)
         if not may:
-            raise NotAllowed("Your role may not do this. Ask a person who administers the organization.")
+            to_do = " to sign in and do it: an API key of any role cannot." if self.person else "."
+            raise NotAllowed(f"Your role may not do this. Ask a person who administers the organization{to_do}")
         if self.person and not principal.is_person:
             raise PersonNeeded
         if principal.tools is not None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import httpx2
 
-from mpesa_mcp.billing.models import RateLimit
 from mpesa_mcp.billing.terms import seats_of
 from mpesa_mcp.identity.api_keys import create_key
 from mpesa_mcp.identity.models import PLATFORM
@@ -18,6 +17,7 @@ from mpesa_mcp.identity.support_grants import give_grant
 from mpesa_mcp.identity.users import UserRecord, add_user
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.values import Environment, Role, Secret
+from tests.rates import ask_without_limit
 
 PASSWORD = "correct horse battery"
 OPERATOR = Actor("operator:tester", None)
@@ -100,13 +100,6 @@ async def _organization(core: Core, slug: str) -> str:
     made = await create_organization(core.store, core.clock, name=slug.title(), slug=slug, actor=OPERATOR.name)
     await ask_without_limit(core, made.organization_id)
     return made.organization_id
-
-
-async def ask_without_limit(core: Core, organization_id: str) -> None:
-    """These tests ask faster than any plan allows."""
-    changed = {"changed_at": core.clock.now(), "changed_by": OPERATOR.name}
-    async with core.store.session(organization_id) as session:
-        await session.insert_if_absent(RateLimit, key_calls_per_second=100_000, **changed)
 
 
 def error_of(answer: httpx2.Response) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from mpesa_mcp.app.local import LocalPlatform, local_platform
+from tests.rates import ask_without_limit
 
 from .factories import answers, prepared, started, variables
 
@@ -12,6 +13,7 @@ from .factories import answers, prepared, started, variables
 @pytest.fixture(scope="module")
 async def platform() -> AsyncIterator[LocalPlatform]:
     async with local_platform(delay_ms=30) as opened:
+        await ask_without_limit(opened.core, opened.organization.organization_id)
         yield opened
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from mpesa_mcp.app.local import LocalPlatform, local_platform
+from tests.rates import ask_without_limit
 from tests.spending import give_wide_rules
 
 from .factories import Theirs, make_theirs
-from .terms import ask_without_limit
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from mpesa_mcp.billing.models import CallUsage, PaymentUsage, Plan, RateLimit, Subscription
-from mpesa_mcp.billing.subscriptions import set_rate_limits
 from mpesa_mcp.billing.usage import month_of
-from mpesa_mcp.identity.principal import Actor
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.policy.models import RuleProposal, Spending, SpendRule
 from mpesa_mcp.values import new_id
@@ -70,10 +68,3 @@ async def store_rules(core: Core, organization_id: str) -> str:
             ),
         )
     return proposal.id
-
-
-async def ask_without_limit(core: Core, organization_id: str) -> None:
-    """A matrix of calls asks faster than any plan allows; what is refused for that would prove nothing."""
-    limits = {"calls_per_second": 100_000, "key_calls_per_second": 100_000}
-    actor = Actor("operator:tester", None)
-    await set_rate_limits(core.store, core.clock, organization_id=organization_id, actor=actor, **limits)

@@ -7,11 +7,13 @@ from mcp.client import Client
 
 from mpesa_mcp.app.local import LocalPlatform, local_platform
 from tests.clients import connected
+from tests.rates import ask_without_limit
 
 
 @pytest.fixture(scope="module")
 async def platform() -> AsyncIterator[LocalPlatform]:
     async with local_platform(delay_ms=30) as started:
+        await ask_without_limit(started.core, started.organization.organization_id)
         yield started
 
 

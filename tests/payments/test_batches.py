@@ -473,6 +473,10 @@ async def test_rows_beyond_a_limit_are_told_by_line_and_what_a_batch_reserves_fo
     with pytest.raises(BatchInvalid) as refused:
         await submitted(shop, a_batch(rows(7)))
     assert [(each.line, each.code) for each in refused.value.problems] == [(6, "per_day"), (7, "per_day")]
+    assert all(each.message.endswith(" The rows before it are counted.") for each in refused.value.problems)
+    with pytest.raises(BatchInvalid) as refused:
+        await submitted(shop, a_batch(rows(1, amount=501)))
+    assert "rows before" not in refused.value.message
     assert await spent(shop) == 0
     batch = await submitted(shop, a_batch(rows(4)))
     assert await spent(shop) == 400

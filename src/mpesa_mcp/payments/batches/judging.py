@@ -181,13 +181,16 @@ def _judged(
     """One row after the other; what is allowed counts for those that follow."""
     if all(_limits_sums_alone(rule) for rule in rules.values()) and _fits(rules, rows, used):
         return []
-    problems, first = [], dict(known)
-    for row in rows:
+    problems: list[RowProblem] = []
+    first = dict(known)
+    for number, row in enumerate(rows):
         phone = row.phone.digits
         asked = Asked(amount=row.amount, recipient=phone, at=at, first_paid_at=first.get(phone))
         if declined := refusal(rules, asked, used):
             reason = declined.reasons[0]
             said = declined.said or reason.sentence
+            if number > len(problems) and any(each.resets_at for each in declined.reasons):
+                said += " The rows before it are counted."
             problems.append(RowProblem(row.line, "amount", reason.code, said, is_limit=True))
             continue
         first.setdefault(phone, at)

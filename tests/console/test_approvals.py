@@ -267,9 +267,12 @@ async def test_while_the_organization_is_frozen_the_page_says_so_and_offers_no_a
     approval_id = await hold_payment(office.platform, acme, 13_000)
     async with signed_in(office, "org_admin") as client:
         path = f"/approvals/{approval_id}"
+        looks_again = re.findall(r'hx-get="/console([^"]+seen=[^"]+)"', (await client.get(path)).text)[0]
+        assert (await client.get(looks_again)).status_code == 204
         await freeze(core.store, core.clock, organization_id=acme, actor=OPERATOR)
         try:
-            shown = await client.get(path)
+            # A page that was open then learns of it, too.
+            shown = await client.get(looks_again)
             assert "The organization is frozen" in shown.text
             assert re.search(r"<button disabled[^>]*>Approve", shown.text)
             form = {"form_token": field(shown), "digest": field(shown, "digest")}

@@ -58,7 +58,9 @@ async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response
     approval = found.approval
     batch = await batch_of(visit.core, visit.organization_id, approval.batch_id) if approval.batch_id else None
     state = version_of(batch) if batch else found.payment.updated_at.timestamp() if found.payment else ""
-    version = f"{approval.status}-{len(approval.decisions)}-{state}"
+    kind = found.payment.kind if found.payment else None
+    may_not = await refusal_to_approve(visit.core, visit.organization_id, kind)
+    version = f"{approval.status}-{len(approval.decisions)}-{state}-{may_not.code if may_not else ''}"
     if visit.query.get("seen") == version:
         return unchanged()
     no_approver, enough = await who_may_approve(visit.core, visit.organization_id, _id(visit), actor=visit.actor)
@@ -78,9 +80,7 @@ async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response
         no_approver=no_approver,
         enough_approvers=enough,
         has_approved=visit.principal.user_id in {each.user_id for each in approval.decisions},
-        may_not=await refusal_to_approve(
-            visit.core, visit.organization_id, found.payment.kind if found.payment else None
-        ),
+        may_not=may_not,
         refused=refused,
     )
 

@@ -1,5 +1,6 @@
 """Every row of the outcome table for B2C payouts."""
 
+import time
 from typing import Any
 
 import httpx2
@@ -70,6 +71,14 @@ async def test_a_lost_result_never_comes_but_transaction_status_knows(daraja: Da
     assert await daraja.status_of(OriginalConversationID="mine") == status
     assert len(await daraja.ledger()) == (1 if status == "Completed" else 0)
     await nothing_more_comes(daraja)
+
+
+async def test_what_was_accepted_is_decided_before_a_later_question_about_it_is_answered(daraja: Daraja) -> None:
+    await daraja.pay(phone(85), OriginatorConversationID="mine")
+    await daraja.status(OriginalConversationID="mine")
+    time.sleep(0.1)  # noqa: ASYNC251 # the whole program is held up until both are due
+    [told] = await daraja.receiver.wait_for(1, "/cb/status")
+    assert parameters(told.body)["TransactionStatus"] == "Declined"
 
 
 async def test_86_tells_the_same_success_three_times(daraja: Daraja) -> None:

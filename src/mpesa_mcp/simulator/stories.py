@@ -64,9 +64,9 @@ async def live(simulation: Simulation, payment: Payment, outcome: Outcome, telli
     if outcome.decision in {Decision.NEVER, Decision.ASKS_A_PERSON}:
         return
     await pause(simulation.delay_seconds)
-    await tell_before(simulation, payment, outcome, telling)
-    is_told_late = outcome.before not in {Before.NOTHING, Before.FORGERY}
-    await pause(simulation.delay_seconds if is_told_late else 0)
+    if outcome.before is not Before.NOTHING:
+        await tell_before(simulation, payment, outcome, telling)
+        await pause(0 if outcome.before is Before.FORGERY else simulation.delay_seconds)
     decide(simulation, payment, outcome)
     for _ in range(outcome.copies):
         await telling.result()

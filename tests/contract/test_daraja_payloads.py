@@ -152,7 +152,7 @@ B2C_RESULTS: dict[str, tuple[str, Verdict, str | None, str | None, str | None]] 
     "b2c_result_2028.json": ("2028", F, None, None, None),
     "b2c_result_2040.json": ("2040", F, None, None, None),
     "b2c_result_21.json": ("21", F, None, None, None),
-    "b2c_result_26.json": ("26", F, None, None, None),
+    "b2c_result_26.json": ("26", U, None, None, None),
     "b2c_result_3.json": ("3", F, None, None, None),
     "b2c_result_4.json": ("4", F, None, None, None),
     "b2c_result_8.json": ("8", F, None, None, None),

@@ -207,6 +207,30 @@ async def test_a_payout_that_daraja_calls_a_duplicate_is_asked_about_not_failed(
     assert len(shop.daraja.of("b2c")) == 1
 
 
+@pytest.mark.parametrize("code", [15, 17, 26, 2029])
+async def test_a_payout_whose_code_does_not_prove_that_nothing_moved_is_asked_about_at_once(
+    shop: Shop, code: int
+) -> None:
+    payment_id = await a_sent_payment(shop, a_payout())
+    await shop.call_back(payout_url(shop), payout_result(code=code))
+    assert await shop.status(payment_id) == "unknown"
+    await ask_due(shop.core)
+    await send_due_inquiries(shop.core)
+    [asked] = shop.daraja.of("transaction_status")
+    assert asked.body["OriginalConversationID"] == (await shop.row(payment_id)).originator_conversation_id
+
+
+@pytest.mark.parametrize("code", [15, 100000100])
+async def test_a_push_whose_failure_nobody_documents_is_asked_about_at_once(
+    shop: Shop, clock: FrozenClock, code: int
+) -> None:
+    payment_id = await a_sent_payment(shop)
+    await shop.call_back(callback_url(shop), stk_callback(code=code))
+    assert await shop.status(payment_id) == "unknown"
+    await answer_query(shop, clock, code="0")
+    assert await shop.status(payment_id) == "succeeded"
+
+
 @pytest.mark.parametrize("code", ["999999", 77, "SOMETHING-NEW"])
 async def test_a_code_that_is_not_listed_is_neither_success_nor_failure(shop: Shop, code: object) -> None:
     payment_id = await a_sent_payment(shop, a_payout())

@@ -3,6 +3,11 @@
 Codes are compared as stripped strings and per operation, because one number means different things (its reading rules
 1 and 3). A code that is not in the tables is UNKNOWN: never success, never failure (rule 5). Texts that came with a
 code are never looked at (rule 4, quirk 14).
+
+A movement fails only where its row says plainly that none was made; "no (S)" and "no by text" are UNKNOWN. On purpose:
+a push that is documented as not paid fails at once even where the row says "query first", because a query would repeat
+the code, another prompt pays nothing without the customer's PIN, and a late success makes a dispute. What the generic
+table of §5 lists is UNKNOWN for a movement, but for the initiator's problems that §3 and §5 name for it.
 """
 
 from collections.abc import Mapping
@@ -118,7 +123,7 @@ _WRONG_NUMBERS: Final = _failed(
     _PERSON,
 )
 
-# codes.md §1. "no by documentation" and "no (S)" are taken as no: a late success still turns the payment around.
+# codes.md §1. "no by documentation" is taken as no: a late success still turns the payment around.
 _STK: Final[Mapping[str, Meaning]] = {
     "0": _succeeded("The customer paid."),
     "1": _failed("The customer does not have enough money.", _PERSON),
@@ -128,7 +133,7 @@ _STK: Final[Mapping[str, Meaning]] = {
     "8": _failed(
         "The receiving account has reached the most it may hold. An administrator must move money out.", _PERSON
     ),
-    "15": _failed("Safaricom dropped the request as a duplicate of its own.", _PERSON),
+    "15": _unknown("Safaricom took the request for one it has seen; whether the customer paid must be asked for."),
     # Quirk 19.
     "17": _failed("Safaricom allows the same amount from the same phone only once in two minutes.", _WAIT),
     "21": _failed(
@@ -156,7 +161,7 @@ _STK: Final[Mapping[str, Meaning]] = {
     "9999": _failed("Safaricom could not send the prompt.", _WAIT),
     "SFC_IC0003": _WRONG_NUMBERS,
     "100000000": _CACHED,
-    "100000100": _failed("Safaricom could not store the request.", _WAIT),
+    "100000100": _unknown("Safaricom could not store the request; whether the customer paid must be asked for."),
 }
 
 _BAD_INITIATOR: Final = {
@@ -204,7 +209,7 @@ _GENERIC_QUESTION: Final = {
 
 _RECEIVER: Final = _failed("M-Pesa does not accept this receiver. Check the phone number with the person.", _FIX)
 
-# codes.md §3. 15, 17 and 2029 do not tell about this payout: it is asked about by its own id.
+# codes.md §3. 15, 17, 26 and 2029 do not prove what became of this payout: it is asked about by its own id.
 _B2C: Final[Mapping[str, Meaning]] = {
     **_GENERIC_MONEY,
     **_BAD_INITIATOR,
@@ -227,7 +232,7 @@ _B2C: Final[Mapping[str, Meaning]] = {
     "14": _failed("The receiver's account cannot take money now.", _WAIT),
     "15": _unknown("Safaricom saw this payout earlier; the earlier one counts, and its outcome must be asked for."),
     "17": _unknown("Safaricom had an internal failure; whether the money was paid out is not known."),
-    "26": _failed("Safaricom was too busy to take the payout.", _WAIT),
+    "26": _unknown("Safaricom says it was too busy to take the payout; whether it was paid out must be asked for."),
     "1005": _failed("Safaricom does not accept the account reference.", _FIX),
     "2007": _failed("A check outside M-Pesa refused the payout. The organization must ask Safaricom.", _PERSON),
     "2020": _failed("Safaricom does not accept the format of the amount.", _FIX),

@@ -66,13 +66,14 @@ def read_stk_answer(
         return Nothing(_NO_ANSWER, answered)
     if checkout is not None and checkout != checkout_request_id:
         return Nothing("Safaricom answered about another prompt.", "other_checkout")
-    match stk_meaning(result_code).verdict:
+    meaning = stk_meaning(result_code)
+    match meaning.verdict:
         case Verdict.SUCCEEDED | Verdict.FAILED:
             return Decided(result_code, merchant, checkout)
         case Verdict.PENDING:
             return StillPending()
         case Verdict.UNKNOWN:
-            return Nothing("Safaricom gave a result code whose meaning is not known.", result_code)
+            return Nothing(meaning.reason, result_code)
 
 
 def _from_error(status: int, content_type: str | None, body: bytes, retry_after: str | None) -> StkQueryAnswer:

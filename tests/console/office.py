@@ -180,3 +180,8 @@ def field(answer: httpx2.Response, name: str = "form_token") -> str:
     found = re.search(f'name="{name}" value="([^"]*)"', answer.text)
     assert found, answer.text
     return found.group(1)
+
+
+def text_of(page: str) -> str:
+    """What a page says, without its tags."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page)).strip()

@@ -13,7 +13,14 @@ from mpesa_mcp.console.rendering import HEADERS, going_to, rendered, unchanged
 from mpesa_mcp.console.visits import Endpoint, Visit, page
 from mpesa_mcp.errors import MpesaMcpError
 from mpesa_mcp.payments.batches.control import cancel_batch, pause_batch, resume_batch
-from mpesa_mcp.payments.batches.reading import BatchRecord, batch_of, lines_after, list_batches, unpaid_lines
+from mpesa_mcp.payments.batches.reading import (
+    BatchRecord,
+    batch_of,
+    doubtful_lines,
+    failed_lines,
+    lines_after,
+    list_batches,
+)
 from mpesa_mcp.payments.batches.results import result_csv
 from mpesa_mcp.payments.batches.retrying import retry_batch
 from mpesa_mcp.payments.batches.states import Outcome
@@ -46,7 +53,7 @@ async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response
         return unchanged()
     given = visit.query.get("after", "")
     after = int(given) if _LINE.fullmatch(given) else 0
-    # Those that were rejected stand among the unpaid ones already.
+    # Those that were rejected stand among those that are not paid already.
     lines = await lines_after(visit.core, found, after, limit=_ROWS_ON_A_PAGE + 1, rejected=False)
     asked = await who_asked(visit, found.created_by, found.batch_id)
     return rendered(
@@ -56,7 +63,8 @@ async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response
         batch=found,
         totals=[(outcome, found.totals[outcome]) for outcome in Outcome],
         lines=lines[:_ROWS_ON_A_PAGE],
-        unpaid=await unpaid_lines(visit.core, found, limit=_ROWS_ON_A_PAGE) if not after else [],
+        doubtful=await doubtful_lines(visit.core, found, limit=_ROWS_ON_A_PAGE) if not after else [],
+        failed_rows=await failed_lines(visit.core, found, limit=_ROWS_ON_A_PAGE) if not after else [],
         most=_ROWS_ON_A_PAGE,
         may_retry=found.may_retry and found.status.is_at_rest,
         next=lines[_ROWS_ON_A_PAGE - 1].line if len(lines) > _ROWS_ON_A_PAGE else None,

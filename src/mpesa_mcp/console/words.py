@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from mpesa_mcp.payments.batches.reading import BatchRecord
+from mpesa_mcp.payments.batches.states import BatchStatus, Outcome
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus
 from mpesa_mcp.values import Kes, Msisdn, Role
 
@@ -77,6 +78,15 @@ _SOURCES: Final = {
     "batch": "this server",
     "reversal": "the reversal",
     "person": "a person",
+}
+# What became of the rows of a batch, as a sentence counts them.
+_CAME_TO: Final = {
+    "paid": (Outcome.SUCCEEDED,),
+    "failed": (Outcome.FAILED,),
+    "not certain": (Outcome.UNKNOWN, Outcome.DISPUTED),
+    "cancelled": (Outcome.CANCELLED,),
+    "under way": (Outcome.IN_PROGRESS,),
+    "waiting": (Outcome.WAITING,),
 }
 
 
@@ -195,12 +205,27 @@ def payouts(count: int) -> str:
 
 def left_out(count: int) -> str:
     """Of a batch, how many rows of its file were rejected."""
-    return f"{count:,} {'row' if count == 1 else 'rows'} of the file left out"
+    return f"{rows(count)} of the file left out"
 
 
-def decided(batch: BatchRecord) -> str:
-    """How far a batch is."""
-    return f"{batch.totals.decided:,} of {batch.count:,} paid or decided"
+def rows(count: int) -> str:
+    return f"{count:,} {'row' if count == 1 else 'rows'}"
+
+
+def came_to(batch: BatchRecord) -> str:
+    """What its rows have come to: 2 paid, 1 failed. What was left out of the file is not among them."""
+    counts = {name: sum(batch.totals[each].count for each in outcomes) for name, outcomes in _CAME_TO.items()}
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count or name == "paid")
+
+
+def look(batch: BatchRecord) -> str:
+    """The status whose colour that of a batch has: completed is good only where every row was paid."""
+    if batch.status is not BatchStatus.COMPLETED:
+        return batch.status
+    paid = batch.totals[Outcome.SUCCEEDED].count
+    if paid == batch.count:
+        return PaymentStatus.SUCCEEDED
+    return PaymentStatus.PENDING if paid else PaymentStatus.FAILED
 
 
 def waiting(count: int) -> str:

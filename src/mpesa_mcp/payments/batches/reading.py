@@ -33,7 +33,8 @@ _AT_ONCE = 500
 _OF_LINE = and_(
     col(Payment.organization_id) == col(BatchLine.organization_id), col(Payment.id) == col(BatchLine.payment_id)
 )
-_UNPAID = (*NOTHING_MOVED, PaymentStatus.UNKNOWN, PaymentStatus.DISPUTED)
+_DOUBTFUL = (PaymentStatus.UNKNOWN, PaymentStatus.DISPUTED)
+_UNPAID = (*NOTHING_MOVED, *_DOUBTFUL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,21 +159,39 @@ async def lines_after(
 
 async def unpaid_lines(core: Core, batch: BatchRecord, *, limit: int) -> Sequence[LineRecord]:
     """The first rows that were rejected, failed, or are unknown or disputed."""
-    unpaid = or_(
-        col(BatchLine.state) == RowState.REJECTED,
-        and_(col(BatchLine.state) == RowState.MADE, col(Payment.status).in_(_UNPAID), ~is_withdrawn()),
-    )
-    async with core.store.reading(batch.organization_id) as session:
-        rows = await session.rows(_with_payments(batch.batch_id).where(unpaid).limit(limit))
-    return [_line_record(*row) for row in rows]
+    return await _first_lines(core, batch, or_(_is_rejected(), _came_to(*_UNPAID)), limit=limit)
+
+
+async def failed_lines(core: Core, batch: BatchRecord, *, limit: int) -> Sequence[LineRecord]:
+    """The first rows of which it is certain that they were not paid: rejected, or failed."""
+    return await _first_lines(core, batch, or_(_is_rejected(), _came_to(*NOTHING_MOVED)), limit=limit)
+
+
+async def doubtful_lines(core: Core, batch: BatchRecord, *, limit: int) -> Sequence[LineRecord]:
+    """The first rows that may have been paid, and nobody knows: unknown or disputed."""
+    return await _first_lines(core, batch, _came_to(*_DOUBTFUL), limit=limit)
 
 
 async def rejected_lines(core: Core, batch: BatchRecord, *, limit: int) -> Sequence[LineRecord]:
     """The first rows that were left out."""
-    statement = _with_payments(batch.batch_id).where(col(BatchLine.state) == RowState.REJECTED).limit(limit)
+    return await _first_lines(core, batch, _is_rejected(), limit=limit)
+
+
+async def _first_lines(
+    core: Core, batch: BatchRecord, which: ColumnElement[bool], *, limit: int
+) -> Sequence[LineRecord]:
     async with core.store.reading(batch.organization_id) as session:
-        rows = await session.rows(statement)
+        rows = await session.rows(_with_payments(batch.batch_id).where(which).limit(limit))
     return [_line_record(*row) for row in rows]
+
+
+def _is_rejected() -> ColumnElement[bool]:
+    return col(BatchLine.state) == RowState.REJECTED
+
+
+def _came_to(*statuses: PaymentStatus) -> ColumnElement[bool]:
+    """That its payment has one of these statuses, and was not taken back."""
+    return and_(col(BatchLine.state) == RowState.MADE, col(Payment.status).in_(statuses), ~is_withdrawn())
 
 
 def is_withdrawn() -> ColumnElement[bool]:

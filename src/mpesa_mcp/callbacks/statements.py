@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from mpesa_mcp.callbacks.matching import Asked, b2c_disagreements, reversal_disagreements, stk_disagreements
 from mpesa_mcp.daraja.codes import Meaning, Verdict, b2c_meaning, is_listed, reversal_meaning, stk_meaning
 from mpesa_mcp.daraja.results import SUCCESS, B2cOutcome, ReversalOutcome, read_result, read_stk_callback
-from mpesa_mcp.errors import Advice
 from mpesa_mcp.payments.models import Attempt, Payment
 from mpesa_mcp.payments.outcomes import Evidence
 from mpesa_mcp.payments.states import PaymentKind
 from mpesa_mcp.values import Kes, clean_foreign_text
 
 # ResultType 1: more is to come (daraja/api.md §0).
-_ANNOUNCED = Meaning(Verdict.PENDING, "Safaricom announced that more is to come.", Advice.WAIT)
+_ANNOUNCED = Meaning(Verdict.PENDING, "Safaricom announced that more is to come.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from mpesa_mcp.errors import Advice
-
 
 class Verdict(StrEnum):
     """What became of the movement, or of the question, that a code is about."""
@@ -29,11 +27,10 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """A verdict, one sentence of ours that says who must do what, and advice for the caller."""
+    """A verdict, and one sentence of ours that says why and who must do what."""
 
     verdict: Verdict
     reason: str
-    advice: Advice
 
 
 def stk_meaning(code: str) -> Meaning:
@@ -78,26 +75,24 @@ def is_listed(code: str) -> bool:
 
 
 def _succeeded(reason: str) -> Meaning:
-    return Meaning(Verdict.SUCCEEDED, reason, Advice.DO_NOT_REPEAT)
+    return Meaning(Verdict.SUCCEEDED, reason)
 
 
-def _failed(reason: str, advice: Advice) -> Meaning:
-    return Meaning(Verdict.FAILED, reason, advice)
+def _failed(reason: str) -> Meaning:
+    return Meaning(Verdict.FAILED, reason)
 
 
 def _pending(reason: str) -> Meaning:
-    return Meaning(Verdict.PENDING, reason, Advice.WAIT)
+    return Meaning(Verdict.PENDING, reason)
 
 
 def _unknown(reason: str) -> Meaning:
-    return Meaning(Verdict.UNKNOWN, reason, Advice.DO_NOT_REPEAT)
+    return Meaning(Verdict.UNKNOWN, reason)
 
 
 def _look_up(table: Mapping[str, Meaning], code: str) -> Meaning:
     return table.get(code.strip(), _NOT_LISTED)
 
-
-_FIX, _WAIT, _PERSON = Advice.FIX_INPUT, Advice.WAIT, Advice.ASK_A_PERSON
 
 _NOT_LISTED: Final = _unknown(
     "Safaricom gave a result code whose meaning is not known; whether money moved is not known."
@@ -115,67 +110,60 @@ _STATUS_WORDS: Final = {
 }
 
 
-_DISMISSED: Final = _failed("The customer dismissed the prompt or let it lapse.", _PERSON)
-_WRONG_PIN: Final = _failed("The customer entered a wrong PIN.", _PERSON)
-_TEXT_TOO_LONG: Final = _failed("The prompt's text was too long. Use a shorter reference and description.", _FIX)
+_DISMISSED: Final = _failed("The customer dismissed the prompt or let it lapse.")
+_WRONG_PIN: Final = _failed("The customer entered a wrong PIN.")
+_TEXT_TOO_LONG: Final = _failed("The prompt's text was too long. Use a shorter reference and description.")
 _WRONG_NUMBERS: Final = _failed(
-    "Safaricom does not accept this shortcode with this receiving number. An administrator must correct them.",
-    _PERSON,
+    "Safaricom does not accept this shortcode with this receiving number. An administrator must correct them."
 )
 
 # codes.md §1. "no by documentation" is taken as no: a late success still turns the payment around.
 _STK: Final[Mapping[str, Meaning]] = {
     "0": _succeeded("The customer paid."),
-    "1": _failed("The customer does not have enough money.", _PERSON),
-    "2": _failed("The amount is below the least M-Pesa takes.", _FIX),
-    "3": _failed("The amount is above the most M-Pesa takes in one payment.", _FIX),
-    "4": _failed("The customer has reached the daily limit; it opens again tomorrow.", _WAIT),
-    "8": _failed(
-        "The receiving account has reached the most it may hold. An administrator must move money out.", _PERSON
-    ),
+    "1": _failed("The customer does not have enough money."),
+    "2": _failed("The amount is below the least M-Pesa takes."),
+    "3": _failed("The amount is above the most M-Pesa takes in one payment."),
+    "4": _failed("The customer has reached the daily limit; it opens again tomorrow."),
+    "8": _failed("The receiving account has reached the most it may hold. An administrator must move money out."),
     "15": _unknown("Safaricom took the request for one it has seen; whether the customer paid must be asked for."),
     # Quirk 19.
-    "17": _failed("Safaricom allows the same amount from the same phone only once in two minutes.", _WAIT),
-    "21": _failed(
-        "Safaricom does not allow this shortcode to ask for payments. An administrator must correct that.", _PERSON
-    ),
-    "26": _failed("Safaricom was too busy to take the request.", _WAIT),
-    "1001": _failed("The phone was busy with another M-Pesa request. Wait at least a minute.", _WAIT),
-    "1019": _failed("The customer did not finish in time.", _PERSON),
-    "1025": _failed("The prompt could not be sent. Use a shorter reference and description, or wait.", _FIX),
+    "17": _failed("Safaricom allows the same amount from the same phone only once in two minutes."),
+    "21": _failed("Safaricom does not allow this shortcode to ask for payments. An administrator must correct that."),
+    "26": _failed("Safaricom was too busy to take the request."),
+    "1001": _failed("The phone was busy with another M-Pesa request. Wait at least a minute."),
+    "1019": _failed("The customer did not finish in time."),
+    "1025": _failed("The prompt could not be sent. Use a shorter reference and description, or wait."),
     "1031": _DISMISSED,
     "1032": _DISMISSED,
-    "1036": _failed("The phone could not be reached.", _WAIT),
+    "1036": _failed("The phone could not be reached."),
     # A success may still follow after minutes (quirks 5 and 6): the payment is then disputed, not lost.
-    "1037": _failed("The phone could not be reached, or the customer did not answer the prompt.", _WAIT),
+    "1037": _failed("The phone could not be reached, or the customer did not answer the prompt."),
     "1101": _TEXT_TOO_LONG,
     "1102": _TEXT_TOO_LONG,
     "2001": _WRONG_PIN,
     "2008": _WRONG_PIN,
-    "2026": _failed("The session on the customer's phone was lost.", _PERSON),
+    "2026": _failed("The session on the customer's phone was lost."),
     "2028": _WRONG_NUMBERS,
     # Pending only (quirk 10); 5000 was seen beside 4999.
     "4999": _pending("The customer has not decided yet."),
     "5000": _pending("The customer has not decided yet."),
-    "8006": _failed("The customer's M-Pesa PIN is locked; the customer must call Safaricom.", _PERSON),
-    "9999": _failed("Safaricom could not send the prompt.", _WAIT),
+    "8006": _failed("The customer's M-Pesa PIN is locked; the customer must call Safaricom."),
+    "9999": _failed("Safaricom could not send the prompt."),
     "SFC_IC0003": _WRONG_NUMBERS,
     "100000000": _CACHED,
     "100000100": _unknown("Safaricom could not store the request; whether the customer paid must be asked for."),
 }
 
 _BAD_INITIATOR: Final = {
-    "20": _failed("Safaricom does not know the initiator. An administrator must correct the credentials.", _PERSON),
-    "21": _failed(
-        "The initiator lacks the role for this. The organization's M-Pesa administrator must grant it.", _PERSON
-    ),
-    "2001": _failed("Safaricom refused the initiator's name or password. An administrator must correct them.", _PERSON),
-    "8006": _failed("The initiator is locked. The organization's M-Pesa administrator must unlock it.", _PERSON),
+    "20": _failed("Safaricom does not know the initiator. An administrator must correct the credentials."),
+    "21": _failed("The initiator lacks the role for this. The organization's M-Pesa administrator must grant it."),
+    "2001": _failed("Safaricom refused the initiator's name or password. An administrator must correct them."),
+    "8006": _failed("The initiator is locked. The organization's M-Pesa administrator must unlock it."),
 }
 _BAD_ACCOUNT: Final = {
-    "11": _failed("The paying account is not active. The organization must ask Safaricom.", _PERSON),
-    "2006": _failed("The rules of the paying account do not allow this. The organization must ask Safaricom.", _PERSON),
-    "2028": _failed("The shortcode does not have the product for this. The organization must ask Safaricom.", _PERSON),
+    "11": _failed("The paying account is not active. The organization must ask Safaricom."),
+    "2006": _failed("The rules of the paying account do not allow this. The organization must ask Safaricom."),
+    "2028": _failed("The shortcode does not have the product for this. The organization must ask Safaricom."),
 }
 
 # The portal's generic table (codes.md §5) says what went wrong, not whether money moved.
@@ -203,11 +191,9 @@ _GENERIC: Final = {
     "00.002.1001": "Safaricom is under maintenance.",
 }
 _GENERIC_MONEY: Final = {code: _unknown(f"{why} Whether money moved is not known.") for code, why in _GENERIC.items()}
-_GENERIC_QUESTION: Final = {
-    code: _failed(f"{why} The question was not answered.", _WAIT) for code, why in _GENERIC.items()
-}
+_GENERIC_QUESTION: Final = {code: _failed(f"{why} The question was not answered.") for code, why in _GENERIC.items()}
 
-_RECEIVER: Final = _failed("M-Pesa does not accept this receiver. Check the phone number with the person.", _FIX)
+_RECEIVER: Final = _failed("M-Pesa does not accept this receiver. Check the phone number with the person.")
 
 # codes.md §3. 15, 17, 26 and 2029 do not prove what became of this payout: it is asked about by its own id.
 _B2C: Final[Mapping[str, Meaning]] = {
@@ -215,36 +201,32 @@ _B2C: Final[Mapping[str, Meaning]] = {
     **_BAD_INITIATOR,
     **_BAD_ACCOUNT,
     "0": _succeeded("The money was paid out."),
-    "1": _failed("The utility account does not hold enough money. The organization must top it up.", _PERSON),
-    "2": _failed("The amount is below the least M-Pesa pays out.", _FIX),
-    "3": _failed("The amount is above the most M-Pesa pays out at once.", _FIX),
-    "4": _failed("The receiver has reached the daily limit; it opens again tomorrow.", _WAIT),
-    "5": _failed("The paying account would fall below its least balance. The organization must top it up.", _PERSON),
-    "6": _failed(
-        "Safaricom could not identify a side of the payment. An administrator must check the credentials.", _PERSON
-    ),
+    "1": _failed("The utility account does not hold enough money. The organization must top it up."),
+    "2": _failed("The amount is below the least M-Pesa pays out."),
+    "3": _failed("The amount is above the most M-Pesa pays out at once."),
+    "4": _failed("The receiver has reached the daily limit; it opens again tomorrow."),
+    "5": _failed("The paying account would fall below its least balance. The organization must top it up."),
+    "6": _failed("Safaricom could not identify a side of the payment. An administrator must check the credentials."),
     "7": _RECEIVER,
-    "8": _failed("The receiver's wallet is full.", _WAIT),
+    "8": _failed("The receiver's wallet is full."),
     "12": _RECEIVER,
-    "13": _failed(
-        "Safaricom could not identify the paying account. An administrator must check the credentials.", _PERSON
-    ),
-    "14": _failed("The receiver's account cannot take money now.", _WAIT),
+    "13": _failed("Safaricom could not identify the paying account. An administrator must check the credentials."),
+    "14": _failed("The receiver's account cannot take money now."),
     "15": _unknown("Safaricom saw this payout earlier; the earlier one counts, and its outcome must be asked for."),
     "17": _unknown("Safaricom had an internal failure; whether the money was paid out is not known."),
     "26": _unknown("Safaricom says it was too busy to take the payout; whether it was paid out must be asked for."),
-    "1005": _failed("Safaricom does not accept the account reference.", _FIX),
-    "2007": _failed("A check outside M-Pesa refused the payout. The organization must ask Safaricom.", _PERSON),
-    "2020": _failed("Safaricom does not accept the format of the amount.", _FIX),
+    "1005": _failed("Safaricom does not accept the account reference."),
+    "2007": _failed("A check outside M-Pesa refused the payout. The organization must ask Safaricom."),
+    "2020": _failed("Safaricom does not accept the format of the amount."),
     "2029": _unknown("Safaricom could not name the reason of the payout; whether the money was paid out is not known."),
-    "2033": _failed("Safaricom does not know the receipt.", _FIX),
-    "2040": _failed("The receiver is not registered with M-Pesa. Check the phone number with the person.", _FIX),
-    "2043": _failed("The receiving organization does not belong to this one.", _PERSON),
+    "2033": _failed("Safaricom does not know the receipt."),
+    "2040": _failed("The receiver is not registered with M-Pesa. Check the phone number with the person."),
+    "2043": _failed("The receiving organization does not belong to this one."),
     "2051": _RECEIVER,
-    "2202": _failed("Safaricom does not accept the account number.", _FIX),
+    "2202": _failed("Safaricom does not accept the account number."),
     "SFC_IC0003": _RECEIVER,
-    "R002": _failed("Safaricom does not know this kind of identity document.", _FIX),
-    "R003": _failed("The identity number does not match the receiver.", _FIX),
+    "R002": _failed("Safaricom does not know this kind of identity document."),
+    "R003": _failed("The identity number does not match the receiver."),
     "100000000": _CACHED,
 }
 
@@ -254,9 +236,9 @@ _REVERSAL: Final[Mapping[str, Meaning]] = {
     **{code: _BAD_INITIATOR[code] for code in ("21", "2001", "8006")},
     **_BAD_ACCOUNT,
     "0": _succeeded("The money went back to the customer."),
-    "1": _failed("The account does not hold enough money to give back. The organization must top it up.", _PERSON),
+    "1": _failed("The account does not hold enough money to give back. The organization must top it up."),
     "R000001": _unknown("The payment was reversed earlier; whether by this request must be asked."),
-    "R000002": _failed("Safaricom does not know the receipt as an incoming payment of this shortcode.", _FIX),
+    "R000002": _failed("Safaricom does not know the receipt as an incoming payment of this shortcode."),
     "100000000": _CACHED,
 }
 
@@ -267,7 +249,7 @@ _BALANCE: Final[Mapping[str, Meaning]] = {**_QUESTION, "0": _succeeded("Safarico
 _STATUS: Final[Mapping[str, Meaning]] = {
     **_QUESTION,
     "0": _succeeded("Safaricom answered."),
-    "25": _failed("The question lacked a receipt or conversation id, or had a malformed one.", _FIX),
-    "2032": _failed("Safaricom does not know this receipt now; a fresh one may need a few minutes.", _WAIT),
-    "SFC_IC0003": _failed("Safaricom does not know the party the question named.", _FIX),
+    "25": _failed("The question lacked a receipt or conversation id, or had a malformed one."),
+    "2032": _failed("Safaricom does not know this receipt now; a fresh one may need a few minutes."),
+    "SFC_IC0003": _failed("Safaricom does not know the party the question named."),
 }

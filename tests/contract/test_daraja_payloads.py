@@ -23,6 +23,7 @@ from mpesa_mcp.daraja.conclusions import (
     refuses_token,
 )
 from mpesa_mcp.daraja.oauth import DarajaUnreachable, KeysRefused, read_token
+from mpesa_mcp.daraja.redaction import redact
 from mpesa_mcp.daraja.results import (
     B2cOutcome,
     BalanceOutcome,
@@ -32,7 +33,6 @@ from mpesa_mcp.daraja.results import (
     read_result,
     read_stk_callback,
     read_timeout,
-    redact,
 )
 from mpesa_mcp.daraja.stk_answers import Decided, Nothing, StillPending, read_stk_answer
 from mpesa_mcp.daraja.transport import Reply
@@ -273,7 +273,6 @@ def test_an_stk_callback_is_read(name: str) -> None:
     assert callback.checkout_request_id.startswith("ws_CO_")
     assert callback.merchant_request_id is not None
     assert (callback.phone is not None) is (verdict is S)
-    assert (callback.transacted_at is not None) is (verdict is S)
 
 
 @pytest.mark.parametrize("name", B2C_RESULTS)
@@ -286,7 +285,6 @@ def test_a_payout_result_is_read(name: str) -> None:
     assert (str(outcome.amount) if outcome.amount else None) == amount
     assert outcome.receipt == receipt
     assert (outcome.receiver.phone if outcome.receiver else None) == receiver
-    assert (outcome.completed_at is not None) is (verdict is S)
     assert result.conversation_id is not None
     assert result.conversation_id.startswith("AG_")
 
@@ -298,8 +296,8 @@ def test_a_balance_result_is_read(name: str) -> None:
     outcome = BalanceOutcome.of(result)
     assert result.result_code == code
     check(codes.balance_meaning(code), verdict)
-    account = outcome.account("Utility Account")
-    assert (str(account.available) if account else None) == utility
+    available = {account.name: str(account.available) for account in outcome.accounts}
+    assert available.get("Utility Account") == utility
     assert len(outcome.accounts) == (5 if verdict is S else 0)
 
 
@@ -347,9 +345,7 @@ def test_a_web_page_instead_of_a_token_is_no_verdict_on_the_keys(name: str) -> N
 
 @pytest.mark.parametrize("name", TIMEOUTS)
 def test_a_timeout_notice_is_read(name: str) -> None:
-    notice = read_timeout(stored(name))
-    assert notice.shape is TimeoutShape.RESULT
-    assert notice.conversation_id == "AG_20181005_00004d7ee675c0c7ee0b"
+    assert read_timeout(stored(name)) is TimeoutShape.RESULT
 
 
 def test_no_recorded_body_is_left_out() -> None:

@@ -129,7 +129,7 @@ async def _apply(
     if Channel(callback.channel) is Channel.TIMEOUT:
         # Whatever its shape (quirk 28), it says only that nobody knows.
         await _apply_timeout(core, session, payment)
-        return CallbackStatus.APPLIED, f"a queue timeout: {read_timeout(callback.body.encode()).shape}"
+        return CallbackStatus.APPLIED, f"a queue timeout: {read_timeout(callback.body.encode())}"
     now = core.clock.now()
     if PaymentStatus(payment.status).is_settled and await _was_there_when_decided(session, payment, callback):
         note = "came again, as it was when a person decided"

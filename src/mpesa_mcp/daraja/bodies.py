@@ -18,6 +18,7 @@ _ID = re.compile(r"[!-~]{1,80}")
 MAX_CODE: Final = 64
 _CODE = re.compile(rf"[A-Za-z0-9_.\-]{{1,{MAX_CODE}}}")
 _WHOLE = re.compile(r"-?[0-9]+")
+_MAX_PROSE: Final = 1024
 
 
 class Malformed(InputError, ValueError):
@@ -95,10 +96,10 @@ def as_id(text: str | None) -> str | None:
     return stripped if _ID.fullmatch(stripped) else None
 
 
-def text_at(parent: dict[str, object], key: str, *, limit: int = 1024) -> str:
+def text_at(parent: dict[str, object], key: str) -> str:
     """Foreign prose, capped; empty when absent. Lone surrogates and NUL go, because no database stores them."""
     value = parent.get(key)
-    return storable(value)[:limit] if isinstance(value, str) else ""
+    return storable(value)[:_MAX_PROSE] if isinstance(value, str) else ""
 
 
 def storable(text: str) -> str:

@@ -20,9 +20,6 @@ _SAME_NAME: Final = {
     "occassion": "occasion",
     "originatorcoversationid": "originatorconversationid",
     "finalizedtime": "finalisedtime",
-    "bocompletedtime": "completedtime",
-    "transcompletedtime": "completedtime",
-    "transactioncompleteddatetime": "completedtime",
     "debitaccountcurrentbalance": "debitaccountbalance",
 }
 

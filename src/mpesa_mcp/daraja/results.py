@@ -14,7 +14,6 @@ from typing import Self
 from mpesa_mcp.daraja.bodies import Malformed, as_id, code_at, id_at, object_at, read_object, text_at
 from mpesa_mcp.daraja.codes import Verdict, listed_status_word, transaction_status_verdict
 from mpesa_mcp.daraja.parameters import Parameters, Party, read_money, read_phone, read_receipt, read_time
-from mpesa_mcp.daraja.redaction import redact
 from mpesa_mcp.values import Kes
 
 __all__ = [
@@ -28,12 +27,10 @@ __all__ = [
     "ReversalOutcome",
     "StatusOutcome",
     "StkCallback",
-    "TimeoutNotice",
     "TimeoutShape",
     "read_result",
     "read_stk_callback",
     "read_timeout",
-    "redact",
 ]
 
 SUCCESS = "0"
@@ -53,15 +50,14 @@ class StkCallback:
     amount: Kes | None
     receipt: str | None
     phone: str | None = field(repr=False)
-    transacted_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came to a ResultURL (daraja/api.md §0). `result_desc`, parameters and references are foreign text.
+    """What came to a ResultURL (daraja/api.md §0). `result_desc` and parameters are foreign text.
 
-    The ids need not be those of the acknowledgement (quirk 33). `references` may name a QueueTimeoutURL, which is
-    Safaricom's own and is never called (quirk 32).
+    The ids need not be those of the acknowledgement (quirk 33). ReferenceData is not read: it repeats what we sent, and
+    may name a QueueTimeoutURL, which is Safaricom's own and is never called (quirk 32).
     """
 
     result_type: str | None
@@ -71,7 +67,6 @@ class Result:
     conversation_id: str | None
     transaction_id: str | None
     parameters: Parameters = field(repr=False)
-    references: Parameters = field(repr=False)
 
     @property
     def is_final(self) -> bool:
@@ -89,21 +84,16 @@ class Result:
 
 
 class TimeoutShape(StrEnum):
-    """The shapes in which a QueueTimeOut is said to come (quirk 28)."""
+    """The shapes in which a QueueTimeOut is said to come (quirk 28).
+
+    It says that a request waited too long in a queue, which always means unknown: the movement may still happen
+    (quirk 26).
+    """
 
     RESULT = "result"
     REQUEST_ECHO = "request_echo"
     EMPTY = "empty"
     UNRECOGNISED = "unrecognised"
-
-
-@dataclass(frozen=True, slots=True)
-class TimeoutNotice:
-    """A request waited too long in a queue. It always means unknown: the movement may still happen (quirk 26)."""
-
-    shape: TimeoutShape
-    originator_conversation_id: str | None
-    conversation_id: str | None
 
 
 def read_stk_callback(raw: bytes) -> StkCallback:
@@ -121,7 +111,6 @@ def read_stk_callback(raw: bytes) -> StkCallback:
         amount=read_money(metadata.only("Amount")),
         receipt=receipt if code == SUCCESS else None,
         phone=read_phone(metadata.only("PhoneNumber")),
-        transacted_at=read_time(metadata.only("TransactionDate")),
     )
 
 
@@ -130,53 +119,37 @@ def read_result(raw: bytes) -> Result:
     return _result_in(read_object(raw))
 
 
-def read_timeout(raw: bytes) -> TimeoutNotice:
-    """Reads a QueueTimeOut in any of its shapes; never raises, for no shape of it says more than unknown."""
+def read_timeout(raw: bytes) -> TimeoutShape:
+    """The shape of a QueueTimeOut; never raises, for no shape of it says more than unknown."""
     if not raw.strip():
-        return TimeoutNotice(TimeoutShape.EMPTY, None, None)
+        return TimeoutShape.EMPTY
     try:
         body = read_object(raw)
-        inner = body.get("Result")
-        ids = inner if isinstance(inner, dict) else body
-        originator = id_at(ids, "OriginatorConversationID", "OriginatorCoversationID", "OriginalConversationID")
-        conversation = id_at(ids, "ConversationID")
     except Malformed:
-        return TimeoutNotice(TimeoutShape.UNRECOGNISED, None, None)
-    if isinstance(inner, dict):
-        return TimeoutNotice(TimeoutShape.RESULT, originator, conversation)
-    shape = TimeoutShape.REQUEST_ECHO if "CommandID" in body else TimeoutShape.UNRECOGNISED
-    return TimeoutNotice(shape, originator, conversation)
+        return TimeoutShape.UNRECOGNISED
+    if isinstance(body.get("Result"), dict):
+        return TimeoutShape.RESULT
+    return TimeoutShape.REQUEST_ECHO if "CommandID" in body else TimeoutShape.UNRECOGNISED
 
 
 @dataclass(frozen=True, slots=True)
 class B2cOutcome:
-    """What a payout's result says (daraja/api.md §5). Funds are what is left; the charges account may be negative."""
+    """What a payout's result says (daraja/api.md §5). What is left in the organization's accounts is not read."""
 
     receipt: str | None
     amount: Kes | None
     receiver: Party | None
-    completed_at: datetime | None
-    utility_funds: Kes | None
-    working_funds: Kes | None
-    charges_paid_funds: Kes | None
-    receiver_is_registered: bool | None
 
     @classmethod
     def of(cls, result: Result) -> Self:
         """Raises Malformed when two values of one thing differ."""
         said = result.parameters
         stated = read_receipt(said.only("TransactionReceipt"))
-        registered = said.first("B2CRecipientIsRegisteredCustomer")
         return cls(
             # A success without parameters still has its TransactionID (quirk 43).
             receipt=(stated or result.receipt) if result.succeeded else None,
             amount=read_money(said.only("TransactionAmount")),
             receiver=Party.read(said.only("ReceiverPartyPublicName")),
-            completed_at=read_time(said.first("TransactionCompletedDateTime")),
-            utility_funds=read_money(said.first("B2CUtilityAccountAvailableFunds")),
-            working_funds=read_money(said.first("B2CWorkingAccountAvailableFunds")),
-            charges_paid_funds=read_money(said.first("B2CChargesPaidAccountAvailableFunds")),
-            receiver_is_registered={"Y": True, "N": False}.get(registered or ""),
         )
 
 
@@ -187,8 +160,6 @@ class ReversalOutcome:
     receipt: str | None
     original_receipt: str | None
     amount: Kes | None
-    charge: Kes | None
-    completed_at: datetime | None
     credit_party: Party | None
 
     @classmethod
@@ -199,8 +170,6 @@ class ReversalOutcome:
             receipt=result.receipt,
             original_receipt=read_receipt(said.only("OriginalTransactionID")),
             amount=read_money(said.only("Amount")),
-            charge=read_money(said.first("Charge")),
-            completed_at=read_time(said.first("TransCompletedTime")),
             credit_party=Party.read(said.first("CreditPartyPublicName")),
         )
 
@@ -219,23 +188,16 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class BalanceOutcome:
-    """The accounts in the order they came; which there are varies, so they are found by name (quirk 36)."""
+    """The accounts in the order they came; which there are varies (quirk 36)."""
 
     accounts: tuple[Account, ...]
-    completed_at: datetime | None
 
     @classmethod
     def of(cls, result: Result) -> Self:
         """Raises Malformed when an account cannot be read: a balance with a hole would mislead."""
         said = result.parameters
         # By name: ActionType may come first (quirk 38).
-        return cls(
-            accounts=tuple(_accounts(said.only("AccountBalance") or "")),
-            completed_at=read_time(said.first("BOCompletedTime")),
-        )
-
-    def account(self, name: str) -> Account | None:
-        return next((account for account in self.accounts if account.name.lower() == name.lower()), None)
+        return cls(accounts=tuple(_accounts(said.only("AccountBalance") or "")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,8 +213,6 @@ class StatusOutcome:
     amount: Kes | None
     debit_party: Party | None
     credit_party: Party | None
-    reason_type: str | None
-    debit_account_type: str | None
     initiated_at: datetime | None
     finalised_at: datetime | None
     originator_conversation_id: str | None = field(repr=False)  # a CheckoutRequestID for an STK payment
@@ -277,8 +237,6 @@ class StatusOutcome:
             amount=read_money(said.only("Amount")),
             debit_party=Party.read(debit[0] if debit else None),
             credit_party=Party.read(credit),
-            reason_type=said.first("ReasonType"),
-            debit_account_type=said.first("DebitAccountType"),
             initiated_at=read_time(said.first("InitiatedTime")),
             finalised_at=read_time(said.first("FinalisedTime")),
             originator_conversation_id=as_id(said.only("OriginatorConversationID")),
@@ -299,7 +257,6 @@ def _result_in(body: dict[str, object]) -> Result:
         conversation_id=id_at(result, "ConversationID"),
         transaction_id=id_at(result, "TransactionID"),
         parameters=Parameters.read(result.get("ResultParameters"), item="ResultParameter"),
-        references=Parameters.read(result.get("ReferenceData"), item="ReferenceItem"),
     )
 
 

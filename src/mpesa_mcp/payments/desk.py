@@ -18,7 +18,7 @@ from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.inquiries import OPEN
 from mpesa_mcp.payments.models import Attempt, Hint, Inquiry, Payment, PaymentHistory
 from mpesa_mcp.payments.outcomes import Change, lock_payment, mark_reversed, move, receipt_is_taken
-from mpesa_mcp.payments.reading import payment_record
+from mpesa_mcp.payments.reading import NOBODY_KNOWS, payment_record
 from mpesa_mcp.payments.records import PaymentRecord
 from mpesa_mcp.payments.requests import check_receipt
 from mpesa_mcp.payments.states import PaymentEvent, PaymentStatus
@@ -27,7 +27,6 @@ from mpesa_mcp.store.tenancy import OrganizationSession
 MOST_LISTED = 500
 _REASON_CHARACTERS = (2, 200)
 _SAID_BY_SAFARICOM = ("callback", "question", "reply", "timeout")
-_UNKNOWN = "Nobody could say what became of this, and no further question is scheduled."
 _TWO_ANSWERS = "Safaricom has said both that this succeeded and that it did not; find out which is true."
 _LATE_SUCCESS = "A success was reported after this had expired; find out whether money moved."
 
@@ -103,7 +102,7 @@ async def payments_to_review(core: Core, organization_id: str) -> Sequence[Revie
     MOST_LISTED at once, the oldest payments.
     """
     async with core.store.reading(organization_id) as session:
-        rows = await session.all(select(Payment).where(_needs_a_person()).order_by(col(Payment.id)).limit(MOST_LISTED))
+        rows = await session.all(select(Payment).where(needs_a_person()).order_by(col(Payment.id)).limit(MOST_LISTED))
         lines: dict[str, list[PaymentHistory]] = {row.id: [] for row in rows}
         told = select(PaymentHistory).where(col(PaymentHistory.payment_id).in_(list(lines)))
         for line in await session.all(told.order_by(col(PaymentHistory.id))):
@@ -218,11 +217,12 @@ async def withdraw_payment(
 
 
 async def _is_still_asked(session: OrganizationSession, payment: Payment) -> bool:
-    listed = select(Payment.id).where(Payment.id == payment.id, _needs_a_person())
+    listed = select(Payment.id).where(Payment.id == payment.id, needs_a_person())
     return await session.first(listed) is None or await has_unread_callback(session, payment.id)
 
 
-def _needs_a_person() -> ColumnElement[bool]:
+def needs_a_person() -> ColumnElement[bool]:
+    """Of a payment in a statement: whether its end is unknown or disputed and nothing of ours will settle it."""
     asked_about = select(Inquiry.payment_id).where(col(Inquiry.payment_id).is_not(None), col(Inquiry.status).in_(OPEN))
     return or_(
         col(Payment.status) == PaymentStatus.DISPUTED,
@@ -240,7 +240,7 @@ def _item(row: Payment, lines: Sequence[PaymentHistory]) -> ReviewItem:
     entered = next((line for line in reversed(lines) if line.to_status == status), None)
     since = entered.at if entered else row.updated_at
     if status is PaymentStatus.UNKNOWN:
-        why = row.reason or _UNKNOWN
+        why = row.reason or NOBODY_KNOWS
     elif entered and entered.note and entered.event == PaymentEvent.CONTRADICTION:
         why = entered.note  # the history says what it was; other disputes are two answers of Safaricom
     else:

@@ -30,6 +30,10 @@ Progress = Callable[[float], Awaitable[None]]
 Found = TypeVar("Found")
 _PROGRESS_EVERY_SECONDS = 2.0
 _LONGEST_SLEEP_SECONDS = 0.5
+_CONTRADICTED = (
+    "Safaricom contradicts itself about this, so the money may have moved; a person must find out which is true."
+)
+NOBODY_KNOWS = "Nobody could say what became of this, and no further question is scheduled."
 # Calls of one organization that wait at the same time.
 MOST_WAITING = 64
 
@@ -238,7 +242,7 @@ def payment_record(row: Payment) -> PaymentRecord:
         idempotency_key=row.idempotency_key,
         receipt=row.receipt,
         result_code=row.result_code,
-        reason=row.reason,
+        reason=reason_of(row),
         reversed_payment_id=row.reverses_payment_id,
         approval=_asked_approval(row),
         untrusted_text=row.untrusted_text,
@@ -248,6 +252,17 @@ def payment_record(row: Payment) -> PaymentRecord:
         created_at=row.created_at,
         updated_at=row.updated_at,
     )
+
+
+def reason_of(row: Payment) -> str | None:
+    """Why it stands as it does; of an end that nobody knows, also that the money may have moved."""
+    match PaymentStatus(row.status):
+        case PaymentStatus.DISPUTED:
+            return f"{_CONTRADICTED} Said last: {row.reason}" if row.reason else _CONTRADICTED
+        case PaymentStatus.UNKNOWN if row.next_action_at is None:
+            return f"{row.reason or NOBODY_KNOWS} The money may have moved."
+        case _:
+            return row.reason
 
 
 def _asked_approval(row: Payment) -> AskedApproval | None:

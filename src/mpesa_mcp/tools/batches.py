@@ -253,14 +253,28 @@ def _next_step(batch: "BatchRecord", settings: Settings) -> str | None:
             url = settings.approval_url(batch.approval.approval_id) if batch.approval else "the console"
             return f"A person must approve it at {url}; you cannot. {look} later."
         case BatchStatus.RUNNING | BatchStatus.CANCELLING:
-            return f"Not finished yet; do not send it again. {look} later."
+            step = f"Not finished yet; do not send it again. {look} later."
         case BatchStatus.PAUSED:
-            return "A person must look at it and resume or cancel it. Do not send it again."
+            step = "A person must look at it and resume or cancel it. Do not send it again."
+        case BatchStatus.UNRESOLVED if batch.totals.for_a_person == batch.totals.not_known:
+            step = "Nothing more happens to it by itself."
         case BatchStatus.UNRESOLVED:
-            return f"Some rows may or may not have been paid; do not pay them again. {look} later."
+            step = f"Some rows may or may not have been paid; do not pay them again. {look} later."
         case BatchStatus.COMPLETED if batch.totals[Outcome.FAILED].count:
             return "Tell the user which rows failed and why; a person can have them tried again."
         case BatchStatus.COMPLETED:
             return None
         case BatchStatus.CANCELLED | BatchStatus.DECLINED | BatchStatus.EXPIRED | BatchStatus.VOID:
             return "Nothing more of it is paid. To pay it, when the user asks for it, give a new idempotency_key."
+    return " ".join([step, *_for_a_person(batch)])
+
+
+def _for_a_person(batch: "BatchRecord") -> Sequence[str]:
+    """What to tell the user of rows that only a person can settle."""
+    if not (count := batch.totals.for_a_person):
+        return []
+    rows = "1 row" if count == 1 else f"{count:,} rows"
+    return [
+        f"Tell the user that of {rows} a person must find out and decide whether the money moved (payment review, or "
+        "Payments in the console). Do not pay them again."
+    ]

@@ -1,7 +1,7 @@
 """Reading batches: one, many, its rows in order. What a batch has come to is derived from its rows each time."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Select, and_, case, false, func, or_
@@ -20,7 +20,9 @@ from mpesa_mcp.payments.batches.states import (
     outcome_of,
 )
 from mpesa_mcp.payments.core import Core
+from mpesa_mcp.payments.desk import needs_a_person
 from mpesa_mcp.payments.models import Payment, PaymentHistory
+from mpesa_mcp.payments.reading import reason_of
 from mpesa_mcp.payments.records import AskedApproval
 from mpesa_mcp.payments.states import NOTHING_MOVED, PaymentEvent, PaymentStatus
 from mpesa_mcp.policy.approvals import APPROVAL_LIFE
@@ -229,7 +231,7 @@ async def totals_of(session: OrganizationSession, batch_id: str) -> Totals:
         .add_columns(each.payment, each.withdrawn, func.count(), func.sum(each.amount_cents))
         .group_by(each.state, each.payment, each.withdrawn)
     )
-    return Totals.of(
+    totals = Totals.of(
         (
             outcome_of(RowState(state), PaymentStatus(payment) if payment else None, is_withdrawn=withdrawn),
             count,
@@ -237,6 +239,14 @@ async def totals_of(session: OrganizationSession, batch_id: str) -> Totals:
         )
         for state, payment, withdrawn, count, cents in await session.rows(statement)
     )
+    return replace(totals, for_a_person=await _for_a_person(session, batch_id)) if totals.not_known else totals
+
+
+async def _for_a_person(session: OrganizationSession, batch_id: str) -> int:
+    """How many rows end only when a person decides."""
+    made = and_(col(BatchLine.batch_id) == batch_id, col(BatchLine.state) == RowState.MADE)
+    statement = select(func.count()).select_from(BatchLine).join(Payment, _OF_LINE).where(made, needs_a_person())
+    return await session.first(statement) or 0
 
 
 def batch_record(row: Batch, totals: Totals) -> BatchRecord:
@@ -283,8 +293,13 @@ def _line_record(line: BatchLine, payment: Payment | None, withdrawn: bool) -> L
         payment_id=line.payment_id,
         receipt=paid.receipt if paid else None,
         result_code=paid.result_code if paid else None,
-        # Of a row that was to be tried again and was not: why not.
-        reason=line.problem or (paid.reason if paid else None),
+        reason=_reason(line, paid, outcome),
         untrusted_text=paid.untrusted_text if paid else None,
         given=line.given,
     )
+
+
+def _reason(line: BatchLine, paid: Payment | None, outcome: Outcome) -> str | None:
+    """Of a row that was to be tried again and was not: why not, unless it turned out that it may have been paid."""
+    told = reason_of(paid) if paid is not None else None
+    return told if outcome in {Outcome.UNKNOWN, Outcome.DISPUTED} else line.problem or told

@@ -143,9 +143,13 @@ class Sum:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """The rows of a batch by outcome. Rejected rows have no amount: nobody could read, or wanted, theirs."""
+    """The rows of a batch by outcome. Rejected rows have no amount: nobody could read, or wanted, theirs.
+
+    `for_a_person`: how many of those that are not known nobody asks about any more, so that a person must find out.
+    """
 
     by_outcome: dict[Outcome, Sum] = field(default_factory=dict)
+    for_a_person: int = 0
 
     @classmethod
     def of(cls, groups: Iterable[tuple[Outcome, int, int]]) -> "Totals":

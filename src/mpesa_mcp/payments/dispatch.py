@@ -128,6 +128,10 @@ async def _give_up(core: Core, claim: Claim, *, as_approved: bool) -> None:
         if not as_approved:
             await void(core, session, payment)
             return
+        if payment.fence != claim.fence or await is_stopped(session, payment):
+            # To resume its batch lets it go anew, which may have happened since it was found too old.
+            await wait(session, None, is_held(claim))
+            return
         reason = "It waited too long to be sent and was given up; nothing was sent."
         await move(core, session, payment, Change(PaymentEvent.TOO_OLD, source="dispatch", reason=reason))
 

@@ -67,7 +67,7 @@ class Payment(OrganizationTable, Due, table=True):
     created_by: str = Field(max_length=80)
     created_at: datetime = moment()
     updated_at: datetime = moment()
-    # When it became free to be sent: at once, or once a person approved it.
+    # When it became free to be sent: at once, once a person approved it, or when its paused batch was resumed.
     queued_at: datetime | None = moment(nullable=True)
     settled_at: datetime | None = moment(nullable=True)
     # The scopes in whose spending it is counted unless nothing moved; the periods are those of `created_at`.

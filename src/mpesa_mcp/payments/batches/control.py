@@ -63,8 +63,9 @@ async def pause_batch(
 async def resume_batch(
     core: Core, organization_id: str, batch_id: str, *, actor: str, environment: Environment | None = None
 ) -> BatchRecord:
-    """Lets a paused batch go on. Raises NotFoundError, NotPossibleNow, NotSubscribed, BatchVoid.
+    """Lets a paused batch go on: what of it is queued is let go anew, however long it was paused.
 
+    Raises NotFoundError, NotPossibleNow, NotSubscribed, BatchVoid.
     The digest of its rows is compared once more: when all are payments, the feeder does not look at them any more.
     """
     is_void = False
@@ -96,7 +97,7 @@ async def _go_on(core: Core, session: OrganizationSession, batch: Batch, actor: 
         update(Payment)
         .where(col(Payment.batch_id) == batch.id, col(Payment.status) == PaymentStatus.QUEUED)
         # The fence: whoever took one and found the batch paused must not put it away now.
-        .values(next_action_at=now, lease_until=None, fence=col(Payment.fence) + 1)
+        .values(queued_at=now, next_action_at=now, lease_until=None, fence=col(Payment.fence) + 1)
     )
     session.wake(DueTable.PAYMENTS, DueTable.BATCHES, batch.id)
     audit.record(session, core.clock, actor=actor, action="batch.resumed", subject=batch.id)

@@ -8,6 +8,7 @@ import pytest
 from mpesa_mcp.callbacks import statements
 from mpesa_mcp.console import words
 from mpesa_mcp.payments import dispatch, schedule
+from mpesa_mcp.payments.batches import repeats
 from mpesa_mcp.payments.held import sending_of
 from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.payments.requests import PaymentRequest
@@ -22,6 +23,7 @@ TABLES: Mapping[str, Mapping[PaymentKind, object]] = {
     "how long it waits": schedule.QUEUE_LIFE,
     "when it is asked about": schedule._QUESTIONS,
     "when it is called silent": schedule._SILENT_AFTER,
+    "whether a row of a batch may repeat it": repeats._PAYS_A_PERSON,
     "what people call it": words.KINDS,
     "how it is asked for": {request.kind: request for request in get_args(PaymentRequest)},
 }

@@ -1,7 +1,7 @@
-"""`/phone`: the customers' phones as web pages, without scripts; with `Accept: application/json`, as JSON.
+"""`/phone`: the customers' phones as web pages; with `Accept: application/json`, as JSON.
 
-A page asks the browser to load it again every two seconds until there is a prompt; then it stays, so that nobody loses
-the button under their finger.
+A page looks every two seconds whether there is anything new, until there is a prompt; then it stays, so that nobody
+loses the button under their finger. That is its only script: without it, the page works and has a link to look again.
 """
 
 from pathlib import Path
@@ -20,8 +20,8 @@ from mpesa_mcp.values import EAT
 
 PAGES = Path(__file__).parent / "pages"
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     # Not no-referrer: browsers would then send `Origin: null` with the form, which is refused.
     "Referrer-Policy": "same-origin",
@@ -37,7 +37,8 @@ class PhonePage:
     def routes(self) -> list[Route]:
         return [
             Route("/phone", self.list_phones, methods=["GET"]),
-            Route("/phone/phone.css", self.style, methods=["GET"]),
+            Route("/phone/phone.css", self.file, methods=["GET"]),
+            Route("/phone/phone.js", self.file, methods=["GET"]),
             Route("/phone/{msisdn}", self.show, methods=["GET"]),
             Route("/phone/{msisdn}/{checkout_request_id}/pay", self.pay, methods=["POST"]),
             Route("/phone/{msisdn}/{checkout_request_id}/cancel", self.cancel, methods=["POST"]),
@@ -49,8 +50,9 @@ class PhonePage:
             return JSONResponse([phone.msisdn for phone in phones], headers=HEADERS)
         return self._page("phones.html", phones=phones[:100], count=len(phones))
 
-    async def style(self, _: Request) -> Response:
-        return FileResponse(PAGES / "phone.css", headers={"X-Content-Type-Options": "nosniff"})
+    async def file(self, request: Request) -> Response:
+        name = request.url.path.rpartition("/")[2]
+        return FileResponse(PAGES / name, headers={"X-Content-Type-Options": "nosniff"})
 
     async def show(self, request: Request) -> Response:
         msisdn = request.path_params["msisdn"]

@@ -8,12 +8,21 @@ from typing import Final
 
 from playwright.async_api import Browser, Page, async_playwright
 
+from tests.api.people import PASSWORD
+
+from .office import Office
+
 EXECUTABLE: Final = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PICTURES: Final = Path(__file__).parents[2] / "test-output" / "console"
 _FLAGS: Final = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 _TROUBLE: Final = """() => {
     const all = (selector) => [...document.querySelectorAll(selector)];
     const ids = all("[id]").map((each) => each.id);
+    // What lies in a line of text is read, and found by the finger all the same: so its box is as large.
+    const small = all("a, button, summary, label.choice").filter((each) => {
+        const part = each.matches(".whole") ? each.closest("li, tr") : each;
+        return each.checkVisibility() && !each.matches(".skip") && part.getBoundingClientRect().height < 43.5;
+    });
     const unnamed = all("input:not([type=hidden]), select, textarea").filter((each) => !each.labels.length);
     return [
         document.documentElement.scrollWidth > window.innerWidth && "wider than the screen",
@@ -23,7 +32,7 @@ _TROUBLE: Final = """() => {
         ids.length !== new Set(ids).size && "an id twice",
         unnamed.length && "a field without a label",
         all("a, button").some((each) => !(each.ariaLabel || each.textContent).trim()) && "a button without a name",
-        all("button").some((each) => each.offsetHeight && each.offsetHeight < 32) && "a button too small for a finger",
+        small.length && `too small for a finger: ${small.map((each) => each.textContent.trim())}`,
     ].filter(Boolean);
 }"""
 PHONE: Final = 390
@@ -58,10 +67,18 @@ async def looking(browser: Browser, url: str, *, width: int = PHONE, dark: bool 
     await context.close()
 
 
+async def sign_in(page: Page, office: Office, caller: str) -> None:
+    """On the page that asks for it."""
+    await page.get_by_label("E-mail address").fill(office.email(caller))
+    await page.get_by_label("Password").fill(PASSWORD)
+    await page.get_by_role("button", name="Sign in").click()
+
+
 async def picture(page: Page, name: str) -> None:
     """Keeps what the page looks like; whoever has a small screen, or none, must find their way in it."""
     await page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
-    assert await page.evaluate(_TROUBLE) == [], name
+    trouble = await page.evaluate(_TROUBLE)
+    assert trouble == [], f"{name}: {trouble}"
 
 
 async def focused(page: Page) -> str:

@@ -108,13 +108,18 @@ async def _things(platform: LocalPlatform, organization_id: str) -> dict[str, st
 
 
 async def hold_payment(
-    platform: LocalPlatform, organization_id: str, shillings: int = 25_000, *, phone: str = "254722000001"
+    platform: LocalPlatform,
+    organization_id: str,
+    shillings: int = 25_000,
+    *,
+    phone: str = "254722000001",
+    remarks: str = "Rent of November",
 ) -> str:
     """A payout that waits for a person, asked for by a key; the id of its approval."""
     request = B2cRequest(
         phone=Msisdn(phone),
         amount=Kes.from_shillings(shillings),
-        remarks="Rent of November",
+        remarks=remarks,
         idempotency_key=new_id("key"),
     )
     opened = await open_payment(platform.core, manager_of(organization_id), request)

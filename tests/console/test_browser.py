@@ -16,7 +16,7 @@ from tests.api.people import OPERATOR, PASSWORD
 from tests.clients import call, connected
 from tests.isolation.factories import make_key
 
-from .chromium import DESK, EXECUTABLE, focused, looking, picture, running_browser
+from .chromium import DESK, EXECUTABLE, focused, looking, picture, running_browser, sign_in
 from .office import Office, add_batch, add_payments, hold_payment, open_office
 
 if EXECUTABLE is None:
@@ -46,13 +46,6 @@ async def office() -> AsyncIterator[Office]:
 async def browser(office: Office) -> AsyncIterator[Browser]:
     async with running_browser() as started:
         yield started
-
-
-async def sign_in(page: Page, office: Office, caller: str) -> None:
-    """On the page that asks for it."""
-    await page.get_by_label("E-mail address").fill(office.email(caller))
-    await page.get_by_label("Password").fill(PASSWORD)
-    await page.get_by_role("button", name="Sign in").click()
 
 
 async def tab_to(page: Page, what: str) -> None:

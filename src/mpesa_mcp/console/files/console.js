@@ -14,6 +14,25 @@ function say(text, isTrouble = false) {
   clearing = setTimeout(() => { said.textContent = ""; said.classList.add("unseen"); }, SHOWN_FOR_MS);
 }
 
+// Where the keyboard is in what is about to be swapped.
+let keyboard;
+
+document.addEventListener("htmx:beforeSwap", () => {
+  const at = document.activeElement;
+  keyboard = at === document.body ? undefined : { id: at.id, href: at.getAttribute("href") };
+});
+
+// The same thing in what was swapped in; else the whole of it, so that the next Tab goes on from there.
+function sameIn(shown) {
+  const same = keyboard.id
+    ? document.getElementById(keyboard.id)
+    : keyboard.href && shown.querySelector(`a[href="${CSS.escape(keyboard.href)}"]`);
+  if (!same) {
+    shown.setAttribute("tabindex", "-1");
+  }
+  return same || shown;
+}
+
 document.addEventListener("htmx:afterSettle", (event) => {
   const shown = document.getElementById(event.detail.target.id) || event.detail.target;
   // Who waits is told of what is new, and not of every look at it.
@@ -22,8 +41,8 @@ document.addEventListener("htmx:afterSettle", (event) => {
     say(shown.dataset.said);
     told = shown.dataset.said;
   }
-  if (document.activeElement === document.body && shown.hasAttribute("tabindex")) {
-    shown.focus({ preventScroll: true });
+  if (document.activeElement === document.body && keyboard) {
+    sameIn(shown).focus({ preventScroll: true });
   }
 });
 

@@ -167,3 +167,33 @@ async def test_a_cookie_lasts_a_working_day(keyring: Keyring, clock: FrozenClock
     clock.advance(timedelta(seconds=1))
     with pytest.raises(Unauthenticated):
         await read_cookie(keyring, clock, cookie)
+
+
+async def test_who_is_signed_out_in_the_middle_is_told_that_nothing_was_done_and_comes_back_to_the_same_page(
+    office: Office,
+) -> None:
+    own = office.own
+    for action, page in (
+        (f"/approvals/{own['approval_id']}/approve", f"/approvals/{own['approval_id']}"),
+        (f"/payments/{own['payment_id']}/withdraw", f"/payments/{own['payment_id']}"),
+        (f"/rules/{own['scope']}", f"/rules/{own['scope']}"),
+        (f"/rules/proposals/{own['proposal_id']}/confirm", "/rules"),
+        (f"/keys/{own['key_id']}/revoke", "/keys"),
+    ):
+        async with browser(office.url) as client:
+            sent_away = await client.post(action, data={"form_token": "of a session that is over"})
+            asked = await client.get(sent_away.headers["location"].removeprefix("/console"))
+            assert "so nothing was done" in asked.text, action
+            assert field(asked, "next").replace("%3A", ":") == f"/console{page}"
+            back = await sign_in(client, office.email("org_admin"), after=field(asked, "next"))
+            assert back.headers["location"] == field(asked, "next")
+            # A form of the session before leads to its page, too.
+            stale = await client.post(action, data={"form_token": "of a session that is over"})
+            assert stale.status_code == 403
+            assert f'<a href="/console{page}">Open the page again</a>' in stale.text.replace("%3A", ":")
+            # And so does the address of an action, which stands in the browser after a refusal.
+            again = await client.get(action)
+            if action != page:
+                assert (again.status_code, again.headers["location"]) == (303, f"/console{page}")
+    async with browser(office.url) as client:
+        assert "so nothing was done" not in (await client.get("/sign-in", params={"next": "/console/keys"})).text

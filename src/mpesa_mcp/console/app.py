@@ -13,7 +13,17 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from mpesa_mcp.console import approvals, batches, files, keys, organizations, payments, rules, sign_in
 from mpesa_mcp.console.rendering import going_to, rendered
-from mpesa_mcp.console.visits import CONSOLE_PATH, SIGN_IN_PATH, Visit, asked_for, page
+from mpesa_mcp.console.visits import (
+    CONSOLE_PATH,
+    SIGN_IN_PATH,
+    SIGN_OUT_PATH,
+    FormUnreadable,
+    NotOurForm,
+    Visit,
+    asked_for,
+    page,
+    stands_on,
+)
 from mpesa_mcp.errors import InternalFault, MpesaMcpError, NotFoundError
 from mpesa_mcp.identity.principal import Unauthenticated
 from mpesa_mcp.payments.core import Core
@@ -70,7 +80,9 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 def _page_of(request: Request, error: MpesaMcpError) -> Response:
-    answer = rendered("refused.html", visit=_visit_of(request), error=error, status=error.http_status)
+    # What is shown of an address stays the same whether there is something or not: only our own form leads back.
+    form = stands_on(request) if isinstance(error, NotOurForm | FormUnreadable) else None
+    answer = rendered("refused.html", visit=_visit_of(request), error=error, form=form, status=error.http_status)
     if seconds := getattr(error, "retry_after_seconds", None):
         answer.headers["Retry-After"] = str(seconds)
     return answer
@@ -78,6 +90,9 @@ def _page_of(request: Request, error: MpesaMcpError) -> Response:
 
 async def _not_routed(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == 405 and request.method in {"GET", "HEAD"}:
+        # The address of an action, which a browser keeps where it was refused, and opens again.
+        return going_to(stands_on(request))
     answer = _page_of(request, NotFoundError("page"))
     answer.status_code = error.status_code
     return answer
@@ -91,6 +106,8 @@ async def _failed(request: Request, fault: Exception) -> Response:
 
 def _sign_in_first(request: Request) -> Response:
     address = f"{SIGN_IN_PATH}?next={asked_for(request)}"
+    if request.method == "POST" and request.url.path != SIGN_OUT_PATH:
+        address += "&undone=1"
     if "HX-Request" in request.headers:
         return Response(status_code=401, headers={"HX-Redirect": address})
     return going_to(address)

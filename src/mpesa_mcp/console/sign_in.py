@@ -44,8 +44,9 @@ class NoCookies(DeniedError):
 
 
 async def ask(request: Request) -> Response:
-    """The form."""
-    return await _form(request, after=path_of_ours(request.query_params.get("next", "")))
+    """The form; it says so where somebody was about to do something, and was not signed in any more."""
+    after = path_of_ours(request.query_params.get("next", ""))
+    return await _form(request, after=after, is_undone="undone" in request.query_params)
 
 
 async def sign_in(request: Request) -> Response:
@@ -83,7 +84,9 @@ ROUTES: Final = (
 )
 
 
-async def _form(request: Request, *, after: str, email: str = "", refused: DeniedError | None = None) -> Response:
+async def _form(
+    request: Request, *, after: str, email: str = "", refused: DeniedError | None = None, is_undone: bool = False
+) -> Response:
     name = cookie_name(request, _FORM_COOKIE)
     word = request.cookies.get(name) or random_hex(128)
     answer = rendered(
@@ -93,6 +96,7 @@ async def _form(request: Request, *, after: str, email: str = "", refused: Denie
         email=email,
         after=after,
         refused=refused,
+        is_undone=is_undone,
     )
     if isinstance(refused, TooManyFailures):
         answer.headers["Retry-After"] = str(refused.retry_after_seconds)

@@ -11,9 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mpesa_mcp.billing.states import Act
+from mpesa_mcp.console import words
 from mpesa_mcp.errors import DeniedError, InputError, InternalFault, MpesaMcpError, NotFoundError
 from mpesa_mcp.identity.console_cookies import form_token
-from mpesa_mcp.identity.organizations import get_organization
+from mpesa_mcp.identity.named import names_of
+from mpesa_mcp.identity.organizations import OrganizationRecord, get_organization
 from mpesa_mcp.identity.permissions import Permission
 from mpesa_mcp.identity.principal import Actor, Principal, Unauthenticated
 from mpesa_mcp.identity.refused_requests import record_refusal
@@ -24,9 +26,14 @@ from mpesa_mcp.values import Role
 
 CONSOLE_PATH: Final = "/console"
 SIGN_IN_PATH: Final = f"{CONSOLE_PATH}/sign-in"
+SIGN_OUT_PATH: Final = f"{CONSOLE_PATH}/sign-out"
 # The field of a form that shows that it was ours.
 FORM_TOKEN: Final = "form_token"  # noqa: S105 - a name
 _MOST_BYTES, _MOST_FIELDS = 64 * 1024, 50
+# The page that the form of an action stands on; of a rule it has the same address.
+_STANDS_ON: Final = re.compile(
+    r"/console/(?:(?:approvals|payments|batches)/[^/]+|rules(?=/proposals/)|rules/[^/]+|keys)"
+)
 _PATH_OF_OURS: Final = re.compile(r"/console/[\w/?=&%.:+-]*", re.ASCII)
 _FROM_HERE: Final = frozenset({"same-origin", "none"})
 
@@ -52,15 +59,17 @@ class FormUnreadable(InputError):
 class Visit:
     """One request of a person who is signed in. `form` is empty unless one was sent; `token` is for the forms shown.
 
-    `organization` is the name of theirs; `waiting` how many approvals wait, for those who may approve.
+    `organization` is theirs (the platform's people have none); `waiting` how many approvals wait, for those who may
+    approve; `unfreezing` what people call who asked for the lifting of a freeze.
     """
 
     request: Request
     core: Core
     principal: Principal
     token: str
-    organization: str = ""
+    organization: OrganizationRecord | None = None
     waiting: int = 0
+    unfreezing: str | None = None
     form: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -160,9 +169,15 @@ def asked_for(request: Request) -> str:
     """The page to come back to after signing in, quoted for an address; what is swapped into one names the whole."""
     shown = request.headers.get("hx-current-url")
     if request.method != "GET":
-        return ""
+        return quote(stands_on(request), safe="/")
     path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     return quote(path if shown is None else "/" + shown.partition("://")[2].partition("/")[2], safe="/")
+
+
+def stands_on(request: Request) -> str:
+    """The page with the form for what was asked."""
+    found = _STANDS_ON.match(request.url.path)
+    return found.group() if found else f"{CONSOLE_PATH}/"
 
 
 def path_of_ours(text: str) -> str:
@@ -182,9 +197,11 @@ async def _visit(request: Request, act: Act) -> Visit:
     if principal.role is Role.SUPER_ADMIN:
         return visit
     async with core.store.reading(principal.organization_id) as session:
-        organization = (await get_organization(session)).name
+        organization = await get_organization(session)
         waiting = await count_waiting(session) if principal.role is Role.ORG_ADMIN else 0
-    request.state.visit = visit = replace(visit, organization=organization, waiting=waiting)
+        asked_by = organization.unfreeze_asked_by
+        unfreezing = words.caller(asked_by, (await names_of(session, [asked_by]))[asked_by]) if asked_by else None
+    request.state.visit = visit = replace(visit, organization=organization, waiting=waiting, unfreezing=unfreezing)
     return visit
 
 

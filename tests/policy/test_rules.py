@@ -181,6 +181,13 @@ def test_a_moment_lies_in_one_period_of_nairobi_which_ends_where_the_next_begins
         assert window.period(end - timedelta(microseconds=1)) == window.period(moment) != window.period(end)
 
 
+@pytest.mark.parametrize("window", Window)
+def test_what_is_paid_in_any_window_can_be_limited(window: Window) -> None:
+    paid = spent(window, 300, 3)
+    for limit in (f"per_{window}", f"payments_per_{window}"):
+        assert codes(decided(rule_from({limit: 3}), asked(1), paid)) == [limit]
+
+
 @pytest.mark.parametrize(
     ("hours", "inside", "outside"),
     [

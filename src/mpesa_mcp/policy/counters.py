@@ -95,9 +95,12 @@ async def reserve_many(
             most={"amount_cents": most.cents, "payments": most.payments},
         )
 
-    # In the order in which everybody counts: what is of an hour comes after a day's recipients.
-    long = [bounded(scope, window) for scope in scopes for window in (Window.MONTH, Window.DAY)]
-    if not await session.count_within(Spending, long):
+    # In the order in which everybody counts, that of the periods' texts: what is of an hour comes after a day's
+    # recipients.
+    day = Window.DAY.period(at)
+    before = [bounded(scope, window) for scope in scopes for window in Window if window.period(at) <= day]
+    after = [bounded(scope, window) for scope in scopes for window in Window if window.period(at) > day]
+    if not await session.count_within(Spending, before):
         return False
     for scope in sorted(scopes):
         place = _key(environment, Place(scope, Window.DAY, ""), at)
@@ -106,7 +109,7 @@ async def reserve_many(
         limits = {"amount_cents": most.cents, "payments": most.payments}
         if await session.count_rows(Spending, place, rows, limits) != recipients:
             return False
-    return await session.count_within(Spending, [bounded(scope, Window.HOUR) for scope in scopes])
+    return await session.count_within(Spending, after)
 
 
 def count_again(

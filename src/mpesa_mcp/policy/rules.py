@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import product
 from typing import NamedTuple
 
 from mpesa_mcp.policy.windows import Window
@@ -94,6 +95,10 @@ class Bounds(NamedTuple):
 
     cents: int | None
     payments: int | None
+
+
+# A rule says nothing of what one recipient gets in an hour or in a month.
+_NO_BOUNDS = Bounds(None, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,17 +196,15 @@ def wants_confirmation(rules: Mapping[str, Rule], amount: Kes) -> bool:
 
 def bounds(rule: Rule, window: Window, *, of_recipient: bool) -> Bounds:
     """The limits that a rule sets to what is counted in one window, of one recipient or of all."""
-    match window, of_recipient:
-        case Window.HOUR, False:
-            return Bounds(_cents(rule.per_hour), rule.payments_per_hour)
-        case Window.DAY, False:
-            return Bounds(_cents(rule.per_day), rule.payments_per_day)
-        case Window.MONTH, False:
-            return Bounds(_cents(rule.per_month), rule.payments_per_month)
-        case Window.DAY, True:
+    match window:
+        case Window.HOUR:
+            return _NO_BOUNDS if of_recipient else Bounds(_cents(rule.per_hour), rule.payments_per_hour)
+        case Window.DAY if of_recipient:
             return Bounds(_cents(rule.per_recipient_per_day), rule.payments_per_recipient_per_day)
-        case _:
-            return Bounds(None, None)
+        case Window.DAY:
+            return Bounds(_cents(rule.per_day), rule.payments_per_day)
+        case Window.MONTH:
+            return _NO_BOUNDS if of_recipient else Bounds(_cents(rule.per_month), rule.payments_per_month)
 
 
 def whose(scope: str) -> str:
@@ -251,12 +254,7 @@ def _refusals(scope: str, rule: Rule, asked: Asked) -> Iterator[Reason]:
 
 def _exceeded(scope: str, rule: Rule, asked: Asked, used: Mapping[Place, Used]) -> Iterator[Reason]:
     """Which limits of what is paid in a window it would go above."""
-    for window, recipient, name in (
-        (Window.HOUR, "", "per_hour"),
-        (Window.DAY, "", "per_day"),
-        (Window.MONTH, "", "per_month"),
-        (Window.DAY, asked.recipient, "per_recipient_per_day"),
-    ):
+    for recipient, window in product(("", asked.recipient), Window):
         most = bounds(rule, window, of_recipient=recipient != "")
         so_far = used.get(Place(scope, window, recipient), Used(0, 0))
         is_too_much = most.cents is not None and so_far.cents + asked.amount.cents > most.cents
@@ -264,7 +262,7 @@ def _exceeded(scope: str, rule: Rule, asked: Asked, used: Mapping[Place, Used]) 
         if not (is_too_much or are_too_many):
             continue
         resets_at = window.end(asked.at)
-        one = "one recipient " if recipient else ""
+        name, one = (f"per_recipient_per_{window}", "one recipient ") if recipient else (f"per_{window}", "")
         until = f"until {_written(resets_at)}"
         if most.cents is not None and is_too_much:
             left = Kes(max(most.cents - so_far.cents, 0))

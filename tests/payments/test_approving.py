@@ -13,6 +13,7 @@ from mpesa_mcp.errors import InputError, MpesaMcpError, NotFoundError
 from mpesa_mcp.identity import standing
 from mpesa_mcp.identity.principal import Actor
 from mpesa_mcp.identity.users import change_role, deactivate_user
+from mpesa_mcp.payments.approval_reading import list_approvals
 from mpesa_mcp.payments.approving import (
     ApprovalClosed,
     ApprovalVoid,
@@ -151,11 +152,15 @@ async def test_two_approvals_are_those_of_two_people_who_still_may(shop: Shop) -
     with pytest.raises(AnotherMustApprove):
         await approve(core, organization_id, approval_id, actor=jane)
     await dismiss(shop, jane)
-    assert (await approve(core, organization_id, approval_id, actor=joe)).status is ApprovalStatus.PENDING
+    second = await approve(core, organization_id, approval_id, actor=joe)
+    assert (second.status, second.approvals, second.approvers_needed) == ("pending", 1, 2)
+    [listed] = (await list_approvals(core, organization_id, limit=5)).items
+    assert (listed.approval.approvals, len(listed.approval.decisions)) == (1, 2)
     assert await shop.status(payment_id) == "awaiting_approval"
     last = await approve(core, organization_id, approval_id, actor=third)
-    assert (last.status, [each.user_id for each in last.decisions]) == (
+    assert (last.status, last.approvals, [each.user_id for each in last.decisions]) == (
         "approved",
+        2,
         [jane.user_id, joe.user_id, third.user_id],
     )
     assert await send_due(core) == 1

@@ -121,7 +121,10 @@ class ToApprove:
 
 @dataclass(frozen=True, slots=True)
 class DecisionRecord:
-    """What one person decided, and where that person's account comes from. Times in UTC."""
+    """What one person decided, and where that person's account comes from. Times in UTC.
+
+    `counts`: it is an approval, and while more are needed whoever gave it may still decide.
+    """
 
     user_id: str
     email: str
@@ -129,6 +132,7 @@ class DecisionRecord:
     reason: str | None
     at: datetime
     account: Origin
+    counts: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,8 +158,8 @@ class ApprovalRecord:
 
     @property
     def approvals(self) -> int:
-        """How many people have approved it."""
-        return sum(each.verdict is Verdict.APPROVED for each in self.decisions)
+        """How many approvals it has of those that it needs."""
+        return min(sum(each.counts for each in self.decisions), self.approvers_needed)
 
 
 def add_approval(session: OrganizationSession, clock: Clock, wanted: ToApprove, *, asked_by: str) -> Approval:
@@ -187,7 +191,7 @@ async def approval_records(session: OrganizationSession, rows: Sequence[Approval
     """These approvals with what has been decided about them, in the same order."""
     told = (
         select(ApprovalDecision)
-        .add_columns(col(User.email))
+        .add_columns(User)
         .join(
             User,
             and_(
@@ -198,15 +202,24 @@ async def approval_records(session: OrganizationSession, rows: Sequence[Approval
         .where(col(ApprovalDecision.approval_id).in_([row.id for row in rows]))
         .order_by(col(ApprovalDecision.at))
     )
+    asked = {row.id: row for row in rows}
     decided: dict[str, list[DecisionRecord]] = {row.id: [] for row in rows}
     found = await session.rows(told)
     origins = await origins_of(session, {decision.user_id for decision, _ in found})
-    for decision, email in found:
+    for decision, user in found:
+        row, verdict = asked[decision.approval_id], Verdict(decision.verdict)
+        is_over = ApprovalStatus(row.status) is not ApprovalStatus.PENDING
+        counts = verdict is Verdict.APPROVED and (is_over or still_counts(user, row))
         account = origins[decision.user_id]
         decided[decision.approval_id].append(
-            DecisionRecord(decision.user_id, email, Verdict(decision.verdict), decision.reason, decision.at, account)
+            DecisionRecord(user.id, user.email, verdict, decision.reason, decision.at, account, counts)
         )
     return [_record(row, decided[row.id]) for row in rows]
+
+
+def still_counts(user: User, approval: Approval) -> bool:
+    """Whether an approval that this person has given counts: not of who is no org_admin any more, or became it anew."""
+    return user.is_org_admin and user.had_role_before(approval.asked_at)
 
 
 async def add_decision(

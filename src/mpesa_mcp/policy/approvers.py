@@ -13,7 +13,7 @@ from sqlmodel import select
 from mpesa_mcp.errors import Advice, ConflictError
 from mpesa_mcp.identity.models import User
 from mpesa_mcp.identity.principal import Actor, NotAllowed
-from mpesa_mcp.policy.approvals import Approval, ApprovalDecision, Verdict
+from mpesa_mcp.policy.approvals import Approval, ApprovalDecision, Verdict, still_counts
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Role
 
@@ -102,6 +102,4 @@ async def approvals_given(session: OrganizationSession, approval: Approval) -> S
         ApprovalDecision.digest == approval.digest,
     )
     people = [await session.get(User, decision.user_id) for decision in await session.all(given)]
-    return [
-        user.id for user in people if user is not None and user.is_org_admin and user.had_role_before(approval.asked_at)
-    ]
+    return [user.id for user in people if user is not None and still_counts(user, approval)]

@@ -8,6 +8,8 @@ in `policy.approvers`.
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
+from sqlmodel import col, select
+
 from mpesa_mcp.billing.terms import agreement_of
 from mpesa_mcp.errors import Advice, ConflictError, InputError, MpesaMcpError, NotFoundError
 from mpesa_mcp.identity.models import User
@@ -151,6 +153,13 @@ async def who_may_approve(
         user = await session.get(User, actor.user_id) if actor.user_id is not None else None
         enough = await count_approvers(session, approval) >= approval.approvers_needed
         return refusal_of_approver(user, actor, approval), enough
+
+
+async def waiting_in_vain(core: Core, organization_id: str, approval_ids: Collection[str]) -> frozenset[str]:
+    """Which of these approvals fewer people may give than are needed; whoever becomes org_admin now changes nothing."""
+    async with core.store.reading(organization_id) as session:
+        asked = await session.all(select(Approval).where(col(Approval.id).in_(approval_ids)))
+        return frozenset([each.id for each in asked if await count_approvers(session, each) < each.approvers_needed])
 
 
 async def decline(core: Core, organization_id: str, approval_id: str, *, actor: Actor, reason: str) -> ApprovalRecord:

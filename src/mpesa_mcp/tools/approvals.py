@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from mpesa_mcp.tools.arguments import ApprovalStatusFilter
 from mpesa_mcp.tools.caller import Me
 from mpesa_mcp.tools.results import answer, eat_text, grouped, utc_text
+from mpesa_mcp.tools.waiting import nobody_can_approve
 from mpesa_mcp.values import Environment
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ async def list_approvals(me: Me, status: ApprovalStatusFilter = "pending") -> An
     else does: people decide, signed in. Not for what became of a payment: use get_payment.
     """
     from mpesa_mcp.payments.approval_reading import list_approvals as read_approvals
+    from mpesa_mcp.payments.approving import waiting_in_vain
     from mpesa_mcp.policy.approvals import ApprovalStatus
 
     page = await read_approvals(
@@ -62,10 +64,13 @@ async def list_approvals(me: Me, status: ApprovalStatusFilter = "pending") -> An
         limit=_MOST,
     )
     structure = ApprovalList(approvals=[_listed(me, each) for each in page.items])
+    waiting = [each.approval_id for each in structure.approvals if each.status == "pending"]
+    vain = await waiting_in_vain(me.core, me.principal.organization_id, waiting)
     lines = [
         f"{each.approval_id} {each.status}: KES {grouped(each.amount)}"
         f"{f' to {each.phone}' if each.phone else f' in {each.payment_count} payments of {each.batch_name}'}, "
         f"asked at {eat_text(found.approval.asked_at)}; people decide at {each.url}"
+        f"{'. ' + nobody_can_approve(each.url) if each.approval_id in vain else ''}"
         for each, found in zip(structure.approvals, page.items, strict=True)
     ]
     return answer(structure, "\n".join(lines) or "No approvals match.")

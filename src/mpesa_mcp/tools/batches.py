@@ -1,6 +1,6 @@
 """The tools of bulk payouts: bulk_payment, get_batch."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from mcp.types import CallToolResult
@@ -13,6 +13,7 @@ from mpesa_mcp.settings import Settings
 from mpesa_mcp.tools.arguments import BatchKey, Purpose
 from mpesa_mcp.tools.caller import Me
 from mpesa_mcp.tools.results import Approval, answer, eat_text, grouped, sentence, utc_text
+from mpesa_mcp.tools.waiting import in_vain, nobody_can_approve
 from mpesa_mcp.values import Environment, Kes
 
 if TYPE_CHECKING:
@@ -168,7 +169,8 @@ async def bulk_payment(
         expected_count=expected_count,
     )
     opened = await submit_batch(me.core, me.principal, request)
-    return batch_answer(opened.batch, me.core.settings, replayed=opened.replayed)
+    vain = await in_vain(me, [opened.batch.approval])
+    return batch_answer(opened.batch, me.core.settings, replayed=opened.replayed, in_vain=vain)
 
 
 async def get_batch(me: Me, batch_id: BatchId) -> Annotated[CallToolResult, BatchResult]:
@@ -179,11 +181,17 @@ async def get_batch(me: Me, batch_id: BatchId) -> Annotated[CallToolResult, Batc
     from mpesa_mcp.payments.batches.reading import find_batch, unpaid_lines
 
     batch = await find_batch(me.core, me.principal, batch_id)
-    return batch_answer(batch, me.core.settings, await unpaid_lines(me.core, batch, limit=_MOST_SHOWN))
+    unpaid = await unpaid_lines(me.core, batch, limit=_MOST_SHOWN)
+    return batch_answer(batch, me.core.settings, unpaid, in_vain=await in_vain(me, [batch.approval]))
 
 
 def batch_answer(
-    batch: "BatchRecord", settings: Settings, unpaid: "Sequence[LineRecord]" = (), *, replayed: bool = False
+    batch: "BatchRecord",
+    settings: Settings,
+    unpaid: "Sequence[LineRecord]" = (),
+    *,
+    replayed: bool = False,
+    in_vain: Collection[str] = (),
 ) -> CallToolResult:
     structure = BatchResult(
         batch_id=batch.batch_id,
@@ -197,7 +205,7 @@ def batch_answer(
         currency="KES",
         totals=Totals(**{outcome.value: _sum(outcome, batch.totals[outcome]) for outcome in Outcome}),
         reason=batch.reason,
-        next_step=_next_step(batch, settings),
+        next_step=_next_step(batch, settings, in_vain),
         approval=_approval(batch, settings),
         problems=[_row(line) for line in unpaid],
         created_at=utc_text(batch.created_at),
@@ -246,11 +254,13 @@ def _approval(batch: "BatchRecord", settings: Settings) -> Approval | None:
     )
 
 
-def _next_step(batch: "BatchRecord", settings: Settings) -> str | None:
+def _next_step(batch: "BatchRecord", settings: Settings, in_vain: Collection[str]) -> str | None:
     look = f"Call get_batch with batch_id {batch.batch_id}"
     match batch.status:
         case BatchStatus.AWAITING_APPROVAL:
             url = settings.approval_url(batch.approval.approval_id) if batch.approval else "the console"
+            if batch.approval is not None and batch.approval.approval_id in in_vain:
+                return nobody_can_approve(url)
             return f"A person must approve it at {url}; you cannot. {look} later."
         case BatchStatus.RUNNING | BatchStatus.CANCELLING:
             step = f"Not finished yet; do not send it again. {look} later."

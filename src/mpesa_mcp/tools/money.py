@@ -25,6 +25,7 @@ from mpesa_mcp.tools.arguments import (
 from mpesa_mcp.tools.caller import Caller, Me, given, progress_to
 from mpesa_mcp.tools.confirming import Asked, Confirm, NotAsked, ask_user, is_confirmed
 from mpesa_mcp.tools.results import PaymentResult, payment_answer
+from mpesa_mcp.tools.waiting import in_vain
 from mpesa_mcp.values import Kes, Msisdn
 
 Answer = Annotated[CallToolResult, PaymentResult]
@@ -137,4 +138,5 @@ async def _open_and_wait(
     payment = await wait_until_settled(
         me.core, opened.payment, seconds=wait_seconds, progress=progress_to(ctx, wait_seconds, waiting_for)
     )
-    return payment_answer(payment, me.core.settings, replayed=opened.replayed)
+    vain = await in_vain(me, [payment.approval])
+    return payment_answer(payment, me.core.settings, replayed=opened.replayed, in_vain=vain)

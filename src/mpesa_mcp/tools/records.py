@@ -25,6 +25,7 @@ from mpesa_mcp.tools.arguments import (
 )
 from mpesa_mcp.tools.caller import Me, given, progress_to
 from mpesa_mcp.tools.results import PaymentResult, answer, eat_text, grouped, payment_answer, payment_result
+from mpesa_mcp.tools.waiting import in_vain
 from mpesa_mcp.values import Kes, Msisdn
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ async def get_payment(
     payment = await wait_until_settled(
         me.core, payment, seconds=wait_seconds, progress=progress_to(ctx, wait_seconds, "the result")
     )
-    return payment_answer(payment, me.core.settings)
+    return payment_answer(payment, me.core.settings, in_vain=await in_vain(me, [payment.approval]))
 
 
 async def list_payments(
@@ -118,7 +119,8 @@ async def list_payments(
         narrowed=_narrowed(kind, status, reference, phone),
         page=PageAsked(limit=limit, cursor=given(cursor)),
     )
-    listed = [payment_result(each, me.core.settings) for each in page.payments]
+    vain = await in_vain(me, [each.approval for each in page.payments])
+    listed = [payment_result(each, me.core.settings, in_vain=vain) for each in page.payments]
     structure = PaymentList(payments=listed, next_cursor=page.next_cursor)
     lines = [_listed(each) for each in page.payments]
     more = [f"More with cursor {page.next_cursor}."] if page.next_cursor else []

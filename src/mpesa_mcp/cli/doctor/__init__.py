@@ -62,7 +62,7 @@ async def examine(*, offline: bool) -> Sequence[Finding]:
 
 async def _inside(settings: "Settings", *, has_key: bool, offline: bool) -> tuple[list[Finding], Shortcodes]:
     """What the database shows; without a master key, what needs none."""
-    from mpesa_mcp.cli.doctor import daraja, database, secrets, workers
+    from mpesa_mcp.cli.doctor import daraja, database, people, secrets, workers
     from mpesa_mcp.store.engine import StoreUnavailable, open_store
     from mpesa_mcp.store.keyring import open_keyring
     from mpesa_mcp.values import SystemClock
@@ -88,7 +88,7 @@ async def _inside(settings: "Settings", *, has_key: bool, offline: bool) -> tupl
                     findings += await daraja.calls(store, keyring, settings, clock, shortcodes)
         else:
             findings += await secrets.lost_key(store)
-        findings += await secrets.api_keys(store, clock.now())
+        findings += [*await secrets.api_keys(store, clock.now()), *await people.approvers(store, clock)]
         findings += [*await daraja.pauses(store, clock.now()), *await workers.workers(store, clock.now())]
     except StoreUnavailable as away:
         again = "Run: mpesa-mcp doctor again"

@@ -10,9 +10,9 @@ from urllib.parse import urlencode
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mpesa_mcp.console.callers import who_asked
+from mpesa_mcp.console.callers import who_asked, who_decided
 from mpesa_mcp.console.rendering import going_to, rendered, unchanged
-from mpesa_mcp.console.visits import Visit, page
+from mpesa_mcp.console.visits import Visit, page, path_of_ours
 from mpesa_mcp.credentials.records import shortcodes_of
 from mpesa_mcp.errors import InputError, MpesaMcpError
 from mpesa_mcp.identity.principal import Principal
@@ -25,6 +25,7 @@ from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
 from mpesa_mcp.values import Environment, Msisdn, Role
 
 _ON_A_PAGE: Final = 25
+_LIST: Final = "/console/payments"
 Word = TypeVar("Word", bound=StrEnum)
 
 
@@ -82,7 +83,9 @@ async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response
         visit=visit,
         status=refused.http_status if refused else 200,
         payment=found,
-        history=history,
+        history=list(zip(history, await who_decided(visit, found.payment_id, history), strict=True)),
+        written=visit.form,
+        back=_list_before(visit),
         version=version,
         asked=await who_asked(visit, found.created_by, found.payment_id),
         approval=await approval_about(visit.core, visit.organization_id, found.payment_id),
@@ -129,6 +132,12 @@ ROUTES: Final = (
     Route("/payments/{payment_id}/withdraw", withdraw, methods=["POST"]),
     Route("/payments/{payment_id}/resolve", resolve, methods=["POST"]),
 )
+
+
+def _list_before(visit: Visit) -> str:
+    """The list that led here, with its filters."""
+    shown = "/" + visit.request.headers.get("referer", "").partition("://")[2].partition("/")[2]
+    return path_of_ours(shown) if shown.startswith(f"{_LIST}?") else _LIST
 
 
 async def _found(visit: Visit) -> PaymentRecord:

@@ -244,6 +244,7 @@ def payment_record(row: Payment) -> PaymentRecord:
         result_code=row.result_code,
         reason=reason_of(row),
         reversed_payment_id=row.reverses_payment_id,
+        batch_id=row.batch_id,
         approval=_asked_approval(row),
         untrusted_text=row.untrusted_text,
         times_asked=row.ask_count,

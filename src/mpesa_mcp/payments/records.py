@@ -41,6 +41,8 @@ class PaymentRecord:
     result_code: str | None
     reason: str | None
     reversed_payment_id: str | None
+    batch_id: str | None
+    """Of a row of a batch."""
     approval: AskedApproval | None
     """Only while it waits for one."""
     untrusted_text: str | None

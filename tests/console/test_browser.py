@@ -212,6 +212,10 @@ async def test_an_invited_person_chooses_a_password_and_signs_in(office: Office,
         seats=seats_of,
     )
     async with looking(browser, office.url) as page:
+        await page.goto("/console/invitation")
+        await expect(page.locator("#answer")).to_contain_text("This link is not complete.")
+        await expect(page.locator("#invitation")).to_be_hidden()
+        # Pasted into the same page, the link loads nothing: only what stands behind the # is another one.
         await page.goto(link_to(core.settings, invited.token).reveal())
         await expect(page.get_by_label("You sign in as")).to_have_value("new@acme.example")
         await expect(page.locator("#organization")).to_have_text("Acme")

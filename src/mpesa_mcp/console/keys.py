@@ -23,7 +23,13 @@ async def keys(visit: Visit) -> Response:
     read = await page_keys(core.store, visit.organization_id, limit=_ON_A_PAGE, cursor=visit.query.get("cursor"))
     makers = await callers(visit, {key.created_by for key in read.items})
     return rendered(
-        "keys.html", visit=visit, keys=read.items, older=read.next_cursor, makers=makers, now=core.clock.now()
+        "keys.html",
+        visit=visit,
+        keys=read.items,
+        by_id={key.key_id: key for key in read.items},
+        older=read.next_cursor,
+        makers=makers,
+        now=core.clock.now(),
     )
 
 

@@ -18,8 +18,8 @@ from mpesa_mcp.errors import ConflictError, InputError, MpesaMcpError, NotFoundE
 from mpesa_mcp.identity.api_keys import list_keys
 from mpesa_mcp.payments.limits import rules_with_limits
 from mpesa_mcp.policy.changes import confirm, decline, set_rule
-from mpesa_mcp.policy.proposals import ProposalRecord, list_open_proposals
-from mpesa_mcp.policy.rule_book import list_rules
+from mpesa_mcp.policy.proposals import ProposalRecord, ProposalStatus, list_open_proposals, list_proposals
+from mpesa_mcp.policy.rule_book import RuleRecord, list_rules
 from mpesa_mcp.policy.rules import ORGANIZATION, Rule
 from mpesa_mcp.policy.scopes import TOOLS, checked_scope
 from mpesa_mcp.policy.words import AMOUNTS, COUNTS, DAYS, RECIPIENTS, Words, masked, rule_from, words_of
@@ -49,8 +49,10 @@ async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response
     scopes = [each.scope for each in found]
     limits = await rules_with_limits(core, organization_id, visit.principal.environment, scopes)
     proposals = await _waiting(visit)
+    proposers = await _proposers(visit, found)
     keys = [key for key in await list_keys(core.store, organization_id) if key.is_usable(core.clock.now())]
     people = {each.proposed_by for each in proposals} | {each.changed_by for each in found if each.changed_by}
+    people |= {*proposers.values()}
     return rendered(
         "rules.html",
         visit=visit,
@@ -58,6 +60,7 @@ async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response
         rules=[(each, _readable(visit, each.rule)) for each in found],
         left={each.scope: each.remaining for each in limits},
         proposals=proposals,
+        proposers=proposers,
         names=await callers(visit, {*scopes, *people}),
         without=[scope for scope in (*_SCOPES, *(f"key:{key.key_id}" for key in keys)) if scope not in scopes],
         key_names={f"key:{key.key_id}": key.name for key in keys},
@@ -147,6 +150,18 @@ async def _waiting(visit: Visit) -> Sequence[ProposalRecord]:
     return await list_open_proposals(visit.core.store, visit.core.clock, visit.organization_id)
 
 
+async def _proposers(visit: Visit, found: Sequence[RuleRecord]) -> Mapping[str, str]:
+    """By scope, who proposed the rule that holds, where a second person has confirmed it."""
+    told = await list_proposals(visit.core.store, visit.core.clock, visit.organization_id)
+    confirmed = {each.scope: each for each in reversed(told) if each.status is ProposalStatus.CONFIRMED}
+    return {
+        each.scope: last.proposed_by
+        for each in found
+        if (last := confirmed.get(each.scope))
+        and (last.decided_by, last.after) == (each.changed_by, words_of(each.rule))
+    }
+
+
 def _form(
     visit: Visit,
     scope: str,
@@ -203,8 +218,19 @@ def _wrong(sent: Words) -> tuple[str, str] | None:
             rule_from({name: value})
         except InputError as refused:
             said = refused.message.removeprefix(refused.field or "")
-            return name, f"{words.rule_field(name)}{said}"
+            line = _wrong_line(name, value)
+            return name, f"{line}{words.rule_field(name)}{said}"
     return None
+
+
+def _wrong_line(name: str, value: object) -> str:
+    """Which of many numbers it is that cannot be read."""
+    for line, number in enumerate(value if name in RECIPIENTS and isinstance(value, list) else [], 1):
+        try:
+            rule_from({name: [number]})
+        except InputError:
+            return f"Line {line} of "
+    return ""
 
 
 def _sent(form: Mapping[str, str]) -> Words:

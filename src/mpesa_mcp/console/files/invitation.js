@@ -1,8 +1,7 @@
 // The token of an invitation stays in this page: it is read from behind the #, and sent to the API alone.
 "use strict";
 
-const token = window.location.hash.slice(1);
-window.history.replaceState(null, "", window.location.pathname);
+let token = "";
 
 const form = document.getElementById("invitation");
 const said = document.getElementById("answer");
@@ -28,18 +27,26 @@ async function ask(what, body) {
 }
 
 async function show() {
+  token = window.location.hash.slice(1);
+  window.history.replaceState(null, "", window.location.pathname);
+  form.hidden = true;
   if (!token) {
     throw new Error("This link is not complete. Open it as it was sent to you, or ask for a new one.");
   }
   const invited = await ask("read", {});
   document.getElementById("organization").textContent = invited.organization;
   document.getElementById("email").value = invited.email;
+  said.hidden = true;
+  form.hidden = false;
 }
 
-show().catch((refused) => {
-  form.hidden = true;
-  say(refused.message, true);
-});
+function begin() {
+  show().catch((refused) => say(refused.message, true));
+}
+
+begin();
+// A link that is pasted into this same page changes what is behind the # alone, and loads nothing.
+window.addEventListener("hashchange", begin);
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();

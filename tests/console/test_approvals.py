@@ -55,7 +55,7 @@ async def test_the_page_shows_what_a_person_needs_to_judge_and_approves_exactly_
             "Asked for by key tester",
             "10,000",
             "0 of 1 approval given",
-            "Rent of October KES 812 succeeded",
+            "“Rent of October” KES 812 succeeded",
         ):
             assert needed in said, needed
         form = {"form_token": field(shown), "digest": field(shown, "digest")}
@@ -67,7 +67,7 @@ async def test_the_page_shows_what_a_person_needs_to_judge_and_approves_exactly_
         asked_again = re.findall(r'hx-get="/console([^"]+seen=[^"]+)"', shown.text)[0]
         assert (await client.get(asked_again)).status_code == 204
         done = await client.post(f"/approvals/{approval_id}/approve", data=form)
-        assert (done.status_code, done.headers["location"]) == (303, f"/console/approvals/{approval_id}")
+        assert (done.status_code, done.headers["location"]) == (303, f"/console/approvals/{approval_id}?done=1")
         assert await status_of(office, approval_id) == ("approved", PaymentStatus.QUEUED)
         again = await client.post(f"/approvals/{approval_id}/decline", data=form | {"reason": "Too late"})
         assert (again.status_code, "approved already" in again.text) == (409, True)
@@ -82,7 +82,7 @@ async def test_a_batch_is_judged_by_its_name_its_size_and_what_is_left_out_of_it
         queue = await client.get("/approvals")
         html = next(each for each in queue.text.split("<li>") if "Payroll of November" in each)
         card = text_of(html)
-        assert "Payroll of November: batch of KES 36,000 4 payouts · business · the largest KES 9,000" in card
+        assert "Batch of KES 36,000: “Payroll of November” 4 payouts · business · the largest KES 9,000" in card
         assert "2 rows of the file left out · simulator" in card
         waiting = int(text_of(queue.text.partition('id="waiting">')[2].partition("</a>")[0]).split()[0])
         approval = re.findall(r"/approvals/apr_\w+", html)[0]
@@ -181,7 +181,7 @@ async def test_who_became_org_admin_after_it_was_asked_for_is_offered_no_button_
             assert approval is not None
             approval.asked_by = f"user:{office.people.users['org_admin'].user_id}"
             approval.approvers_needed = 9
-        assert "new idempotency_key" in (await client.get(path)).text
+        assert "make one more person org_admin, and only then" in (await client.get(path)).text
     async with signed_in(office, "org_admin") as client:
         shown = (await client.get(path)).text
         assert ("You asked for this yourself" in shown, "/approve" in shown) == (True, False)
@@ -201,7 +201,7 @@ async def test_a_subscription_that_is_past_due_lets_nothing_out_which_the_page_a
         await subscribe(core.store, core.clock, acme, SubscriptionStatus.PAST_DUE)
         waiting = (await client.get(path)).text
         assert "subscription is past due" in waiting
-        assert re.search(r"<button disabled[^>]*>Approve", waiting)
+        assert re.search(r'<button id="approve" disabled[^>]*>Approve', waiting)
         for asked, said in (
             (f"{path}/approve", "this waits until its approval expires, and can still be declined."),
             (f"{batch}/resume", "the batch stays paused."),
@@ -274,7 +274,7 @@ async def test_while_the_organization_is_frozen_the_page_says_so_and_offers_no_a
             # A page that was open then learns of it, too.
             shown = await client.get(looks_again)
             assert "The organization is frozen" in shown.text
-            assert re.search(r"<button disabled[^>]*>Approve", shown.text)
+            assert re.search(r'<button id="approve" disabled[^>]*>Approve', shown.text)
             form = {"form_token": field(shown), "digest": field(shown, "digest")}
             refused = await client.post(f"{path}/approve", data=form)
             assert (refused.status_code, "can still be declined" in refused.text) == (403, True)

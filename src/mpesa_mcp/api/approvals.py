@@ -150,7 +150,9 @@ class SendingAnswer(Answer):
 
 class ApprovalToDecide(ApprovalAnswer):
     sending: SendingAnswer | None
-    earlier_payments: list[PaymentAnswer] = Field(description="The last ones to the same number, within a year.")
+    earlier_payments: list[PaymentAnswer] = Field(
+        description="The last ones to the same number, within a year; while it waits, later ones, too."
+    )
 
 
 class Approve(Body):

@@ -14,10 +14,10 @@ from mpesa_mcp.console.batches import version_of
 from mpesa_mcp.console.rendering import going_to, rendered, unchanged
 from mpesa_mcp.console.visits import Visit, page
 from mpesa_mcp.errors import MpesaMcpError
-from mpesa_mcp.payments.approval_reading import approval_to_decide, list_approvals
-from mpesa_mcp.payments.approving import approve, decline, refusal_to_approve, who_may_approve
-from mpesa_mcp.payments.batches.reading import batch_of
-from mpesa_mcp.policy.approvals import ApprovalStatus
+from mpesa_mcp.payments.approval_reading import MOST_EARLIER, ToDecide, approval_to_decide, list_approvals
+from mpesa_mcp.payments.approving import Prospect, approve, decline, prospect, refusal_to_approve
+from mpesa_mcp.payments.batches.reading import BatchRecord, batch_of
+from mpesa_mcp.policy.approvals import ApprovalRecord, ApprovalStatus, Verdict
 from mpesa_mcp.values import Msisdn, Role
 
 _ON_A_PAGE: Final = 25
@@ -57,13 +57,15 @@ async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response
     found = await approval_to_decide(visit.core, visit.organization_id, _id(visit))
     approval = found.approval
     batch = await batch_of(visit.core, visit.organization_id, approval.batch_id) if approval.batch_id else None
-    state = version_of(batch) if batch else found.payment.updated_at.timestamp() if found.payment else ""
     kind = found.payment.kind if found.payment else None
     may_not = await refusal_to_approve(visit.core, visit.organization_id, kind)
-    version = f"{approval.status}-{len(approval.decisions)}-{state}-{may_not.code if may_not else ''}"
+    # Of a batch every row is judged: not each time that its page looks again.
+    judged = await _judged(visit, approval) if found.payment else None
+    version = _version(found, batch, judged, may_not)
     if visit.query.get("seen") == version:
         return unchanged()
-    no_approver, enough = await who_may_approve(visit.core, visit.organization_id, _id(visit), actor=visit.actor)
+    judged = judged or await _judged(visit, approval)
+    mine = [each for each in approval.decisions if each.user_id == visit.principal.user_id]
     return rendered(
         "approval.html",
         visit=visit,
@@ -77,12 +79,31 @@ async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response
         sending=found.sending,
         to=Msisdn(found.sending.phone) if found.sending else None,
         earlier=found.earlier,
-        no_approver=no_approver,
-        enough_approvers=enough,
-        has_approved=visit.principal.user_id in {each.user_id for each in approval.decisions},
+        may_be_more=len(found.earlier) == MOST_EARLIER,
+        rows_waiting=found.rows_waiting,
+        gives_back=found.gives_back,
+        judged=judged,
+        has_approved=any(each.verdict is Verdict.APPROVED for each in mine),
+        done=mine[-1] if mine and "done" in visit.query else None,
         may_not=may_not,
         refused=refused,
     )
+
+
+async def _judged(visit: Visit, approval: ApprovalRecord) -> Prospect | None:
+    """What approving it now would come to, while it can be."""
+    if approval.status is not ApprovalStatus.PENDING:
+        return None
+    return await prospect(visit.core, visit.organization_id, approval.approval_id, actor=visit.actor)
+
+
+def _version(found: ToDecide, batch: BatchRecord | None, judged: Prospect | None, may_not: MpesaMcpError | None) -> str:
+    """Another one whenever the page would say something else."""
+    state = version_of(batch) if batch else found.payment.updated_at.timestamp() if found.payment else ""
+    by_rules = f"{judged.missing}{'r' if judged.refused else ''}" if judged else ""
+    newest = found.earlier[0].payment_id[-10:] if found.earlier else ""
+    told = (found.approval.status, len(found.approval.decisions), state, may_not.code if may_not else "")
+    return "-".join(map(str, (*told, by_rules, newest, found.rows_waiting)))
 
 
 @page(Role.ORG_ADMIN, act=Act.PAY_OUT, again=_shown)
@@ -90,7 +111,7 @@ async def approve_it(visit: Visit) -> Response:
     """Approves what the page showed."""
     digest = visit.form.get("digest", "")
     await approve(visit.core, visit.organization_id, _id(visit), actor=visit.actor, digest=digest)
-    return going_to(f"/console/approvals/{_id(visit)}")
+    return going_to(f"/console/approvals/{_id(visit)}?done=1")
 
 
 @page(Role.ORG_ADMIN, again=_shown)
@@ -98,7 +119,7 @@ async def decline_it(visit: Visit) -> Response:
     """Declines it for good, with a reason that whoever asked is told."""
     reason = visit.form.get("reason", "")
     await decline(visit.core, visit.organization_id, _id(visit), actor=visit.actor, reason=reason)
-    return going_to(f"/console/approvals/{_id(visit)}")
+    return going_to(f"/console/approvals/{_id(visit)}?done=1")
 
 
 ROUTES: Final = (

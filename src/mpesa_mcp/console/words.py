@@ -228,6 +228,10 @@ def look(batch: BatchRecord) -> str:
     return PaymentStatus.PENDING if paid else PaymentStatus.FAILED
 
 
+def approvals(count: int) -> str:
+    return f"{count} {'approval' if count == 1 else 'approvals'}"
+
+
 def waiting(count: int) -> str:
     """How many approvals wait."""
     return f"{count} {'approval waits' if count == 1 else 'approvals wait'}"

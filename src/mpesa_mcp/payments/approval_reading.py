@@ -10,7 +10,7 @@ from sqlmodel import col, select
 from mpesa_mcp.errors import InputError, NotFoundError
 from mpesa_mcp.identity.named import names_of
 from mpesa_mcp.payments.batches.models import Batch, BatchLine
-from mpesa_mcp.payments.batches.states import RowState
+from mpesa_mcp.payments.batches.states import BatchStage, RowState
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.held import sending_of
 from mpesa_mcp.payments.models import Payment
@@ -25,6 +25,7 @@ from mpesa_mcp.values import Environment, Kes
 
 MOST_EARLIER = 10
 _EARLIER = timedelta(days=366)
+_OPEN = [stage for stage in BatchStage if not stage.is_over]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +51,16 @@ class AskedFor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToDecide(AskedFor):
-    """`sending` is exactly what the digest stands for; `earlier` what went to the same number within a year before."""
+    """`sending` is exactly what the digest stands for; `earlier` what went to the same number within a year before.
+
+    While it waits, `earlier` has what was asked for since, too; `rows_waiting` is how many rows of batches wait to go
+    to that number. `gives_back` is what a reversal reverses.
+    """
 
     sending: Sending | None
     earlier: Sequence[PaymentRecord]
+    rows_waiting: int
+    gives_back: PaymentRecord | None
 
 
 def read_status(text: str) -> ApprovalStatus:
@@ -109,13 +116,18 @@ async def approval_to_decide(
         [approval] = await approval_records(session, [row])
         names = await names_of(session, {row.asked_by})
         payment = await session.get(Payment, row.payment_id) if row.payment_id is not None else None
+        is_waiting = approval.status is ApprovalStatus.PENDING
+        reversed_id = payment.reverses_payment_id if payment is not None else None
+        given_back = await session.get(Payment, reversed_id) if reversed_id is not None else None
         return ToDecide(
             approval=approval,
             payment=payment_record(payment) if payment is not None else None,
             batch=(await _batches(session, [row.batch_id])).get(row.batch_id) if row.batch_id is not None else None,
             asker=names[row.asked_by],
             sending=sending_of(payment) if payment is not None else None,
-            earlier=await _earlier(session, payment) if payment is not None else [],
+            earlier=await _earlier(session, payment, until_now=is_waiting) if payment is not None else [],
+            rows_waiting=await _rows_waiting(session, payment) if payment is not None and is_waiting else 0,
+            gives_back=payment_record(given_back) if given_back is not None else None,
         )
 
 
@@ -159,15 +171,27 @@ async def _batches(session: OrganizationSession, batch_ids: Sequence[str]) -> Ma
     }
 
 
-async def _earlier(session: OrganizationSession, payment: Payment) -> Sequence[PaymentRecord]:
-    """The last payments to the same number, in the same environment."""
+async def _earlier(session: OrganizationSession, payment: Payment, *, until_now: bool) -> Sequence[PaymentRecord]:
+    """The last payments to the same number, in the same environment; with or without what was asked for later."""
     to_the_same = select(Payment).where(
         Payment.phone == payment.phone,
         Payment.environment == payment.environment,
         Payment.kind != PaymentKind.STK_PUSH,
         Payment.id != payment.id,
-        col(Payment.created_at) <= payment.created_at,
         col(Payment.created_at) > payment.created_at - _EARLIER,
     )
+    if not until_now:
+        to_the_same = to_the_same.where(col(Payment.created_at) <= payment.created_at)
     newest_first = to_the_same.order_by(col(Payment.created_at).desc(), col(Payment.id).desc())
     return [payment_record(row) for row in await session.all(newest_first.limit(MOST_EARLIER))]
+
+
+async def _rows_waiting(session: OrganizationSession, payment: Payment) -> int:
+    """How many rows of batches wait to go to the same number, in the same environment."""
+    still_open = select(Batch.id).where(col(Batch.status).in_(_OPEN), Batch.environment == payment.environment)
+    waiting = select(func.count(col(BatchLine.line))).where(
+        col(BatchLine.batch_id).in_(still_open),
+        BatchLine.state == RowState.WAITING,
+        BatchLine.phone == payment.phone,
+    )
+    return await session.first(waiting) or 0

@@ -6,6 +6,7 @@ in `policy.approvers`.
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlmodel import col, select
@@ -19,7 +20,7 @@ from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.outcomes import Change, lock_payment, move
 from mpesa_mcp.payments.standing import refusal, require_may_open
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus
-from mpesa_mcp.payments.subjects import Subject, subject_of, tool_of
+from mpesa_mcp.payments.subjects import Subject, subject_as_read, subject_of, tool_of
 from mpesa_mcp.policy.approvals import (
     Approval,
     ApprovalRecord,
@@ -33,8 +34,9 @@ from mpesa_mcp.policy.approvals import (
 )
 from mpesa_mcp.policy.approvers import (
     AnotherMustApprove,
+    Approvers,
     approvals_given,
-    count_approvers,
+    approvers_of,
     refusal_of_approver,
     require_approver,
     require_decider,
@@ -142,24 +144,44 @@ async def refusal_to_approve(core: Core, organization_id: str, kind: PaymentKind
     )
 
 
-async def who_may_approve(
-    core: Core, organization_id: str, approval_id: str, *, actor: Actor
-) -> tuple[MpesaMcpError | None, bool]:
-    """Why this person may not approve it, as `approve` would say; and whether enough people of theirs may."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prospect:
+    """What it would come to if this person approved it now.
+
+    `no_approver`: why they may not. `refused`: why the rules in force would decline it instead. `needed` and `missing`
+    are approvals, by the rules in force; `approvers` are those who may give one.
+    """
+
+    no_approver: MpesaMcpError | None
+    refused: str | None
+    needed: int
+    missing: int
+    approvers: Approvers
+
+
+async def prospect(core: Core, organization_id: str, approval_id: str, *, actor: Actor) -> Prospect:
+    """Asks what `approve` would ask, and changes nothing. Of a batch every row is read. Raises NotFoundError."""
     async with core.store.reading(organization_id) as session:
         approval = await session.get(Approval, approval_id.strip().lower())
         if approval is None:
             raise NotFoundError("approval")
         user = await session.get(User, actor.user_id) if actor.user_id is not None else None
-        enough = await count_approvers(session, approval) >= approval.approvers_needed
-        return refusal_of_approver(user, actor, approval), enough
+        decision, refused = await (await subject_as_read(session, approval)).judged(session)
+        needed = max(approval.approvers_needed, decision.approvers)
+        return Prospect(
+            no_approver=refusal_of_approver(user, actor, approval),
+            refused=refused,
+            needed=needed,
+            missing=needed - len(await approvals_given(session, approval)),
+            approvers=await approvers_of(session, approval),
+        )
 
 
 async def waiting_in_vain(core: Core, organization_id: str, approval_ids: Collection[str]) -> frozenset[str]:
     """Which of these approvals fewer people may give than are needed; whoever becomes org_admin now changes nothing."""
     async with core.store.reading(organization_id) as session:
         asked = await session.all(select(Approval).where(col(Approval.id).in_(approval_ids)))
-        return frozenset([each.id for each in asked if await count_approvers(session, each) < each.approvers_needed])
+        return frozenset([each.id for each in asked if (await approvers_of(session, each)).now < each.approvers_needed])
 
 
 async def decline(core: Core, organization_id: str, approval_id: str, *, actor: Actor, reason: str) -> ApprovalRecord:

@@ -1,6 +1,6 @@
 """What an approval is about, a payment or a batch: each answers the same questions, and takes what is decided.
 
-Whoever asks has locked it, and the approval. Nothing here says who may decide: that is `policy.approvers`.
+Whoever has it decided has locked it, and the approval. Nothing here says who may decide: that is `policy.approvers`.
 """
 
 from dataclasses import dataclass
@@ -44,13 +44,17 @@ class PaymentSubject:
         """Of what would be sent now."""
         return sent_digest(self.payment)
 
-    async def judge_again(self, core: Core, session: OrganizationSession) -> tuple[Decision, str | None]:
-        """What the rules in force now say; what they refuse ends, and the sentence says why."""
+    async def judged(self, session: OrganizationSession) -> tuple[Decision, str | None]:
+        """What the rules in force now say, and why they refuse it, if they do. Changes nothing."""
         decision = await judge_again(session, self.payment)
-        if decision.outcome is not Outcome.DECLINED:
-            return decision, None
-        await refuse(core, session, self.payment, decision)
-        return decision, decision.said
+        return decision, decision.said if decision.outcome is Outcome.DECLINED else None
+
+    async def judge_again(self, core: Core, session: OrganizationSession) -> tuple[Decision, str | None]:
+        """The same, and what they refuse ends."""
+        decision, refused = await self.judged(session)
+        if refused is not None:
+            await refuse(core, session, self.payment, decision)
+        return decision, refused
 
     async def void(self, core: Core, session: OrganizationSession) -> None:
         """It is not what people were asked about."""
@@ -95,12 +99,16 @@ class BatchSubject:
     async def digest(self, session: OrganizationSession) -> str:
         return await digest_of(session, self.batch)
 
-    async def judge_again(self, core: Core, session: OrganizationSession) -> tuple[Decision, str | None]:
+    async def judged(self, session: OrganizationSession) -> tuple[Decision, str | None]:
         judgement = await judge_batch_again(session, self.batch)
-        refused = judgement.refusal(self.batch.row_count)
+        decision = judgement.approval(Kes(self.batch.amount_cents), self.batch.created_at)
+        return decision, judgement.refusal(self.batch.row_count)
+
+    async def judge_again(self, core: Core, session: OrganizationSession) -> tuple[Decision, str | None]:
+        decision, refused = await self.judged(session)
         if refused is not None:
             await held_batches.refuse(session, core.clock, self.batch, reason=refused)
-        return judgement.approval(Kes(self.batch.amount_cents), self.batch.created_at), refused
+        return decision, refused
 
     async def void(self, core: Core, session: OrganizationSession) -> None:
         await held_batches.void(session, core.clock, self.batch)
@@ -127,4 +135,15 @@ async def subject_of(session: OrganizationSession, approval: Approval) -> Subjec
     assert approval.batch_id is not None  # an approval is about one of the two
     batch = await session.lock(Batch, approval.batch_id)
     assert batch is not None  # rows of batches are never deleted
+    return BatchSubject(batch)
+
+
+async def subject_as_read(session: OrganizationSession, approval: Approval) -> Subject:
+    """What it is about, for whoever only asks."""
+    if approval.payment_id is not None:
+        payment = await session.get(Payment, approval.payment_id)
+        assert payment is not None  # rows of payments are never deleted
+        return PaymentSubject(payment)
+    batch = await session.get(Batch, approval.batch_id or "")
+    assert batch is not None  # nor those of batches
     return BatchSubject(batch)

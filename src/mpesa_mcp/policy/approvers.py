@@ -7,6 +7,7 @@ nothing.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlmodel import select
 
@@ -81,12 +82,26 @@ def refusal_of_approver(user: User | None, actor: Actor, approval: Approval) -> 
     return None if user.had_role_before(approval.asked_at) else NewerThanRequest()
 
 
-async def count_approvers(session: OrganizationSession, approval: Approval) -> int:
-    """How many people of the organization may approve it, whether they have or not."""
-    admins = await session.all(select(User).where(User.role == Role.ORG_ADMIN))
-    return sum(
-        refusal_of_approver(each, Actor(f"user:{each.id}", Role.ORG_ADMIN, each.id, True), approval) is None
-        for each in admins
+@dataclass(frozen=True, slots=True)
+class Approvers:
+    """How many people of the organization may approve something, whether they have or not.
+
+    `anew` could if the same caller asked for it again now, `org_admins` if somebody else did who is none of them.
+    """
+
+    now: int
+    anew: int
+    org_admins: int
+
+
+async def approvers_of(session: OrganizationSession, approval: Approval) -> Approvers:
+    """Who may approve it, by numbers."""
+    people = [each for each in await session.all(select(User).where(User.role == Role.ORG_ADMIN)) if each.is_org_admin]
+    actors = [Actor(f"user:{each.id}", Role.ORG_ADMIN, each.id, True) for each in people]
+    return Approvers(
+        now=sum(refusal_of_approver(each, actor, approval) is None for each, actor in zip(people, actors, strict=True)),
+        anew=sum(actor.name != approval.asked_by for actor in actors),
+        org_admins=len(people),
     )
 
 

@@ -65,6 +65,9 @@ class FakeDaraja:
     async def _token(self, _request: Request) -> Response:
         if self.on_token is not None:
             await self.on_token()
+        if ordered := self._ordered.get("token"):
+            status, body = ordered.popleft()
+            return JSONResponse(body, status)
         return JSONResponse({"access_token": "token-of-the-app-0001", "expires_in": "3599"})
 
     async def _certificate(self, _request: Request) -> Response:

@@ -27,7 +27,7 @@ from mpesa_mcp.daraja.conclusions import (
     conclude,
     refuses_token,
 )
-from mpesa_mcp.daraja.credential import CertificateMissing, Certificates, security_credential
+from mpesa_mcp.daraja.credential import CertificateMissing, Certificates, PasswordUnusable, security_credential
 from mpesa_mcp.daraja.gate import Gate
 from mpesa_mcp.daraja.oauth import TOKEN_PATH, DarajaUnreachable, FetchedToken, KeysRefused, authorization, read_token
 from mpesa_mcp.daraja.operations import (
@@ -50,7 +50,7 @@ from mpesa_mcp.daraja.stk_answers import (
 )
 from mpesa_mcp.daraja.transport import DEADLINE_SECONDS, Reply, create_http_client, exchange
 from mpesa_mcp.daraja.trouble import NO_ANSWER, trouble_in
-from mpesa_mcp.errors import InputError, ProviderError
+from mpesa_mcp.errors import ProviderError
 from mpesa_mcp.store.unavailable import StoreUnavailable
 from mpesa_mcp.values import Clock, Environment, Secret
 
@@ -221,8 +221,8 @@ class DarajaClient:
                 return unsent
             try:
                 credential = security_credential(request.initiator.password, key)
-            except InputError as unusable:
-                return Refused("initiator_password", unusable.message)
+            except PasswordUnusable as unusable:
+                return Refused(unusable.code, unusable.message)
             return await self._submit(app, request.operation, request.path, request.body(credential), own)
 
     async def _submit(self, app: DarajaApp, operation: Operation, path: str, body: Body, turn: Turn) -> Conclusion:

@@ -51,6 +51,15 @@ class CertificateMissing(ProviderError):
         )
 
 
+class PasswordUnusable(InputError):
+    """No certificate can encrypt this password."""
+
+    code = "initiator_password"
+
+    def __init__(self) -> None:
+        super().__init__("The initiator password is empty or too long.", field="initiator_password")
+
+
 class Certificates:
     """Which public key encrypts for an app.
 
@@ -104,11 +113,11 @@ class Certificates:
 def security_credential(password: Secret, key: RSAPublicKey) -> str:
     """The encrypted password in base64, one line. Differs at each call, since the padding is random.
 
-    Raises InputError when the password is too long for the key.
+    Raises PasswordUnusable when the password is too long for the key.
     """
     plain = password.reveal().encode()
     if not 0 < len(plain) <= key.key_size // 8 - _PADDING_BYTES:
-        raise InputError("The initiator password is empty or too long.", field="initiator_password")
+        raise PasswordUnusable
     return base64.b64encode(key.encrypt(plain, PKCS1v15())).decode()
 
 

@@ -32,7 +32,7 @@ from mpesa_mcp.payments.attempts import (
     within_deadline,
     written_down,
 )
-from mpesa_mcp.payments.batches.brakes import is_let_go, is_stopped, room_in
+from mpesa_mcp.payments.batches.brakes import is_let_go, is_stopped, is_tried, room_in
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.held import sendable, void
 from mpesa_mcp.payments.history import record_history
@@ -185,7 +185,7 @@ async def _with_room(
     leaving, full, until = [], dict[str, Payment](), now + _LOOK_FOR_ROOM
     for claim, payment in ready:
         left = room.get(payment.batch_id or "")
-        if left is None or payment.batch_id is None:
+        if left is None or payment.batch_id is None or is_tried(payment):
             leaving.append((claim, payment))
         elif left > 0:
             leaving.append((claim, payment))

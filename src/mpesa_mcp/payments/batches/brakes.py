@@ -6,10 +6,14 @@ every payment of it that is queued: of the two, the one that commits first wins,
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, func, or_, update
+from sqlalchemy import ColumnElement, and_, func, or_, update
 from sqlmodel import col, select
 
 from mpesa_mcp import audit
+from mpesa_mcp.credentials.shortcodes import ShortcodeUnavailable
+from mpesa_mcp.daraja.conclusions import TOKEN_REFUSALS
+from mpesa_mcp.daraja.credential import CertificateMissing, PasswordUnusable
+from mpesa_mcp.daraja.oauth import KeysRefused
 from mpesa_mcp.payments.batches.models import Batch
 from mpesa_mcp.payments.batches.states import BatchStage
 from mpesa_mcp.payments.models import Payment
@@ -20,13 +24,24 @@ from mpesa_mcp.values import Clock
 # So many refusals one after the other, each for a reason of ours, stop a batch: the rest would be refused as well, and
 # wrong credentials lock the initiator after a few tries (daraja/codes.md §3).
 IN_A_ROW = 5
+# Codes that payments fail with: of results, of what Daraja answers at once, and of what keeps us from asking it.
 _OURS = {
     "1": "the utility account does not hold enough money",
+    "5": "the paying account would fall below its least balance",
+    "11": "the paying account is not active",
+    "13": "Safaricom could not identify the paying account",
+    "20": "Safaricom does not know the initiator",
     "21": "the initiator lacks the role for payouts",
     "2001": "the initiator's name or password is wrong",
+    "2006": "the rules of the paying account do not allow payouts",
+    "2028": "the shortcode does not have the product for payouts",
     "8006": "the initiator is locked",
+    **dict.fromkeys(TOKEN_REFUSALS, "the Daraja app lacks the product for payouts"),
+    KeysRefused.code: "Safaricom refuses the consumer key and secret",
+    CertificateMissing.code: "Safaricom's production certificate is not configured",
+    PasswordUnusable.code: "the initiator's password is empty or too long",
+    ShortcodeUnavailable.code: "credentials of the shortcode are missing",
 }
-_UNDER_WAY = (PaymentStatus.SENDING, PaymentStatus.PENDING)
 _LET_GO = [stage for stage in BatchStage if stage.may_send]
 
 
@@ -48,7 +63,8 @@ async def room_in(session: OrganizationSession, batch_id: str) -> int | None:
     """How many more payments of a batch may be sent now; None for any number.
 
     Until one has succeeded since it was let go, those under way and those refused in a row are together no more than
-    stop it: else what is sent before the first answers would be refused as well. The batch is locked meanwhile.
+    stop it: else what is sent before the first answers would be refused as well. Of the queue those that `is_tried` are
+    counted already, and need no room. The batch is locked meanwhile.
     """
     batch = await session.get(Batch, batch_id)
     if batch is None or await _has_paid(session, batch):
@@ -57,10 +73,20 @@ async def room_in(session: OrganizationSession, batch_id: str) -> int | None:
     if batch is None or not BatchStage(batch.status).may_send:
         return None  # nothing of it leaves: `is_let_go`
     under_way = select(func.count(col(Payment.id))).where(
-        Payment.batch_id == batch_id, col(Payment.settled_at).is_(None), col(Payment.status).in_(_UNDER_WAY)
+        Payment.batch_id == batch_id,
+        col(Payment.settled_at).is_(None),
+        or_(
+            col(Payment.status).in_([PaymentStatus.SENDING, PaymentStatus.PENDING]),
+            and_(col(Payment.status) == PaymentStatus.QUEUED, col(Payment.result_code).in_(_OURS)),
+        ),
     )
     tried = (await session.first(under_way) or 0) + await _refused_in_a_row(session, batch_id, batch.counted_from)
     return max(IN_A_ROW - tried, 0)
+
+
+def is_tried(payment: Payment) -> bool:
+    """Whether a queued payment came back for a reason of ours, for which it fails when it is refused again."""
+    return payment.result_code in _OURS
 
 
 async def _has_paid(session: OrganizationSession, batch: Batch) -> bool:

@@ -36,6 +36,7 @@ _TROUBLE: Final = """() => {
     ].filter(Boolean);
 }"""
 PHONE: Final = 390
+SMALLEST: Final = 320
 DESK: Final = 1200
 
 

@@ -38,7 +38,7 @@ async def test_while_an_organization_is_frozen_every_page_says_so_and_who_has_as
             await unfreeze(
                 core, organization_id=acme, actor=Actor(f"user:{jane.user_id}", Role.ORG_ADMIN, jane.user_id)
             )
-            assert f"{jane.email} has asked to lift the freeze" in (await client.get("/payments")).text
+            assert f"Lifting the freeze was asked for by {jane.email}" in (await client.get("/payments")).text
         finally:
             await unfreeze(core, organization_id=acme, actor=OPERATOR)
             other = office.people.users["org_admin_on_mcp"].user_id

@@ -12,7 +12,7 @@ from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
 from mpesa_mcp.values import Role
 
-from .chromium import EXECUTABLE, focused, looking, picture, running_browser, sign_in
+from .chromium import EXECUTABLE, PHONE, SMALLEST, focused, looking, picture, running_browser, sign_in
 from .office import Office, add_payments, hold_payment, open_office
 
 if EXECUTABLE is None:
@@ -102,6 +102,8 @@ async def test_one_long_word_breaks_no_page(office: Office, browser: Browser) ->
     async with looking(browser, office.url) as page:
         await open_page(page, office, "/approvals")
         await expect(page.get_by_text("W" * 100)).to_be_visible()
-        for path in ("/approvals", f"/approvals/{approval_id}", "/payments"):
-            await page.goto(f"/console{path}")
-            await picture(page, "long-word")
+        for width in (PHONE, SMALLEST):
+            await page.set_viewport_size({"width": width, "height": 844})
+            for path in ("/approvals", f"/approvals/{approval_id}", "/payments", "/rules/organization"):
+                await page.goto(f"/console{path}")
+                await picture(page, f"long-word-{width}")

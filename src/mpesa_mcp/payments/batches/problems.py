@@ -72,13 +72,14 @@ class BatchInvalid(InputError):
         self.counted = " and ".join([*([rows] if bad else []), *["the totals do not match"] * has_totals])
         # Leaving rows out helps where some are left, and where they are what the caller believes.
         self.may_skip = 0 < bad < count and not has_totals
+        must_ask = (self.limited and not self.is_wrong) or any(problem.code == "repeated" for problem in problems)
         told = together(problems)
         more = [f"{len(told) - _TOLD:,} more are in errors."] if len(told) > _TOLD else []
         said = [f"{text[0].upper()}{text[1:]}" for text in map(str, told[:_TOLD])]
         begin = f"{self.counted[0].upper()}{self.counted[1:]}, so nothing was stored and nothing was sent."
         super().__init__(
             " ".join([begin, *said, *more, *[_LIMITED] * (self.limited > 0)]),
-            advice=Advice.ASK_A_PERSON if self.limited and not self.is_wrong else None,
+            advice=Advice.ASK_A_PERSON if must_ask else None,
         )
 
     @property

@@ -34,7 +34,7 @@ async def repeats_among(
         rows,
         taken,
         "This phone was paid the same amount in the last 7 days, or is about to be, or it is not known whether it was. "
-        "Leave it out; if it is meant, pay it by itself.",
+        "Ask the user whether it is meant: if not, leave it out; if it is, it is paid by itself.",
     )
 
 

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from mpesa_mcp.app.local import LocalPlatform, local_platform
+from mpesa_mcp.identity.standing import freeze
 from mpesa_mcp.policy.windows import Window
 from mpesa_mcp.values import EAT
-from tests.clients import call, connected
+from tests.clients import call, connected, refusal
+from tests.shortcodes import OPERATOR
 from tests.spending import give_rule
 
 from .factories import phone, text_of
@@ -60,3 +62,26 @@ async def test_the_text_of_the_limits_says_how_large_a_batch_may_be(platform: Lo
     async with connected(platform.url, platform.key.reveal()) as client:
         limits = await client.call_tool("get_limits", {})
     assert "at most 1,500 payments a batch" in text_of(limits)
+
+
+async def test_the_limits_of_a_frozen_organization_say_first_that_nothing_is_paid_out(platform: LocalPlatform) -> None:
+    core, organization_id = platform.core, platform.organization.organization_id
+    await give_rule(core, organization_id, per_hour=5_000, payments_per_hour=1)
+    async with connected(platform.url, platform.key.reveal()) as client:
+        before = await client.call_tool("get_limits", {})
+        await freeze(core.store, core.clock, organization_id=organization_id, actor=OPERATOR)
+        frozen = await client.call_tool("get_limits", {})
+        payout = {"phone": phone("02"), "amount": 100, "remarks": "Tomatoes", "idempotency_key": "f", "wait_seconds": 0}
+        code = refusal(await client.call_tool("b2c_payment", payout))["code"]
+    for result, tools in ((before, ["stk_push", "b2c_payment", "reverse", "bulk_payment"]), (frozen, ["stk_push"])):
+        assert result.structured_content is not None
+        assert result.structured_content["tools"] == tools
+    assert before.structured_content is not None
+    assert frozen.structured_content is not None
+    assert before.structured_content["stopped"] is None
+    assert text_of(frozen).startswith("The organization is frozen: payouts and reversals are stopped")
+    assert frozen.structured_content["stopped"] == text_of(frozen).splitlines()[0]
+    assert frozen.structured_content["rules"] == before.structured_content["rules"]
+    assert "KES 5,000.00 of KES 5,000.00 an hour is left" in text_of(before)
+    assert "1 of 1 payment an hour is left" in text_of(before)
+    assert code == "organization_frozen"

@@ -226,6 +226,11 @@ def money(amount: Kes) -> str:
     return f"KES {amount.cents // 100:,}.{amount.cents % 100:02d}"
 
 
+def payments(count: int) -> str:
+    """As sentences write it: 1 payment, 1,500 payments."""
+    return f"{count:,} payment{'' if count == 1 else 's'}"
+
+
 def _refusals(scope: str, rule: Rule, asked: Asked) -> Iterator[Reason]:
     """What it is refused for whatever was spent before."""
     local = asked.at.astimezone(EAT)
@@ -266,10 +271,10 @@ def _exceeded(scope: str, rule: Rule, asked: Asked, used: Mapping[Place, Used]) 
         until = f"until {_written(resets_at)}"
         if most.cents is not None and is_too_much:
             left = Kes(max(most.cents - so_far.cents, 0))
-            sentence = f"allows {one}{money(Kes(most.cents))} a {window}; {money(left)} of it is left {until}."
+            sentence = f"allows {one}{money(Kes(most.cents))} {window.each}; {money(left)} of it is left {until}."
             yield _reason(scope, name, sentence, left=left, resets_at=resets_at)
-        if are_too_many:
-            sentence = f"allows {one}{most.payments} payments a {window}; none is left {until}."
+        if most.payments is not None and are_too_many:
+            sentence = f"allows {one}{payments(most.payments)} {window.each}; none is left {until}."
             yield _reason(scope, f"payments_{name}", sentence, payments_left=0, resets_at=resets_at)
 
 

@@ -12,6 +12,11 @@ class Window(StrEnum):
     DAY = "day"
     MONTH = "month"
 
+    @property
+    def each(self) -> str:
+        """As sentences write it: 1,000 an hour."""
+        return f"an {self}" if self is Window.HOUR else f"a {self}"
+
     @lru_cache(maxsize=16)  # the rows of a batch all ask about one moment
     def period(self, at: datetime) -> str:
         """The one that `at` lies in, as text: 2026-11-26T14, 2026-11-26, 2026-11."""

@@ -56,7 +56,8 @@ class LimitsResult(BaseModel):
     environment: Environment
     currency: str
     role: Role
-    tools: list[str] = Field(description="The tools that move money and are open to the caller.")
+    stopped: str | None = Field(description="Why nothing is paid out now, whatever is left. Null: nothing stops it.")
+    tools: list[str] = Field(description="The tools that move money and are open to the caller now.")
     rules: list[RuleLimit]
 
 
@@ -73,6 +74,7 @@ async def get_limits(me: Me) -> Annotated[CallToolResult, LimitsResult]:
         environment=limits.environment,
         currency="KES",
         role=limits.role,
+        stopped=limits.stopped,
         tools=list(limits.tools),
         rules=[_rule(each) for each in limits.rules],
     )
@@ -123,18 +125,20 @@ def _masked(phones: frozenset[str]) -> list[str]:
 
 def _said(limits: "Limits") -> str:
     """The same in sentences: the windows and thresholds; the rest is in the structure."""
-    from mpesa_mcp.policy.rules import money, whose
+    from mpesa_mcp.policy.rules import money, payments, whose
 
     may = ", ".join(limits.tools) or "no tool that moves money"
-    lines = [f"Open to you in {limits.environment}: {may}."]
+    lines = [limits.stopped] if limits.stopped else []
+    lines.append(f"Open to you in {limits.environment}: {may}.")
     for each in limits.rules:
         rule, said = each.rule, []
         for left in each.remaining:
             if left.limit is not None and left.left is not None:
                 amounts = f"KES {grouped(str(left.left))} of KES {grouped(str(left.limit))}"
-                said.append(f"{amounts} a {left.window} is left until {eat_text(left.resets_at)}")
+                said.append(f"{amounts} {left.window.each} is left until {eat_text(left.resets_at)}")
             if left.payments is not None:
-                said.append(f"{left.payments_left} of {left.payments} payments a {left.window} are left")
+                are = "is" if left.payments_left == 1 else "are"
+                said.append(f"{left.payments_left} of {payments(left.payments)} {left.window.each} {are} left")
         for amount, words in (
             (rule.per_payment, "at most {} a payment"),
             (rule.first_payment, "at most {} as the first payment to somebody"),
@@ -145,6 +149,6 @@ def _said(limits: "Limits") -> str:
             if amount is not None:
                 said.append(words.format(money(amount)))
         if rule.largest_batch is not None:
-            said.append(f"at most {rule.largest_batch:,} payments a batch")
+            said.append(f"at most {payments(rule.largest_batch)} a batch")
         lines.append(f"{whose(each.scope)}: {'; '.join(said) or 'see its fields'}.")
     return "\n".join(lines)

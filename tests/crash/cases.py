@@ -37,6 +37,7 @@ STORIES_AT: Mapping[str, Sequence[str]] = {
     "credential._ask_simulator:exchange": ("payout", "reversal", "balance"),
     "tokens._take_lease:commit": ("balance", "push", "payout", "payout with a dead token"),
     "tokens._change:commit": ("balance", "payout", "push", "payout with a dead token"),
+    "tokens.forget:commit": ("payout with a dead token", "balance with a dead token"),
     "circuits._record:commit": ("payout that is turned away", "push that is turned away"),
     "circuits._take_probe:commit": ("push that is turned away", "payout that is turned away"),
     "replies._conclude_sends:commit": (
@@ -208,5 +209,6 @@ _NEVER_LEFT = {
 _NOBODY_WAS_TOLD = {
     ("payout that is turned away", "replies._conclude_sends:commit", Side.BEFORE),
     ("payout with a dead token", "client._send_with_token:post#1", Side.AFTER),
+    *(("payout with a dead token", "tokens.forget:commit", side) for side in Side),
     ("push without its callback", "dispatch._call:stk_push", Side.AFTER),
 }

@@ -50,6 +50,7 @@ POINTS = (
     "submission.submit_batch:commit",
     "tokens._change:commit",
     "tokens._take_lease:commit",
+    "tokens.forget:commit",
     "waiting.put_back:commit",
 )
 

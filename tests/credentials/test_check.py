@@ -33,8 +33,8 @@ class NoTokens:
     async def current(self, app: DarajaApp, fetch: Fetch) -> Secret:
         raise AssertionError("a shared token was asked for")
 
-    async def replace(self, app: DarajaApp, refused: Secret, fetch: Fetch) -> Secret:
-        raise AssertionError("a shared token was asked for")
+    async def forget(self, app: DarajaApp, refused: Secret) -> None:
+        raise AssertionError("no shared token was given")
 
 
 def opened(

@@ -40,7 +40,7 @@ class HeldToken:
     async def current(self, app: DarajaApp, fetch: Callable[[], Awaitable[FetchedToken]]) -> Secret:
         return Secret("held")
 
-    async def replace(self, app: DarajaApp, refused: Secret, fetch: Callable[[], Awaitable[FetchedToken]]) -> Secret:
+    async def forget(self, app: DarajaApp, refused: Secret) -> None:
         raise AssertionError("no token was refused")
 
 

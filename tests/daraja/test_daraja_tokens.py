@@ -1,4 +1,4 @@
-"""Access tokens: one fetch at a time for all processes, sealed at rest, replaced only when still the one refused."""
+"""Access tokens: one fetch at a time for all processes, sealed at rest, forgotten only when still the one refused."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -140,10 +140,11 @@ async def test_another_process_finds_the_stored_token(tokens: AccessTokens, else
     assert gateway.calls == 1
 
 
-async def test_a_refused_token_is_replaced(tokens: AccessTokens) -> None:
+async def test_a_refused_token_is_forgotten_by_all_processes(tokens: AccessTokens, elsewhere: AccessTokens) -> None:
     gateway = Gateway()
     first = await tokens.current(an_app(), gateway.fetch)
-    second = await tokens.replace(an_app(), first, gateway.fetch)
+    await tokens.forget(an_app(), first)
+    second = await elsewhere.current(an_app(), gateway.fetch)
     assert second == Secret("plain-token-2")
     assert await tokens.current(an_app(), gateway.fetch) == second
     assert gateway.calls == 2
@@ -155,7 +156,8 @@ async def test_a_token_refused_to_many_is_replaced_once(tokens: AccessTokens) ->
     got: list[str] = []
 
     async def replace() -> None:
-        got.append((await tokens.replace(an_app(), first, gateway.fetch)).reveal())
+        await tokens.forget(an_app(), first)
+        got.append((await tokens.current(an_app(), gateway.fetch)).reveal())
 
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
@@ -165,15 +167,18 @@ async def test_a_token_refused_to_many_is_replaced_once(tokens: AccessTokens) ->
     assert gateway.calls == 2
 
 
-async def test_a_token_another_process_has_replaced_is_not_fetched_again(
+async def test_a_token_another_process_has_replaced_is_neither_forgotten_nor_fetched_again(
     tokens: AccessTokens, elsewhere: AccessTokens
 ) -> None:
     gateway = Gateway()
     first = await tokens.current(an_app(), gateway.fetch)
     await elsewhere.current(an_app(), gateway.fetch)
-    second = await elsewhere.replace(an_app(), first, gateway.fetch)
-    assert await tokens.replace(an_app(), first, gateway.fetch) == second
+    await elsewhere.forget(an_app(), first)
+    second = await elsewhere.current(an_app(), gateway.fetch)
+    await tokens.forget(an_app(), first)
     assert await tokens.current(an_app(), gateway.fetch) == second
+    await elsewhere.forget(an_app(), first)
+    assert await elsewhere.current(an_app(), gateway.fetch) == second
     assert gateway.calls == 2
 
 

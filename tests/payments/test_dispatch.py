@@ -1,6 +1,6 @@
 """Dispatch: written down before it is sent, sent once, and never again when it is not known whether it was."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -237,6 +237,30 @@ async def test_a_spike_arrest_after_the_lease_does_not_queue_the_payment_again(s
     await send_due(shop.core)
     assert await shop.status(payment_id) == "unknown"
     assert await send_due(shop.core) == 0
+
+
+@pytest.mark.parametrize("request_of", [a_push, a_payout])
+async def test_what_waited_for_its_token_until_it_was_cut_off_was_not_sent_and_what_had_left_is_unknown(
+    shop: Shop, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch, request_of: Callable[[], PaymentRequest]
+) -> None:
+    monkeypatch.setattr(attempts, "CALL_DEADLINE_SECONDS", 0.3)
+    answered = anyio.Event()
+    shop.daraja.on_token = answered.wait
+    payment_id = await a_payment(shop, request_of())
+    await send_due(shop.core)
+    row = await shop.row(payment_id)
+    assert (row.status, row.result_code, row.not_sent_count) == ("queued", "too_late", 1)
+    assert shop.daraja.of(row.kind) == []
+    shop.daraja.on_token = None
+
+    async def wait(_call: Call) -> None:
+        await answered.wait()
+
+    shop.daraja.on_call = wait
+    clock.advance(timedelta(seconds=5))
+    await send_due(shop.core)
+    answered.set()
+    assert (await shop.status(payment_id), len(shop.daraja.of(row.kind))) == ("unknown", 1)
 
 
 async def test_after_a_crash_while_sending_the_payment_is_unknown_and_never_sent_again(

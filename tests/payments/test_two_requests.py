@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from mpesa_mcp.daraja.tokens import AccessTokens
 from mpesa_mcp.payments.desk import payments_to_review, resolve_payment, withdraw_payment
 from mpesa_mcp.payments.intake import open_payment
 from mpesa_mcp.payments.requests import PaymentRequest
 from mpesa_mcp.payments.schedule import LEAVES_WITHIN, SEND_LEASE
+from mpesa_mcp.store.unavailable import StoreUnavailable
 from mpesa_mcp.values import FrozenClock
 
 from .factories import (
@@ -227,6 +229,32 @@ async def test_a_phone_that_is_busy_may_be_busy_with_the_first(shop: Shop, clock
     await ask_due(shop.core)
     row = await shop.row(payment_id)
     assert (row.status, row.receipt) == ("succeeded", R1)
+
+
+async def test_a_phone_may_be_busy_with_a_send_long_before(shop: Shop, clock: FrozenClock) -> None:
+    payment_id, _, _ = await sent_twice(shop, clock, a_push(), second=(429, TOO_FAST[1]))
+    shop.daraja.order("stk_push", *BUSY)
+    await send_due(shop.core)
+    assert len(shop.daraja.of("stk_push")) == 3
+    assert await shop.status(payment_id) == "unknown"
+
+
+async def test_what_was_told_of_a_token_counts_even_while_the_store_of_tokens_is_away(
+    shop: Shop, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payment_id = (await open_payment(shop.core, shop.principal, a_push())).payment.payment_id
+
+    async def away(*_: object) -> None:
+        raise StoreUnavailable
+
+    shop.daraja.order("stk_push", 404, TOKEN_REFUSED)
+    with monkeypatch.context() as patched:
+        patched.setattr(AccessTokens, "forget", away)
+        await send_due(shop.core)
+    shop.daraja.order("stk_push", *BUSY)
+    await send_due(shop.core)
+    assert [attempt.reply_code for attempt in await shop.attempts(payment_id)] == ["404.001.03", "500.001.1001"]
+    assert await shop.status(payment_id) == "unknown"
 
 
 async def test_a_phone_is_not_busy_with_what_never_left(shop: Shop, clock: FrozenClock) -> None:

@@ -79,13 +79,17 @@ class Outage:
 
 @dataclass(slots=True)
 class Turn:
-    """Leave to make one call, before `leaves_by` if that is said. `called` and `trouble` are what came of it."""
+    """Leave to make one call, before `leaves_by` if that is said. The last three say what came of it.
+
+    `has_left`: the request itself may have reached Daraja, whatever it needed before that.
+    """
 
     app_id: str = ""
     environment: Environment = Environment.SIMULATOR
     fence: int = 0
     is_probe: bool = False
     leaves_by: datetime | None = None
+    has_left: bool = False
     called: bool = False
     trouble: Trouble | None = None
 

@@ -1,8 +1,8 @@
 """The Daraja client: sends a typed request once and says what the answer proves.
 
-It holds no state about payments, opens no transaction, and never sends what moves money a second time: when the gateway
-refused the access token it fetches another and says so, and whoever sends again writes that down as another attempt.
-A question goes out once more by itself.
+It holds no state about payments, opens no transaction, and never sends what moves money a second time: that the gateway
+refused the access token is said, and whoever sends again, under another, writes that down as another attempt. A
+question goes out once more by itself.
 """
 
 import json
@@ -17,6 +17,7 @@ import structlog
 
 from mpesa_mcp.daraja.circuits import Turn
 from mpesa_mcp.daraja.conclusions import (
+    TOO_LATE,
     Accepted,
     Conclusion,
     Held,
@@ -74,10 +75,9 @@ Fetch = Callable[[], Awaitable[FetchedToken]]
 
 log: Final = structlog.get_logger(__name__)
 
-_TOO_LATE: Final = NotSent("too_late", "It could not be sent in time; nothing was sent.", None)
 _NO_STORE: Final = NotSent(StoreUnavailable.code, "The access token could not be read; nothing was sent.", None)
 # What kept these from leaving says nothing about Daraja.
-_OF_OUR_OWN: Final = (_TOO_LATE, _NO_STORE)
+_OF_OUR_OWN: Final = (TOO_LATE, _NO_STORE)
 
 
 class AccessTokenSource(Protocol):
@@ -87,8 +87,8 @@ class AccessTokenSource(Protocol):
         """The token in use; calls `fetch` when there is none that is still good. Passes on what `fetch` raises."""
         ...
 
-    async def replace(self, app: DarajaApp, refused: Secret, fetch: Fetch) -> Secret:
-        """A token other than `refused`; calls `fetch` unless somebody else has replaced it already."""
+    async def forget(self, app: DarajaApp, refused: Secret) -> None:
+        """Gives this token to nobody any more, unless another has taken its place already."""
         ...
 
 
@@ -251,7 +251,7 @@ class DarajaClient:
     async def _send_with_token(
         self, app: DarajaApp, operation: Operation, path: str, body: Body, turn: Turn
     ) -> Reply | Refused | NotSent | Unknown:
-        """One request under the current token. If that is refused, another is fetched, and a question repeated.
+        """One request under the current token. If that is refused, a question is repeated under another.
 
         A second refusal is not the token's fault: the app lacks the product (quirk 54). It is concluded as any answer.
         """
@@ -261,10 +261,11 @@ class DarajaClient:
             reply = await self._post(app, path, content, token, turn)
             if isinstance(reply, Reply) and refuses_token(reply.status, reply.body):
                 if operation.moves_money:
-                    with suppress(DarajaUnreachable):  # then the next send fetches it
-                        await self._tokens.replace(app, token, lambda: self.fetch_token(app))
+                    with suppress(StoreUnavailable):  # what was answered counts, whatever becomes of the token
+                        await self._tokens.forget(app, token)
                     return reply
-                token = await self._tokens.replace(app, token, lambda: self.fetch_token(app))
+                await self._tokens.forget(app, token)
+                token = await self._tokens.current(app, lambda: self.fetch_token(app))
                 reply = await self._post(app, path, content, token, turn)
         except StoreUnavailable:
             return _NO_STORE
@@ -273,7 +274,7 @@ class DarajaClient:
         except DarajaUnreachable as unreachable:
             # Without a token nothing was sent; and a question that was refused for its token may be asked again.
             return NotSent(unreachable.cause, _told(app, unreachable.message), unreachable.retry_after_seconds)
-        if isinstance(reply, NotSent) and reply is not _TOO_LATE:  # what came of a connection
+        if isinstance(reply, NotSent) and reply is not TOO_LATE:  # what came of a connection
             return replace(reply, reason=_told(app, reply.reason))
         return reply
 
@@ -281,7 +282,8 @@ class DarajaClient:
         self, app: DarajaApp, path: str, content: bytes, token: Secret, turn: Turn
     ) -> Reply | NotSent | Unknown:
         if turn.leaves_by is not None and self._clock.now() > turn.leaves_by:
-            return _TOO_LATE
+            return TOO_LATE
+        turn.has_left = True
         return await exchange(
             self._http,
             "POST",

@@ -111,6 +111,9 @@ class Unknown:
 
 Conclusion = Accepted | Refused | NotSent | Unknown
 
+# What was to leave, and did not: it came too late, or waited too long for what it needed.
+TOO_LATE: Final = NotSent("too_late", "It could not be sent in time; nothing was sent.", None)
+
 # One refresh and one repeat are safe after these: the gateway refused the request before the back end saw it
 # (codes.md §6, last rule). 404.001.03 is a token problem in spite of its status (quirk 53). A question has been
 # repeated already when it is concluded.

@@ -1,7 +1,7 @@
 """Daraja's access token: one row per app, sealed, shared by every process.
 
 Each new token kills the one before (daraja/api.md §0, Limits), so processes that fetch on their own fight. Here one of
-them fetches under a lease while the others wait for its result, and a refused token is replaced only if it is still
+them fetches under a lease while the others wait for its result, and a refused token is forgotten only if it is still
 the stored one.
 """
 
@@ -71,33 +71,45 @@ class AccessTokens:
         app_id, key = await self._identify(app)
         if held := self._fresh(self._held.get(app_id)):
             return held.token
-        return await self._obtain(app_id, key, fetch, refused=None)
+        return await self._obtain(app_id, key, fetch)
 
-    async def replace(self, app: DarajaApp, refused: Secret, fetch: Fetch) -> Secret:
-        """A token other than `refused`: the stored one if somebody replaced it already, else a fetched one."""
+    async def forget(self, app: DarajaApp, refused: Secret) -> None:
+        """Nobody is given this token any more, which Daraja refused. What somebody has put in its place stays."""
         app_id, key = await self._identify(app)
-        return await self._obtain(app_id, key, fetch, refused=refused)
+        if (held := self._held.get(app_id)) is not None and held.token == refused:
+            del self._held[app_id]
+        row = await self._row(app_id)
+        if row is None or (stored := _opened(row, key)) is None or stored.token != refused:
+            return
+        async with self._store.platform() as session:
+            await session.execute(
+                update(DarajaToken)
+                .where(col(DarajaToken.app_id) == app_id, col(DarajaToken.sealed) == row.sealed)
+                .values(sealed=None, expires_at=None),
+                execution_options={"synchronize_session": False},
+            )
 
-    async def _obtain(self, app_id: str, key: SealingKey, fetch: Fetch, *, refused: Secret | None) -> Secret:
+    async def _obtain(self, app_id: str, key: SealingKey, fetch: Fetch) -> Secret:
         async with self._turns.setdefault(app_id, asyncio.Lock()):
             with anyio.move_on_after(_LEASE.total_seconds() + 5):
                 while True:
-                    if good := await self._usable(app_id, key, refused):
+                    if good := await self._usable(app_id, key):
                         return good
                     fence = await self._take_lease(app_id)
                     if fence is not None:
                         # Another process may have finished since the look; fetching again would kill its token.
-                        if good := await self._usable(app_id, key, refused):
+                        if good := await self._usable(app_id, key):
                             await self._change(app_id, fence, lease_until=None)
                             return good
                         return await self._fetch(app_id, key, fence, fetch)
                     await anyio.sleep(_LOOK_EVERY_SECONDS)
         raise DarajaUnreachable("token_not_shared")
 
-    async def _usable(self, app_id: str, key: SealingKey, refused: Secret | None) -> Secret | None:
-        """The stored token, unless it is about to end or is the one that was refused."""
-        stored = self._fresh(await self._stored(app_id, key))
-        if stored is None or stored.token == refused:
+    async def _usable(self, app_id: str, key: SealingKey) -> Secret | None:
+        """The stored token, unless it is about to end."""
+        row = await self._row(app_id)
+        stored = self._fresh(_opened(row, key)) if row is not None else None
+        if stored is None:
             return None
         self._held[app_id] = stored
         return stored.token
@@ -107,9 +119,7 @@ class AccessTokens:
             fetched = await fetch()
         except BaseException:
             with anyio.CancelScope(shield=True):
-                # What is stored has ended or was refused: nobody uses it again meanwhile.
-                self._held.pop(app_id, None)
-                await self._change(app_id, fence, sealed=None, expires_at=None, lease_until=None)
+                await self._change(app_id, fence, lease_until=None)
             raise
         expires_at = self._clock.now() + timedelta(seconds=fetched.expires_in_seconds)
         sealed = key.seal(fetched.access_token.reveal().encode(), "daraja_token", app_id)
@@ -117,15 +127,9 @@ class AccessTokens:
         self._held[app_id] = _Held(fetched.access_token, expires_at)
         return fetched.access_token
 
-    async def _stored(self, app_id: str, key: SealingKey) -> _Held | None:
+    async def _row(self, app_id: str) -> DarajaToken | None:
         async with self._store.platform_reading() as session:
-            row = (await session.execute(select(DarajaToken).where(DarajaToken.app_id == app_id))).scalars().first()
-        if row is None or row.sealed is None or row.expires_at is None:
-            return None
-        try:
-            return _Held(Secret(key.open(row.sealed, "daraja_token", app_id).decode()), row.expires_at)
-        except SealBroken:
-            return None  # sealed under a key that is gone: a new token costs one call
+            return (await session.execute(select(DarajaToken).where(DarajaToken.app_id == app_id))).scalars().first()
 
     async def _take_lease(self, app_id: str) -> int | None:
         now = self._clock.now()
@@ -163,3 +167,12 @@ class AccessTokens:
 
     def _fresh(self, held: _Held | None) -> _Held | None:
         return held if held is not None and held.expires_at - _MARGIN > self._clock.now() else None
+
+
+def _opened(row: DarajaToken, key: SealingKey) -> _Held | None:
+    if row.sealed is None or row.expires_at is None:
+        return None
+    try:
+        return _Held(Secret(key.open(row.sealed, "daraja_token", row.app_id).decode()), row.expires_at)
+    except SealBroken:
+        return None  # sealed under a key that is gone: a new token costs one call

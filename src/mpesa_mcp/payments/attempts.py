@@ -10,7 +10,8 @@ from sqlalchemy.sql.elements import SQLCoreOperations
 from sqlmodel import col, select
 
 from mpesa_mcp.credentials.shortcodes import ShortcodeUnavailable
-from mpesa_mcp.daraja.conclusions import Conclusion, NotSent, Operation, Unknown
+from mpesa_mcp.daraja.circuits import Turn
+from mpesa_mcp.daraja.conclusions import TOO_LATE, Conclusion, NotSent, Operation, Unknown
 from mpesa_mcp.errors import MpesaMcpError, NotFoundError
 from mpesa_mcp.identity.organizations import get_organization
 from mpesa_mcp.payments.core import Core
@@ -93,10 +94,12 @@ async def add_attempt(
     return NewAttempt(attempt_id, now, core.callback_url(environment, callback_id, token))
 
 
-async def within_deadline(call: Awaitable[Conclusion]) -> Conclusion:
-    """Waits for a call to Daraja, but not past the lease. A call that is cut off is unknown."""
+async def within_deadline(call: Awaitable[Conclusion], turn: Turn) -> Conclusion:
+    """Waits for a call to Daraja, but not past the lease. One that is cut off is unknown, if its request had left."""
     with anyio.move_on_after(CALL_DEADLINE_SECONDS):
         return await call
+    if not turn.has_left:  # it waited for an access token, or for a certificate
+        return TOO_LATE
     return Unknown("timeout", "Safaricom did not answer in time, so it is not known whether this was carried out.")
 
 

@@ -293,4 +293,4 @@ async def _call(core: Core, payment: Payment, attempt: NewAttempt, turn: Turn) -
                 assert_never(unreachable)
     except MpesaMcpError as problem:
         return not_prepared(problem)
-    return await within_deadline(call)
+    return await within_deadline(call, turn)

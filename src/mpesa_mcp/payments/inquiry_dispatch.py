@@ -205,7 +205,7 @@ async def _call(core: Core, inquiry: Inquiry, attempt: NewAttempt, turn: Turn) -
             result_url=attempt.result_url,
             timeout_url=attempt.timeout_url,
         )
-        return await within_deadline(core.daraja.balance(shortcode.app, question, turn=turn))
+        return await within_deadline(core.daraja.balance(shortcode.app, question, turn=turn), turn)
     about = StatusInquiry(
         shortcode=shortcode.shortcode,
         shortcode_type=shortcode.type,
@@ -216,4 +216,4 @@ async def _call(core: Core, inquiry: Inquiry, attempt: NewAttempt, turn: Turn) -
         result_url=attempt.result_url,
         timeout_url=attempt.timeout_url,
     )
-    return await within_deadline(core.daraja.transaction_status(shortcode.app, about, turn=turn))
+    return await within_deadline(core.daraja.transaction_status(shortcode.app, about, turn=turn), turn)

@@ -89,10 +89,8 @@ async def _conclude_usual(
 async def _conclude_send(core: Core, session: OrganizationSession, sent: _Sent, now: datetime) -> None:
     claim, conclusion = sent.claim, sent.conclusion
     payment = await lock_payment(session, claim.id)
-    # A second refused token is not the token's fault, and a busy phone may be busy with our own earlier prompt.
-    before = await _send_before(session, payment.id, sent.attempt_id)
-    after_refused_token = before is not None and before.reply_code in TOKEN_REFUSALS
-    if isinstance(conclusion, TokenRefused) and after_refused_token:
+    refused_token = [reply in TOKEN_REFUSALS for reply in await _replies_before(session, payment.id, sent.attempt_id)]
+    if isinstance(conclusion, TokenRefused) and refused_token[-1:] == [True]:
         conclusion = conclusion.of_a_fresh_token
     await record_replies(session, {sent.attempt_id: conclusion}, now)
     change = _after_send(core, payment, conclusion, now)
@@ -101,7 +99,7 @@ async def _conclude_send(core: Core, session: OrganizationSession, sent: _Sent, 
         note = "came after the lease ran out"
         record_history(session, claim.id, now, event=change.event, source="reply", note=note)
         return
-    if isinstance(conclusion, PhoneBusy) and after_refused_token:
+    if isinstance(conclusion, PhoneBusy) and any(refused_token):
         # The reply stays a refusal: this send is no reason to doubt what is heard of the one before.
         change = replace(change, event=PaymentEvent.UNCLEAR, reason=_PERHAPS_OUR_OWN_PROMPT)
     after = next_status(PaymentStatus.SENDING, change.event)
@@ -110,14 +108,14 @@ async def _conclude_send(core: Core, session: OrganizationSession, sent: _Sent, 
     await move(core, session, payment, change)
 
 
-async def _send_before(session: OrganizationSession, payment_id: str, attempt_id: str) -> Attempt | None:
-    """The payment's send before this one, which was taken for not sent."""
+async def _replies_before(session: OrganizationSession, payment_id: str, attempt_id: str) -> Sequence[str | None]:
+    """The codes of the payment's sends before this one, which were taken for not sent, in their order."""
     earlier = select(Attempt).where(Attempt.payment_id == payment_id, Attempt.id < attempt_id)
-    return await session.first(earlier.order_by(col(Attempt.id).desc()))
+    return [attempt.reply_code for attempt in await session.all(earlier.order_by(col(Attempt.id)))]
 
 
 _PERHAPS_OUR_OWN_PROMPT = (
-    "The phone is busy with another M-Pesa request, perhaps with the first send of this one, whose access token was "
+    "The phone is busy with another M-Pesa request, perhaps with an earlier send of this one, whose access token was "
     "refused; so it is not known whether this was carried out."
 )
 

@@ -13,7 +13,7 @@ from mpesa_mcp.errors import InputError, MpesaMcpError, NotFoundError
 from mpesa_mcp.identity import standing
 from mpesa_mcp.identity.principal import Actor
 from mpesa_mcp.identity.users import change_role, deactivate_user
-from mpesa_mcp.payments.approval_reading import list_approvals
+from mpesa_mcp.payments.approval_reading import approval_to_decide, list_approvals
 from mpesa_mcp.payments.approving import (
     ApprovalClosed,
     ApprovalVoid,
@@ -30,6 +30,7 @@ from mpesa_mcp.payments.standing import OrganizationFrozen
 from mpesa_mcp.policy.approvals import ApprovalStatus
 from mpesa_mcp.policy.approvers import AnotherMustApprove
 from mpesa_mcp.values import FrozenClock, Role
+from tests.shortcodes import give_shortcode
 from tests.spending import give_rule, miscounted
 
 from .approvals import a_person, approval_of, held_payment, tamper
@@ -240,6 +241,29 @@ async def test_what_was_approved_is_what_is_sent_and_nothing_else(shop: Shop) ->
     ]
     assert {await shop.status(each) for each in (before, after, other, alone)} == {"expired"}
     assert (await approval_of(shop, pending)).status == "pending"
+
+
+async def test_people_approve_the_text_as_it_reaches_safaricom_and_the_shortcode_it_goes_through(shop: Shop) -> None:
+    core, organization_id = shop.core, shop.principal.organization_id
+    jane = await a_person(core, organization_id, "jane")
+    texts = {"remarks": "Rent \u2013 M\u00e4rz (2 rooms)", "occasion": "\u0631\u0648\u0627\u062a\u0628 11"}
+    payment_id, approval_id = await held_payment(shop, a_payout(shillings=25_000, key="texts", **texts))
+    sending = (await approval_to_decide(core, organization_id, approval_id)).sending
+    await approve(core, organization_id, approval_id, actor=jane)
+    await send_due(core)
+    [call] = shop.daraja.of("b2c")
+    assert sending is not None
+    assert (sending.remarks, sending.occasion) == (call.body["Remarks"], call.body["Occassion"])
+    assert (sending.remarks, sending.occasion) == ("Rent M rz 2 rooms", "11")
+    assert (await shop.row(payment_id)).remarks == texts["remarks"]
+
+    moved, approval_id = await held_payment(shop, a_payout(shillings=25_000, key="moved"))
+    elsewhere = await give_shortcode(core, organization_id, shortcode="600000")
+    await approve(core, organization_id, approval_id, actor=jane)
+    await tamper(shop, moved, shortcode_id=elsewhere.shortcode_id)
+    await send_due(core)
+    row = await shop.row(moved)
+    assert (row.status, row.result_code, len(shop.daraja.of("b2c"))) == ("queued", "credentials_missing", 1)
 
 
 async def test_a_freeze_stops_approving_and_what_was_approved(shop: Shop) -> None:

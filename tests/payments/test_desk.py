@@ -297,6 +297,16 @@ async def test_a_contradiction_after_a_decision_makes_a_dispute_again(shop: Shop
     assert item.payment.payment_id == payment_id
 
 
+async def test_a_receipt_that_a_person_found_to_be_anothers_is_there_for_the_other(shop: Shop) -> None:
+    one = await stored(shop, PaymentStatus.DISPUTED, receipt=RECEIPT)
+    decided = await resolve(shop, one, "failed")
+    assert (decided.status, decided.receipt) == ("failed", None)
+    other = await sent(shop)
+    await shop.call_back(shop.daraja.of("stk_push")[-1].body["CallBackURL"], stk_callback(receipt=RECEIPT))
+    row = await shop.row(other)
+    assert (row.status, row.receipt) == ("succeeded", RECEIPT)
+
+
 async def test_agreement_after_a_decision_brings_the_receipt_and_changes_nothing(shop: Shop) -> None:
     payment_id = await stored(shop, PaymentStatus.UNKNOWN)
     await resolve(shop, payment_id)

@@ -140,13 +140,13 @@ class InitiatorRequest:
         return {
             "SecurityCredential": credential,
             "CommandID": command,
-            "Remarks": _remarks(self.remarks),
+            "Remarks": sent_remarks(self.remarks),
             "QueueTimeOutURL": self.timeout_url.reveal(),
             "ResultURL": self.result_url.reveal(),
         }
 
     def _occasion(self, key: str) -> Body:
-        occasion = _plain(self.occasion, limit=100)
+        occasion = sent_occasion(self.occasion)
         return {key: occasion} if occasion else {}
 
 
@@ -288,9 +288,15 @@ def _plain(text: str, *, limit: int) -> str:
     return " ".join(_NOT_PLAIN.sub(" ", text).split())[:limit].strip()
 
 
-def _remarks(text: str) -> str:
+def sent_remarks(text: str) -> str:
+    """What of somebody's remarks reaches Safaricom: 2 to 100 characters are required."""
     plain = _plain(text, limit=100)
-    return plain if len(plain) >= 2 else "Payment"  # 2 to 100 characters are required
+    return plain if len(plain) >= 2 else "Payment"
+
+
+def sent_occasion(text: str) -> str:
+    """What of it reaches Safaricom, which may be nothing."""
+    return _plain(text, limit=100)
 
 
 def _check_shortcode(shortcode: str) -> None:

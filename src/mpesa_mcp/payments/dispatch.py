@@ -19,6 +19,8 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import col, select
 
 from mpesa_mcp import audit
+from mpesa_mcp.credentials.opening import OpenShortcode
+from mpesa_mcp.credentials.shortcodes import ShortcodeUnavailable
 from mpesa_mcp.daraja.circuits import Turn
 from mpesa_mcp.daraja.conclusions import Conclusion, Held, Operation
 from mpesa_mcp.daraja.operations import B2cPayment, Purpose, Reversal, StkPush
@@ -84,7 +86,7 @@ async def send_payment(core: Core, claim: Claim) -> None:
         await _give_up(core, claim, as_approved=as_approved)
         return
     try:
-        app = (await core.shortcodes.open(payment.organization_id, payment.shortcode_id)).app
+        app = (await _shortcode_of(core, payment)).app
     except MpesaMcpError as problem:
         if attempt := await _commit_attempt(core, claim, payment):
             await _conclude(core, claim, payment, attempt, not_prepared(problem))
@@ -238,6 +240,14 @@ async def _add_attempt(
     )
 
 
+async def _shortcode_of(core: Core, payment: Payment) -> OpenShortcode:
+    """Opened, if it is the one that the payment names. Raises NotFoundError, ShortcodeUnavailable, SealBroken."""
+    opened = await core.shortcodes.open(payment.organization_id, payment.shortcode_id)
+    if (opened.shortcode, opened.environment) != (payment.shortcode, payment.environment):
+        raise ShortcodeUnavailable("It would not go through the shortcode it was asked for, so nothing was sent.")
+    return opened
+
+
 async def _call(core: Core, payment: Payment, attempt: NewAttempt, turn: Turn) -> Conclusion:
     """The HTTP call. Whatever keeps it from being made is a send that did not happen.
 
@@ -246,7 +256,7 @@ async def _call(core: Core, payment: Payment, attempt: NewAttempt, turn: Turn) -
     turn.leaves_by = min(attempt.made_at, given_up_at(payment)) + LEAVES_WITHIN
     try:
         # Opened again: its secrets may have been changed while the turn was waited for.
-        shortcode = await core.shortcodes.open(payment.organization_id, payment.shortcode_id)
+        shortcode = await _shortcode_of(core, payment)
         amount = Kes(payment.amount_cents)
         match PaymentKind(payment.kind):
             case PaymentKind.STK_PUSH:

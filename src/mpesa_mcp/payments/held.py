@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import and_, or_
 from sqlmodel import col, select
 
+from mpesa_mcp.daraja.operations import sent_occasion, sent_remarks
 from mpesa_mcp.payments.batches.models import Batch, BatchLine
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.models import Payment
@@ -50,9 +51,9 @@ def sending_of(payment: Payment) -> Sending:
         amount_cents=payment.amount_cents,
         reference=payment.reference,
         description=payment.description,
-        remarks=payment.remarks,
+        remarks=sent_remarks(payment.remarks),
         purpose=payment.purpose,
-        occasion=payment.occasion,
+        occasion=sent_occasion(payment.occasion),
         reversed_receipt=payment.reverses_receipt,
     )
 
@@ -134,7 +135,7 @@ def _sending_of_row(batch: Batch, line: BatchLine) -> Sending:
         amount_cents=line.amount_cents,
         reference=line.reference,
         description="",
-        remarks=line.remarks,
+        remarks=sent_remarks(line.remarks),
         purpose=batch.purpose,
         occasion="",
         reversed_receipt=None,

@@ -209,6 +209,8 @@ def _columns(change: Change, after: PaymentStatus, now: datetime) -> dict[str, A
         columns["result_code"] = change.code
     if change.receipt and change.event in {PaymentEvent.SUCCESS, PaymentEvent.RESOLVED_SUCCEEDED}:
         columns["receipt"] = change.receipt
+    if change.event is PaymentEvent.RESOLVED_FAILED:
+        columns["receipt"] = None  # it was another's, or nobody's: whoever it belongs to may bring it
     if change.untrusted_text:
         columns["untrusted_text"] = change.untrusted_text
     if change.not_sent_count is not None:

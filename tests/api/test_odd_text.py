@@ -1,4 +1,5 @@
-"""A NUL, which PostgreSQL cannot store, in every place of every request: refused, and never a fault of ours."""
+"""A NUL, which PostgreSQL cannot store, and half a character, which nobody can, in every place of every request:
+refused, and never a fault of ours."""
 
 import json
 from typing import Any
@@ -21,22 +22,25 @@ def caller_for(let_in: frozenset[str]) -> str:
 
 
 def odd(example: Any) -> list[Any]:
-    """The example once for each text in it, which then ends with a NUL."""
+    """The example twice for each text in it, which then ends with a NUL, or with the first half of a pair."""
     if isinstance(example, str):
-        return [f"{example}\x00"]
+        return [f"{example}\x00", f"{example}\ud800"]
     if isinstance(example, dict):
         return [example | {name: each} for name, value in example.items() for each in odd(value)]
     return [[each] for each in odd(example[0])] if isinstance(example, list) else []
 
 
-async def test_a_nul_anywhere_is_refused(http: httpx2.AsyncClient, core: Core, people: People) -> None:
+async def test_a_text_that_nobody_can_store_is_refused_wherever_it_stands(
+    http: httpx2.AsyncClient, core: Core, people: People
+) -> None:
     document: dict[str, Any] = create_api(core).openapi()
     asked, wrong = 0, {}
 
     async def ask(method: str, path: str, caller: str, **sent: Any) -> None:
         nonlocal asked
         asked += 1
-        answer = await http.request(method, path, headers=people.headers(caller), **sent)
+        headers = people.headers(caller) | {"Content-Type": "application/json"}
+        answer = await http.request(method, path, headers=headers, **sent)
         if answer.status_code not in {404, 422}:
             wrong[method, path, json.dumps(sent)] = answer.status_code
         else:
@@ -55,7 +59,7 @@ async def test_a_nul_anywhere_is_refused(http: httpx2.AsyncClient, core: Core, p
             name = body["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
             for example in document["components"]["schemas"][name]["examples"]:
                 for each in odd(example):
-                    await ask(method, plain, caller, json=each)
+                    await ask(method, plain, caller, content=json.dumps(each))
     assert wrong == {}
     assert asked > 60
 

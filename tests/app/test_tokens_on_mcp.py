@@ -44,6 +44,8 @@ async def test_a_token_opens_the_tools_of_its_role_and_its_session_approves_noth
 
         at_the_desk, in_the_chat = await sign_in(), await sign_in()
         withdrawal = ("/payments/pay_none/withdraw", {"reason": "Not needed."})
+        for elsewhere in ("/api/payments", "/MCP", "/mcp/sessions", "/.well-known/nothing"):
+            assert (await http.get(f"{platform.url}{elsewhere}", headers=in_the_chat)).status_code == 404
         assert (await http.post(withdrawal[0], json=withdrawal[1], headers=in_the_chat)).status_code == 404
         async with (
             httpx2.AsyncClient(verify=TLS, headers=in_the_chat, timeout=httpx2.Timeout(10, read=60)) as chat,

@@ -3,6 +3,7 @@
 So that the refusal says what the documentation says. What was sent is never repeated, nor the name of an unknown field.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -15,7 +16,10 @@ NO_NUL: Final = "must not contain the character U+0000"
 _DEEP_TYPE: Final = "deep"
 _DEEPEST: Final = 20
 _NOT_DEEP: Final = f"must not be nested more than {_DEEPEST} deep"
-_UNFIT: Final = {_NUL_TYPE: NO_NUL, _DEEP_TYPE: _NOT_DEEP}
+_HALF_TYPE: Final = "half"
+_NO_HALF: Final = "must not contain half a character (a lone surrogate)"
+_HALF: Final = re.compile("[\ud800-\udfff]")
+_UNFIT: Final = {_NUL_TYPE: NO_NUL, _DEEP_TYPE: _NOT_DEEP, _HALF_TYPE: _NO_HALF}
 _NO_OBJECT: Final = "The body must be one JSON object, sent as application/json."
 
 Schema = Mapping[str, Any]
@@ -24,12 +28,15 @@ Schema = Mapping[str, Any]
 def fit_to_read(value: Any) -> Any:
     """The value as it is. Raises PydanticCustomError for what nobody can store or read.
 
-    A NUL, which PostgreSQL does not take; and lists in lists without end, which overflow whoever walks through them.
+    A NUL, which PostgreSQL does not take; half a character, which nothing can encode; and lists in lists without end,
+    which overflow whoever walks through them.
     """
     level = [value]
     for _ in range(_DEEPEST):
         if any(isinstance(each, str) and NUL in each for each in level):
             raise PydanticCustomError(_NUL_TYPE, NO_NUL)
+        if any(isinstance(each, str) and _HALF.search(each) for each in level):
+            raise PydanticCustomError(_HALF_TYPE, _NO_HALF)
         level = [inside for each in level for inside in _inside(each)]
         if not level:
             return value

@@ -79,10 +79,15 @@ def create_web(core: Core, *, with_callbacks: bool = True) -> Starlette:
         routes += callback_routes(core.store, settings, core.clock)
     return Starlette(
         lifespan=lifespan,
-        routes=[*routes, Mount("/", app=inner)],
+        # Nowhere else: a person's token that comes to a mistyped address was not used on /mcp.
+        routes=[*routes, *(Route(path, inner) for path in sorted({route.path for route in _routes_of(inner)}))],
         # Before anything is looked for at such an address.
         middleware=[Middleware(KeysInAddresses, core=core)],
     )
+
+
+def _routes_of(app: Starlette) -> list[Route]:
+    return [route for route in app.routes if isinstance(route, Route)]
 
 
 def _transport_security(settings: Settings) -> TransportSecuritySettings:

@@ -7,11 +7,16 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import col
 
+from mpesa_mcp.identity.principal import Actor
+from mpesa_mcp.identity.standing import freeze
 from mpesa_mcp.payments.batches.models import BatchLine
 from mpesa_mcp.payments.batches.states import RowState
+from mpesa_mcp.payments.standing import unfreeze
 from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
+from mpesa_mcp.values import Role
+from tests.api.people import OPERATOR
 
-from .office import Office, add_batch, add_payments, signed_in, text_of
+from .office import Office, add_batch, add_payments, field, signed_in, text_of
 
 pytestmark = pytest.mark.anyio
 # Nobody is paid the same twice within some days, in whatever batch.
@@ -84,3 +89,54 @@ async def test_a_row_shows_its_remarks_beside_its_reference(office: Office) -> N
     async with signed_in(office, "org_admin") as client:
         page = text_of((await client.get(f"/batches/{batch_id}")).text)
     assert "NOV · “Salary of November”" in page
+
+
+async def test_while_nothing_may_leave_a_batch_says_so_and_pays_nothing_again(office: Office) -> None:
+    core, acme = office.platform.core, office.people.organization_id
+    running = await a_batch_that_came_to(office, None, PaymentStatus.SUCCEEDED)
+    ended = await a_batch_that_came_to(office, PaymentStatus.FAILED, PaymentStatus.SUCCEEDED)
+    async with signed_in(office, "manager") as client:
+        open_page = re.findall(r'hx-get="/console([^"]+seen=[^"]+)"', (await client.get(f"/batches/{running}")).text)[0]
+        form = {"form_token": field(await client.get(f"/batches/{ended}"))}
+        await freeze(core.store, core.clock, organization_id=acme, actor=OPERATOR)
+        try:
+            shown = (await client.get(open_page)).text
+            assert "nothing of this batch is sent: what waits goes on when the freeze is lifted." in text_of(shown)
+            assert re.search(r'<button id="retry" disabled', (await client.get(f"/batches/{ended}")).text)
+            refused = await client.post(f"/batches/{ended}/retry", data=form)
+            assert (refused.status_code, "The organization is frozen" in refused.text) == (403, True)
+        finally:
+            await unfreeze(core, organization_id=acme, actor=OPERATOR)
+            jane = office.people.users["org_admin"].user_id
+            await unfreeze(core, organization_id=acme, actor=Actor(f"user:{jane}", Role.ORG_ADMIN, jane))
+        page = (await client.get(f"/batches/{ended}")).text
+        assert ("disabled" in page, "1 paid, 1 failed" in page) == (False, True)
+
+
+async def test_who_did_something_to_a_batch_is_told_what(office: Office) -> None:
+    batch_id = await a_batch_that_came_to(office, None, PaymentStatus.FAILED)
+    async with signed_in(office, "manager") as client:
+        form = {"form_token": field(await client.get(f"/batches/{batch_id}"))}
+        for act, told in (
+            ("pause", "You paused it: what has not left waits until somebody lets it go on."),
+            ("retry", "You had failed rows paid again: 1 row."),
+            ("resume", "You let it go on."),
+            ("cancel", "You cancelled what was not sent."),
+        ):
+            done = await client.post(f"/batches/{batch_id}/{act}", data=form)
+            assert done.status_code == 303, done.text
+            page = (await client.get(done.headers["location"].removeprefix("/console"))).text
+            [notice] = re.findall(r'<p class="notice good" id="done" role="status"[^>]*>(.*?)</p>', page)
+            assert text_of(notice).startswith(told)
+        here = done.headers["location"].removeprefix("/console")
+    async with signed_in(office, "org_admin") as client:
+        assert 'id="done"' not in (await client.get(here)).text, "somebody else did it"
+
+
+async def test_from_the_next_rows_there_is_a_way_back(office: Office) -> None:
+    batch_id = await add_batch(office.platform, office.people.organization_id, 101, shillings=next(AMOUNTS))
+    async with signed_in(office, "user") as client:
+        first = (await client.get(f"/batches/{batch_id}")).text
+        assert ("Next rows" in first, "First rows" in first) == (True, False)
+        second = (await client.get(f"/batches/{batch_id}?after=100")).text
+    assert f'href="/console/batches/{batch_id}">First rows</a>' in second

@@ -72,6 +72,8 @@ async def test_a_payout_that_an_assistant_asked_for_is_approved_on_a_phone_from_
             await expect(page.get_by_role("main")).to_contain_text(said)
         await picture(page, "approval")
         await page.get_by_role("button", name="Approve KES 25,000").click()
+        # What was done is said where it is seen and heard, and the keyboard is there.
+        await expect(page.get_by_role("status").filter(has_text="You approved this")).to_be_focused()
         await expect(page.locator("#outcome")).to_contain_text("succeeded")
         await picture(page, "approval-given")
         paid = await call(assistant, "get_payment", id=held["payment_id"])

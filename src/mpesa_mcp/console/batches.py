@@ -7,7 +7,9 @@ from typing import Final
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from mpesa_mcp.audit.reading import EntryFilter, EntryRecord, list_entries
 from mpesa_mcp.billing.states import Act
+from mpesa_mcp.console import words
 from mpesa_mcp.console.callers import who_asked
 from mpesa_mcp.console.rendering import HEADERS, going_to, rendered, unchanged
 from mpesa_mcp.console.visits import Endpoint, Visit, page
@@ -24,6 +26,8 @@ from mpesa_mcp.payments.batches.reading import (
 from mpesa_mcp.payments.batches.results import result_csv
 from mpesa_mcp.payments.batches.retrying import retry_batch
 from mpesa_mcp.payments.batches.states import Outcome
+from mpesa_mcp.payments.standing import refusal
+from mpesa_mcp.payments.states import PaymentKind
 from mpesa_mcp.values import Role
 
 _ON_A_PAGE: Final = 25
@@ -48,7 +52,9 @@ async def batch(visit: Visit) -> Response:
 
 async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response:
     found = await _found(visit)
-    version = version_of(found)
+    # What the organization subscribed to is asked when a button is pressed.
+    frozen = _frozen(visit)
+    version = f"{version_of(found)}{'-frozen' if frozen else ''}"
     if visit.query.get("seen") == version:
         return unchanged()
     given = visit.query.get("after", "")
@@ -69,9 +75,26 @@ async def _shown(visit: Visit, refused: MpesaMcpError | None = None) -> Response
         may_retry=found.may_retry and found.status.is_at_rest,
         next=lines[_ROWS_ON_A_PAGE - 1].line if len(lines) > _ROWS_ON_A_PAGE else None,
         version=version,
+        frozen=frozen,
+        done=await _done(visit, found),
         asked=asked,
         refused=refused,
     )
+
+
+def _frozen(visit: Visit) -> MpesaMcpError | None:
+    """Why nothing of a batch leaves, whatever is decided about it."""
+    assert visit.organization is not None
+    return refusal(visit.organization.status, PaymentKind.B2C, so="Nothing was changed.")
+
+
+async def _done(visit: Visit, batch: BatchRecord) -> EntryRecord | None:
+    """What this visitor has just done to it, as the audit has it."""
+    if (act := visit.query.get("done")) not in words.DONE_TO_A_BATCH:
+        return None
+    by_visitor = EntryFilter(actor=visit.principal.actor, subject=batch.batch_id, action=f"batch.{act}")
+    found = await list_entries(visit.core.store, visit.organization_id, by_visitor, limit=1)
+    return next(iter(found.entries), None)
 
 
 def version_of(batch: BatchRecord) -> str:
@@ -87,14 +110,16 @@ async def result(visit: Visit) -> Response:
     return StreamingResponse(result_csv(visit.core, found), media_type="text/csv; charset=utf-8", headers=headers)
 
 
-def _deciding(decide: Callable[..., Awaitable[BatchRecord]], act: Act = Act.READ) -> Endpoint:
-    """The page behind a button."""
+def _deciding(decide: Callable[..., Awaitable[BatchRecord]], done: str, act: Act = Act.READ) -> Endpoint:
+    """The page behind a button. What lets money out is refused while nothing leaves: nobody is to wait in vain."""
 
     @page(Role.MANAGER, act=act, again=_shown)
     async def decided(visit: Visit) -> Response:
         found = await _found(visit)
+        if act is Act.PAY_OUT and (frozen := _frozen(visit)) is not None:
+            raise frozen
         await decide(visit.core, visit.organization_id, found.batch_id, actor=visit.principal.actor)
-        return going_to(f"/console/batches/{found.batch_id}")
+        return going_to(f"/console/batches/{found.batch_id}?done={done}")
 
     return decided
 
@@ -103,10 +128,10 @@ ROUTES: Final = (
     Route("/batches", batches),
     Route("/batches/{batch_id}", batch),
     Route("/batches/{batch_id}/result.csv", result),
-    Route("/batches/{batch_id}/pause", _deciding(pause_batch), methods=["POST"]),
-    Route("/batches/{batch_id}/resume", _deciding(resume_batch, Act.PAY_OUT), methods=["POST"]),
-    Route("/batches/{batch_id}/cancel", _deciding(cancel_batch), methods=["POST"]),
-    Route("/batches/{batch_id}/retry", _deciding(retry_batch, Act.PAY_OUT), methods=["POST"]),
+    Route("/batches/{batch_id}/pause", _deciding(pause_batch, "paused"), methods=["POST"]),
+    Route("/batches/{batch_id}/resume", _deciding(resume_batch, "resumed", Act.PAY_OUT), methods=["POST"]),
+    Route("/batches/{batch_id}/cancel", _deciding(cancel_batch, "cancelled"), methods=["POST"]),
+    Route("/batches/{batch_id}/retry", _deciding(retry_batch, "retried", Act.PAY_OUT), methods=["POST"]),
 )
 
 

@@ -88,6 +88,13 @@ _CAME_TO: Final = {
     "under way": (Outcome.IN_PROGRESS,),
     "waiting": (Outcome.WAITING,),
 }
+# What somebody did to a batch, told to them; by the word of the audit.
+DONE_TO_A_BATCH: Final = {
+    "paused": "You paused it: what has not left waits until somebody lets it go on.",
+    "resumed": "You let it go on.",
+    "cancelled": "You cancelled what was not sent. What was sent is settled as ever.",
+    "retried": "You had failed rows paid again:",
+}
 
 
 # The fields of a rule, in the order and under the headings of the form: label, unit, and what a value says.
@@ -216,6 +223,16 @@ def came_to(batch: BatchRecord) -> str:
     """What its rows have come to: 2 paid, 1 failed. What was left out of the file is not among them."""
     counts = {name: sum(batch.totals[each].count for each in outcomes) for name, outcomes in _CAME_TO.items()}
     return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count or name == "paid")
+
+
+def done_to_batch(action: str, detail: Mapping[str, Any] | None) -> str:
+    """What an entry of the audit about a batch says to whoever did it."""
+    said = DONE_TO_A_BATCH[action.removeprefix("batch.")]
+    if detail is None or "payments" not in detail:
+        return said
+    left_out = detail.get("paid_meanwhile", 0)
+    but = f" {rows(left_out)} left out: whoever is to be paid has got the same amount since." if left_out else ""
+    return f"{said} {rows(detail['payments'])}.{but}"
 
 
 def look(batch: BatchRecord) -> str:

@@ -1,6 +1,8 @@
 """`payment`: reading, and what a person decides, on an installation that has made payments."""
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
@@ -62,6 +64,13 @@ def test_one_payment_is_shown_with_its_history(terminal: Terminal, payment_id: s
     shown = terminal.run("payment", "show", "--org", "acme", payment_id, "--json").value
     assert [(line["event"], line["to"]) for line in shown["history"]] == [("allowed", "queued")]
     assert "allowed" in terminal.run("payment", "show", "--org", "acme", payment_id).stdout
+
+
+def test_a_payment_is_shown_by_the_key_it_was_asked_for_with(terminal: Terminal, payment_id: str) -> None:
+    with closing(sqlite3.connect(terminal.data_dir / "mpesa-mcp.db")) as connection, connection:
+        connection.execute("UPDATE payments SET idempotency_key = 'Supplier-77'")
+    assert terminal.ask("payment", "show", "--org", "acme", "Supplier-77")["payment_id"] == payment_id
+    assert "No such payment" in terminal.run("payment", "show", "--org", "acme", "supplier-78").stderr
 
 
 def test_another_organizations_payment_is_not_found(terminal: Terminal, payment_id: str) -> None:

@@ -50,7 +50,7 @@ def list_(
 @commands.command("show")
 def show(
     org: OrgOption,
-    payment_id: Annotated[str, typer.Argument(help="A payment id or a receipt.")],
+    payment_id: Annotated[str, typer.Argument(help="Its id, receipt, idempotency key or an id of Daraja's.")],
     as_json: JsonOption = False,
 ) -> None:
     """Show one payment with everything that happened to it."""

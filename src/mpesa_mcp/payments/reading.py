@@ -97,14 +97,14 @@ async def payments_of(core: Core, organization_id: str, *, status: str | None, l
         return [payment_record(row) for row in await session.all(statement)]
 
 
-async def payment_of(core: Core, organization_id: str, id_or_receipt: str) -> PaymentRecord:
-    """One payment of an organization in any environment, for its operator. Raises NotFoundError."""
-    wanted = or_(col(Payment.id) == id_or_receipt.lower(), col(Payment.receipt) == id_or_receipt.upper())
+async def payment_of(core: Core, organization_id: str, any_id: str) -> PaymentRecord:
+    """As `find_payment`, in any environment, for the organization's operator. Raises NotFoundError."""
     async with core.store.reading(organization_id) as session:
-        row = await session.first(select(Payment).where(wanted))
-    if row is None:
-        raise NotFoundError("payment")
-    return payment_record(row)
+        for condition in _ways_to_name(any_id):
+            row = await session.first(select(Payment).where(condition))
+            if row is not None:
+                return payment_record(row)
+    raise NotFoundError("payment")
 
 
 async def history_of(core: Core, organization_id: str, payment_id: str) -> Sequence[HistoryLine]:

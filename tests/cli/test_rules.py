@@ -49,3 +49,12 @@ def test_a_stricter_rule_says_which_proposals_it_ended_and_they_are_listed_only_
     table = acme.run("rule", "proposals", "--org", "acme", "--all").stdout
     assert "approval_above: 10000 -> none" in table
     assert acme.run("rule", "set", "--org", "acme", "--per-day", "50000").stdout.endswith("changed  nothing\n")
+
+
+def test_amounts_may_have_commas_between_their_thousands_and_what_is_none_is_told_in_words(acme: Terminal) -> None:
+    told = acme.ask("rule", "set", "--org", "acme", "--approval-above", "5,000", "--per-day", "50000")
+    assert (told["rule"]["approval_above"], told["rule"]["per_day"]) == (5000, 50000)
+    for wrong in ("5,00", "-5", "5.5", "many"):
+        refused = acme.run("rule", "set", "--org", "acme", "--approval-above", wrong)
+        assert refused.exit_code == 2
+        assert "for example 25000 or 25,000" in " ".join(refused.stderr.replace("│", " ").split())

@@ -1,5 +1,6 @@
 """`mpesa-mcp rule`: rules about money that leaves. A change that allows more is only proposed, where two must agree."""
 
+import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,8 +21,16 @@ ScopeOption = Annotated[
 
 def shillings(help_text: str) -> typer.models.OptionInfo:
     """An option of whole shillings."""
-    option: typer.models.OptionInfo = typer.Option(min=0, help=f"{help_text} In whole KES.")
+    option: typer.models.OptionInfo = typer.Option(
+        parser=_whole_shillings, metavar="SHILLINGS", help=f"{help_text} In whole KES."
+    )
     return option
+
+
+def _whole_shillings(text: str) -> int:
+    if not re.fullmatch(r"[0-9]+|[0-9]{1,3}(,[0-9]{3})+", text):
+        raise typer.BadParameter("It is written as whole shillings, for example 25000 or 25,000.")
+    return int(text.replace(",", ""))
 
 
 @commands.command("list")

@@ -87,6 +87,9 @@ def test_a_csv_is_read_as_spreadsheets_write_it() -> None:
             (2, "254712345678", Kes.from_shillings(1500), "November salary"),
             (4, "254712345679", Kes.from_shillings(20), "Two words"),
         ]
+    # Empty lines before the header are passed over like those behind it.
+    [row] = check_rows(rows_of_csv(b"\r\n \n;;\n" + HEADER.replace(b",", b";") + b"0712345678;20;;A;Tea\n")).rows
+    assert (row.line, row.amount) == (5, Kes.from_shillings(20))
 
 
 def test_a_row_with_more_cells_than_the_header_names_is_a_problem_of_its_line_and_nothing_of_it_is_believed() -> None:

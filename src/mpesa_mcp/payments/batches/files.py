@@ -33,17 +33,19 @@ class UnreadableFile(InputError):
 def rows_of_csv(content: bytes) -> Sequence[GivenRow]:
     """The rows of a CSV with a header that names phone, amount, reference and remarks; other columns are ignored.
 
-    Commas or semicolons; UTF-8, with or without a mark. A row may end before the header does, or in empty cells; one
-    with more cells than the header names is marked as such, for nobody knows what they are. Raises UnreadableFile.
+    Commas or semicolons; UTF-8, with or without a mark. Empty lines are passed over. A row may end before the header
+    does, or in empty cells; one with more cells than the header names is marked as such, for nobody knows what they
+    are. Raises UnreadableFile.
     """
     text = _text_of(content)
     if max(text.count("\n"), text.count("\r")) > _MOST_LINES:
         raise UnreadableFile(f"The file has too many lines: a batch has at most {MOST_ROWS:,} payments.")
-    header = text.partition("\n")[0]
+    header = text.lstrip().partition("\n")[0]
     delimiter = ";" if header.count(";") > header.count(",") else ","
     # Strictly: a quote that is never closed would swallow the rest of the file as one cell.
     lines = _numbered(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
-    _, header_cells = next(lines, (1, []))
+    filled = ((line, cells) for line, cells in lines if _filled(cells))
+    _, header_cells = next(filled, (1, []))
     names = [name.strip().lower() for name in header_cells]
     if missing := [name for name in COLUMNS if names.count(name) != 1]:
         raise UnreadableFile(
@@ -51,7 +53,6 @@ def rows_of_csv(content: bytes) -> Sequence[GivenRow]:
             f"{', '.join(missing)}."
         )
     places, named = [names.index(name) for name in COLUMNS], _filled(names)
-    filled = ((line, cells) for line, cells in lines if _filled(cells))
     return _bounded(_row(line, cells, places, named=named, delimiter=delimiter) for line, cells in filled)
 
 

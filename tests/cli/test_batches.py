@@ -2,6 +2,8 @@
 
 import csv
 import json
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from mpesa_mcp.app.core import open_core
 from mpesa_mcp.cli.batch_waiting import Changes, Standstill, counts, done, until_at_rest
+from mpesa_mcp.payments.batches.feeder import claim_batches, feed_batch
 from mpesa_mcp.payments.batches.reading import batch_of
 from mpesa_mcp.payments.batches.states import Outcome, Totals
 from mpesa_mcp.settings import load_settings
@@ -62,6 +65,24 @@ def test_a_payroll_with_planted_errors_is_refused_by_line_and_goes_through_witho
     otherwise = acme.run("batch", "create", "--org", "acme", "--file", file, "--skip-invalid", "--purpose", "salary")
     before = f"This file was submitted before as {made['batch_id']}, with purpose business."
     assert before in otherwise.stderr and "idempotency_key" not in otherwise.stderr
+
+
+def test_who_tries_a_batch_again_is_told_how_many_rows_of_how_much(acme: Terminal, tmp_path: Path) -> None:
+    lines = [f"071200000{number},{1000 * number},SAL-{number},Salary" for number in (1, 2, 3)]
+    made = acme.ask("batch", "create", "--org", "acme", "--file", a_file(tmp_path, *lines))
+
+    async def feed() -> None:
+        names = {f"MPESA_MCP_{name}": value for name, value in acme.variables.items()}
+        async with open_core(load_settings(names)) as core:
+            for claim in await claim_batches(core, 1):
+                await feed_batch(core, claim)
+
+    anyio.run(feed)
+    with closing(sqlite3.connect(acme.data_dir / "mpesa-mcp.db")) as connection, connection:
+        connection.execute("UPDATE payments SET status = 'failed', settled_at = created_at WHERE amount_cents > 100000")
+    told = acme.run("batch", "retry", "--org", "acme", made["batch_id"])
+    assert told.exit_code == 0, told.stderr
+    assert "2 rows are tried again, KES 5,000.00 in all." in told.stderr
 
 
 def test_a_batch_is_paused_resumed_cancelled_and_its_result_written(acme: Terminal, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from mpesa_mcp.cli.batch_waiting import until_at_rest
 from mpesa_mcp.cli.output import Document, JsonOption, OrgOption, emit, operator, run, say
 from mpesa_mcp.daraja.operations import Purpose
 from mpesa_mcp.errors import ConflictError, InputError
-from mpesa_mcp.payments.batches.states import Outcome
+from mpesa_mcp.payments.batches.states import Outcome, Sum
 from mpesa_mcp.values import Environment, Kes, Role, sha256_hex
 
 if TYPE_CHECKING:
@@ -180,16 +180,20 @@ def retry(org: OrgOption, batch_id: IdArgument, as_json: JsonOption = False) -> 
 
 
 def _decide(org: str, batch_id: str, what: str, *, as_json: bool) -> None:
-    async def act(core: "Core") -> dict[str, object]:
+    async def act(core: "Core") -> tuple[dict[str, object], Sum | None]:
         from mpesa_mcp.identity.organizations import organization_by_slug
         from mpesa_mcp.payments.batches import control, retrying
 
         decide: Callable[..., Awaitable[BatchRecord]] = getattr(retrying if what == "retry_batch" else control, what)
         organization = await organization_by_slug(core.store, org)
-        return _document(core, await decide(core, organization.organization_id, batch_id, actor=operator()))
+        record = await decide(core, organization.organization_id, batch_id, actor=operator())
+        return _document(core, record), record.retried
 
-    decided = run(act)
+    decided, retried = run(act)
     emit(decided, as_json=as_json)
+    if retried is not None:
+        rows = "1 row is" if retried.count == 1 else f"{retried.count:,} rows are"
+        say(f"{rows} tried again, KES {retried.cents / 100:,.2f} in all.")
     if what == "retry_batch" and decided["status"] == "paused":
         say(f"It is paused: go on with mpesa-mcp batch resume --org {org} {decided['batch_id']}")
 

@@ -15,6 +15,7 @@ from mpesa_mcp.payments.batches.states import (
     BatchStatus,
     Outcome,
     RowState,
+    Sum,
     Totals,
     batch_status,
     outcome_of,
@@ -64,6 +65,7 @@ class BatchRecord:
     created_by: str
     created_at: datetime
     updated_at: datetime
+    retried: Sum | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

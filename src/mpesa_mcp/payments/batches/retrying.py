@@ -5,7 +5,7 @@ decides it, and by the feeder in the commit that makes the payment.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Select, update
@@ -21,7 +21,7 @@ from mpesa_mcp.payments.batches.problems import BatchInvalid
 from mpesa_mcp.payments.batches.reading import BatchRecord, is_withdrawn
 from mpesa_mcp.payments.batches.repeats import repeats_of_failed
 from mpesa_mcp.payments.batches.rows import Row, RowProblem, sorted_problems
-from mpesa_mcp.payments.batches.states import BatchStage, RowState
+from mpesa_mcp.payments.batches.states import BatchStage, RowState, Sum
 from mpesa_mcp.payments.batches.submission import BatchRequest
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.models import UNAPPLIED, Attempt, Callback, Payment
@@ -124,7 +124,8 @@ async def retry_batch(
                 record = await record_of(session, batch.id)
                 if not await take(session, judgement, batch, now):
                     raise _Raced
-                return record
+                cents = sum(row.amount.cents for row in failed.payable)
+                return replace(record, retried=Sum(len(failed.payable), cents))
         except _Raced:
             continue
     raise StillChanging

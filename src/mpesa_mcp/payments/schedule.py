@@ -22,18 +22,20 @@ NOT_SENT_TRIES = 5
 INQUIRY_LIFE = timedelta(minutes=5)
 _LEAST_INQUIRY_LIFE = timedelta(seconds=10)
 
+# For three minutes a push is asked about often; if it is silent until then, it is called unknown.
+_WHILE_PROMPTED = tuple(timedelta(seconds=seconds) for seconds in range(15, 180, 10))
 _PAYOUT = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=30), timedelta(hours=6), timedelta(hours=24))
 # When Daraja is asked about a payment that stays silent, counted from the send.
 _QUESTIONS = {
     PaymentKind.STK_PUSH: (
-        *(timedelta(seconds=seconds) for seconds in range(15, 180, 10)),
+        *_WHILE_PROMPTED,
         *(timedelta(minutes=minutes) for minutes in (5, 15, 60, 6 * 60, 24 * 60)),
     ),
     PaymentKind.B2C: _PAYOUT,
     PaymentKind.REVERSAL: _PAYOUT,
 }
 # After so many questions without an answer a pending payment is called unknown.
-_SILENT_AFTER = {PaymentKind.STK_PUSH: 17, PaymentKind.B2C: 2, PaymentKind.REVERSAL: 2}
+_SILENT_AFTER = {PaymentKind.STK_PUSH: len(_WHILE_PROMPTED), PaymentKind.B2C: 2, PaymentKind.REVERSAL: 2}
 
 
 def first_question_after(kind: PaymentKind, speed: float) -> timedelta:

@@ -215,7 +215,7 @@ async def _conversation_id(session: OrganizationSession, inquiry: Inquiry, payme
 
     None of a payout that was sent again: its sends share our id, and Daraja may have carried out another than it named.
     """
-    attempts = await session.all(select(Attempt).where(Attempt.payment_id == payment.id))
+    attempts = await session.all(select(Attempt).where(Attempt.payment_id == payment.id).order_by(col(Attempt.id)))
     given = next((each.conversation_id for each in attempts if each.conversation_id is not None), None)
     if payment.sends_share_an_id:
         return given if len(attempts) == 1 else None

@@ -52,7 +52,7 @@ async def conversation_to_ask_by(session: OrganizationSession, payment: Payment)
     """A payout's own id, or that of a reversal's acknowledgement, or of what callbacks named the least asked one."""
     if payment.originator_conversation_id is not None:
         return payment.originator_conversation_id
-    attempts = await session.all(select(Attempt).where(Attempt.payment_id == payment.id))
+    attempts = await session.all(select(Attempt).where(Attempt.payment_id == payment.id).order_by(col(Attempt.id)))
     if acknowledged := [attempt.conversation_id for attempt in attempts if attempt.conversation_id]:
         return acknowledged[0]
     hinted = [hint.conversation_id for hint in await hints_of(session, payment.id) if hint.conversation_id]

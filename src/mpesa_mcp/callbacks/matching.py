@@ -6,7 +6,7 @@ never repeated, since a forger chose them. A different OriginatorConversationID 
 
 from dataclasses import dataclass
 
-from mpesa_mcp.daraja.results import B2cOutcome, Result, ReversalOutcome, StatusOutcome, StkCallback
+from mpesa_mcp.daraja.results import B2cOutcome, Party, Result, ReversalOutcome, StatusOutcome, StkCallback
 from mpesa_mcp.payments.states import PaymentKind
 from mpesa_mcp.values import Kes
 
@@ -60,7 +60,7 @@ def reversal_disagreements(asked: Asked, result: Result, outcome: ReversalOutcom
 
 def status_disagreements(asked: Asked, outcome: StatusOutcome) -> list[str]:
     """A transaction status answer about our payment; its receipt must be the payment's own where one is known."""
-    customer = outcome.debit_party if asked.kind is PaymentKind.STK_PUSH else outcome.credit_party
+    customer = _customer(asked.kind, outcome)
     return _differing(
         amount=(asked.amount, outcome.amount),
         phone=(asked.phone, customer.phone if customer else None),
@@ -68,6 +68,15 @@ def status_disagreements(asked: Asked, outcome: StatusOutcome) -> list[str]:
         conversation_id=(asked.conversation_id, outcome.conversation_id),
         receipt=(asked.receipt, outcome.receipt),
     )
+
+
+def _customer(kind: PaymentKind, outcome: StatusOutcome) -> Party | None:
+    """The side of the movement that the payment's phone is on."""
+    match kind:
+        case PaymentKind.STK_PUSH:
+            return outcome.debit_party
+        case PaymentKind.B2C | PaymentKind.REVERSAL:
+            return outcome.credit_party
 
 
 def _differing(**pairs: tuple[object, object]) -> list[str]:

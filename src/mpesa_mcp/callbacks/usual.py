@@ -65,9 +65,9 @@ async def _usual(session: OrganizationSession, claims: Sequence[Claim], confirm_
     wanted = select(Attempt).where(col(Attempt.id).in_([callback.attempt_id for callback in callbacks]))
     attempts = {row.id: row for row in await session.all(wanted)}
     named = [attempt.payment_id for attempt in attempts.values() if attempt.payment_id is not None]
-    # A reversal decides about another payment, too.
+    alone = [kind for kind in PaymentKind if not kind.decides_about_another]
     pending = select(Payment).where(
-        col(Payment.id).in_(named), Payment.status == PaymentStatus.PENDING, Payment.kind != PaymentKind.REVERSAL
+        col(Payment.id).in_(named), Payment.status == PaymentStatus.PENDING, col(Payment.kind).in_(alone)
     )
     held = await session.all(pending.order_by(col(Payment.id)).with_for_update(key_share=True))
     payments = {payment.id: payment for payment in held}

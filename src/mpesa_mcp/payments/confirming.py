@@ -12,7 +12,7 @@ from mpesa_mcp.billing.terms import agreement_of
 from mpesa_mcp.identity.principal import Principal
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.models import Payment
-from mpesa_mcp.payments.requests import B2cRequest, PaymentRequest, ReversalRequest
+from mpesa_mcp.payments.requests import B2cRequest, PaymentRequest, ReversalRequest, StkPushRequest
 from mpesa_mcp.payments.states import PaymentKind
 from mpesa_mcp.policy.rule_book import rules_of
 from mpesa_mcp.policy.rules import wants_confirmation
@@ -52,6 +52,8 @@ async def to_be_confirmed(core: Core, principal: Principal, request: PaymentRequ
 
 async def _paying(session: OrganizationSession, principal: Principal, request: PaymentRequest) -> Paying | None:
     match request:
+        case StkPushRequest():
+            return None
         case B2cRequest():
             return Paying(request.phone, request.amount)
         case ReversalRequest():
@@ -63,5 +65,3 @@ async def _paying(session: OrganizationSession, principal: Principal, request: P
                 )
             )
             return Paying(Msisdn(received.phone), Kes(received.amount_cents)) if received is not None else None
-        case _:
-            return None

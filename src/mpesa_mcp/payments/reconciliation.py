@@ -94,7 +94,7 @@ async def ask_about(core: Core, claim: Claim) -> None:
                 ),
             )
             return
-        if PaymentKind(payment.kind) is not PaymentKind.STK_PUSH:
+        if not PaymentKind(payment.kind).is_asked_about_by_checkout:
             await _ask_by_inquiry(core, session, claim, payment)
             return
         hints = await hints_of(session, payment.id)
@@ -126,7 +126,7 @@ async def ask_now(core: Core, session: OrganizationSession, payment: Payment, *,
     if PaymentStatus(payment.status) not in _OPEN_PAYMENT:
         return
     values: dict[str, object] = {} if reason is None else {"reason": reason}
-    if PaymentKind(payment.kind) is PaymentKind.STK_PUSH:
+    if PaymentKind(payment.kind).is_asked_about_by_checkout:
         values |= {"next_action_at": core.clock.now(), "lease_until": None, "fence": col(Payment.fence) + 1}
     else:
         await _add_inquiry(core, session, payment)
@@ -336,6 +336,6 @@ async def _set_next(
 
 async def _can_be_asked_about(session: OrganizationSession, payment: Payment) -> bool:
     """Whether there is an id that Daraja can be asked by; a push or a reversal cut off while it was sent has none."""
-    if PaymentKind(payment.kind) is PaymentKind.STK_PUSH:
+    if PaymentKind(payment.kind).is_asked_about_by_checkout:
         return bool(await questions_about(session, payment))
     return await conversation_to_ask_by(session, payment) is not None

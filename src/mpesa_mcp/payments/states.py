@@ -17,6 +17,24 @@ class PaymentKind(StrEnum):
         """Whether money leaves the organization."""
         return self is not PaymentKind.STK_PUSH
 
+    @property
+    def is_asked_about_by_checkout(self) -> bool:
+        """Whether Daraja answers at once what became of it, by its checkout id; else an inquiry asks for it."""
+        match self:
+            case PaymentKind.STK_PUSH:
+                return True
+            case PaymentKind.B2C | PaymentKind.REVERSAL:
+                return False
+
+    @property
+    def decides_about_another(self) -> bool:
+        """Whether its end is also that of another payment: the one it gives back."""
+        match self:
+            case PaymentKind.STK_PUSH | PaymentKind.B2C:
+                return False
+            case PaymentKind.REVERSAL:
+                return True
+
 
 class PaymentStatus(StrEnum):
     AWAITING_APPROVAL = "awaiting_approval"

@@ -1,16 +1,23 @@
-"""Batches that were paused for longer than a payment may wait: to resume one is to let its rows go anew."""
+"""To resume a batch is to let its rows go anew, however long it was paused, if the rules still allow them."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from mpesa_mcp.payments.approving import approve
 from mpesa_mcp.payments.batches.control import pause_batch, resume_batch
+from mpesa_mcp.payments.batches.held import ApprovalNeededNow
+from mpesa_mcp.payments.batches.problems import BatchInvalid
+from mpesa_mcp.payments.batches.retrying import retry_batch
 from mpesa_mcp.payments.batches.states import BatchStatus
 from mpesa_mcp.values import FrozenClock
+from tests.spending import give_rule
 
+from .approvals import a_person
 from .factories import Shop, send_due
 from .fake_daraja import Call
-from .test_batches import a_batch, control, feed, rows, state, submitted
+from .test_batches import FAILED, a_batch, control, end, feed, payments, rows, state, submitted
 
 pytestmark = pytest.mark.anyio
 
@@ -63,3 +70,63 @@ async def test_a_row_that_waits_for_days_after_its_batch_was_resumed_is_given_up
     await send_due(shop.core)
     assert await state(shop, batch) == (BatchStatus.COMPLETED, {"failed": 1})
     assert shop.daraja.of("b2c") == []
+
+
+@pytest.mark.parametrize("has_payments", [True, False], ids=["queued", "waiting"])
+@pytest.mark.parametrize(
+    ("rule", "lines"),
+    [
+        ({"denied_recipients": ["254712000001"]}, [1]),
+        ({"per_payment": 99}, [1, 2, 3]),
+        ({"per_day": 250}, [3]),
+        ({"approval_above": 299}, None),
+        ({"per_day": 300, "approval_above": 300}, []),
+    ],
+)
+async def test_what_the_rules_forbid_by_now_does_not_go_on(
+    shop: Shop, has_payments: bool, rule: dict[str, Any], lines: list[int] | None
+) -> None:
+    batch = await submitted(shop, a_batch(rows(3, amount=100)))
+    if has_payments:
+        await feed(shop)
+    await control(shop, pause_batch, batch)
+    await give_rule(shop.core, shop.principal.organization_id, **rule)
+    if lines == []:
+        await control(shop, resume_batch, batch)
+    elif lines is None:
+        with pytest.raises(ApprovalNeededNow, match=r"want a person to approve .* nobody was asked"):
+            await control(shop, resume_batch, batch)
+    else:
+        with pytest.raises(BatchInvalid) as refused:
+            await control(shop, resume_batch, batch)
+        assert [problem.line for problem in refused.value.problems] == lines
+    await feed(shop)
+    await send_due(shop.core)
+    assert len(shop.daraja.of("b2c")) == (3 if lines == [] else 0)
+    assert (await state(shop, batch))[0] == (BatchStatus.RUNNING if lines == [] else BatchStatus.PAUSED)
+
+
+async def test_rows_that_two_people_must_approve_by_now_are_neither_resumed_nor_tried_again(
+    shop: Shop, clock: FrozenClock
+) -> None:
+    core, organization_id = shop.core, shop.principal.organization_id
+    jane = await a_person(core, organization_id, "jane")
+    await give_rule(core, organization_id, approval_above=100)
+    clock.advance(timedelta(minutes=1))
+    batch = await submitted(shop, a_batch(rows(2, amount=100)))
+    assert batch.approval is not None
+    await approve(core, organization_id, batch.approval.approval_id, actor=jane)
+    await feed(shop)
+    await send_due(core)
+    one, two = await payments(shop)
+    for each in (one, two):
+        await end(shop, each, FAILED)
+    await give_rule(core, organization_id, second_approval_above=150)
+    with pytest.raises(ApprovalNeededNow, match=r"want 2 people to approve .* not so many have"):
+        await control(shop, retry_batch, batch)
+    await give_rule(core, organization_id, approval_above=150)
+    await control(shop, retry_batch, batch)
+    await control(shop, pause_batch, batch)
+    await give_rule(core, organization_id, second_approval_above=150)
+    with pytest.raises(ApprovalNeededNow):
+        await control(shop, resume_batch, batch)

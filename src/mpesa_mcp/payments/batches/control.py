@@ -12,9 +12,11 @@ from mpesa_mcp import audit
 from mpesa_mcp.billing.terms import agreement_of
 from mpesa_mcp.errors import ConflictError, NotFoundError
 from mpesa_mcp.payments.batches.brakes import park, stop
-from mpesa_mcp.payments.batches.held import ROWS_CHANGED, is_as_let_go, take_back, void
+from mpesa_mcp.payments.batches.held import ROWS_CHANGED, is_as_let_go, require_approved, take_back, void
+from mpesa_mcp.payments.batches.judging import judge_again
 from mpesa_mcp.payments.batches.lines import digest_of, leave_out_waiting
 from mpesa_mcp.payments.batches.models import Batch
+from mpesa_mcp.payments.batches.problems import BatchInvalid
 from mpesa_mcp.payments.batches.reading import BatchRecord, batch_record, totals_of
 from mpesa_mcp.payments.batches.states import BatchStage, BatchStatus, batch_status
 from mpesa_mcp.payments.batches.submission import BatchRequest
@@ -23,7 +25,7 @@ from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.payments.states import PaymentStatus
 from mpesa_mcp.store.crossings import DueTable
 from mpesa_mcp.store.tenancy import OrganizationSession
-from mpesa_mcp.values import Environment
+from mpesa_mcp.values import Environment, Kes
 
 _MAY_LEAVE = (PaymentStatus.QUEUED, PaymentStatus.SENDING)
 
@@ -65,8 +67,10 @@ async def resume_batch(
 ) -> BatchRecord:
     """Lets a paused batch go on: what of it is queued is let go anew, however long it was paused.
 
-    Raises NotFoundError, NotPossibleNow, NotSubscribed, BatchVoid.
-    The digest of its rows is compared once more: when all are payments, the feeder does not look at them any more.
+    Whoever paused it may have found something wrong, and an org_admin have changed a rule for that: the rules in force
+    are asked about each row that has not left. The digest of the rows is compared once more: when all are payments, the
+    feeder does not look at them any more. Raises NotFoundError, NotPossibleNow, NotSubscribed, BatchVoid, and
+    BatchInvalid or ApprovalNeededNow for what the rules do not let through now.
     """
     is_void = False
     async with core.store.session(organization_id) as session:
@@ -81,11 +85,19 @@ async def resume_batch(
             if is_void := not await is_as_let_go(session, batch, await digest_of(session, batch)):
                 await void(session, core.clock, batch)
             else:
+                await _require_allowed(session, batch)
                 await _go_on(core, session, batch, actor)
         record = await record_of(session, batch.id)
     if is_void:
         raise BatchVoid
     return record
+
+
+async def _require_allowed(session: OrganizationSession, batch: Batch) -> None:
+    judgement = await judge_again(session, batch)
+    if judgement.problems:
+        raise BatchInvalid(judgement.problems, count=batch.row_count)
+    await require_approved(session, batch, judgement.approval(Kes(batch.amount_cents), batch.created_at))
 
 
 async def _go_on(core: Core, session: OrganizationSession, batch: Batch, actor: str) -> None:

@@ -4,11 +4,12 @@ The digest is made anew from the rows when a person decides, and by the feeder i
 """
 
 from mpesa_mcp import audit
+from mpesa_mcp.errors import Advice, ConflictError
 from mpesa_mcp.payments.batches.lines import leave_out_waiting
 from mpesa_mcp.payments.batches.models import Batch
 from mpesa_mcp.payments.batches.states import BatchStage
 from mpesa_mcp.policy.approvals import Approval, ApprovalStatus, HeldBy, ToApprove, add_approval, close
-from mpesa_mcp.policy.rules import Decision
+from mpesa_mcp.policy.rules import Decision, Outcome
 from mpesa_mcp.store.crossings import DueTable
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Clock, Environment, Kes
@@ -16,6 +17,31 @@ from mpesa_mcp.values import Clock, Environment, Kes
 _UNDECIDED = "Nobody approved it within 24 hours; nothing was sent."
 _LONGEST_REASON = 300
 ROWS_CHANGED = "The rows are not those that were checked and let go, so nothing more of it is paid. Submit it anew."
+
+
+class ApprovalNeededNow(ConflictError):
+    """The rules hold for more people what they let through when the batch was submitted, or approved."""
+
+    code = "approval_needed"
+    advice = Advice.ASK_A_PERSON
+
+    def __init__(self, wanted: int, approved: int) -> None:
+        people = "a person" if wanted == 1 else f"{wanted} people"
+        asked = "nobody was asked about this batch" if not approved else "not so many have approved this batch"
+        super().__init__(
+            f"Nothing was changed: the rules now want {people} to approve what these rows amount to, and {asked}. "
+            "Submit them as a batch of their own."
+        )
+
+
+async def require_approved(session: OrganizationSession, batch: Batch, decision: Decision) -> None:
+    """Raises ApprovalNeededNow when the rules now want people, or more people than have approved the batch."""
+    if decision.outcome is not Outcome.NEEDS_APPROVAL:
+        return
+    approval = await session.get(Approval, batch.approval_id) if batch.approval_id is not None else None
+    approved = approval.approvers_needed if approval is not None else 0
+    if approved < decision.approvers:
+        raise ApprovalNeededNow(decision.approvers, approved)
 
 
 def hold_for_approval(session: OrganizationSession, clock: Clock, batch: Batch, decision: Decision) -> None:

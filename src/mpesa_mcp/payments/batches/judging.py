@@ -13,14 +13,16 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import anyio.to_thread
-from sqlalchemy import ColumnElement, func
+from sqlalchemy import ColumnElement, func, or_
 from sqlmodel import col, select
 
 from mpesa_mcp.payments.batches.models import Batch, BatchLine
 from mpesa_mcp.payments.batches.rows import Row, RowProblem
 from mpesa_mcp.payments.batches.states import RowState
 from mpesa_mcp.payments.core import Core
+from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.payments.recipients import first_paid
+from mpesa_mcp.payments.states import PaymentStatus
 from mpesa_mcp.policy.counters import count_again, reserve_many, used_so_far
 from mpesa_mcp.policy.rule_book import rules_of
 from mpesa_mcp.policy.rules import NO_RULE, Asked, Decision, Place, Rule, Used, bounds, holding, refusal
@@ -89,14 +91,16 @@ async def judge(
 
 
 async def judge_again(session: OrganizationSession, batch: Batch) -> Judgement:
-    """What the rules in force now say of a batch that waits for people and is counted already.
+    """What the rules in force now say of what of a batch has not left, and is counted already.
 
     Its own part is left out. As of the moment it was asked for, whose periods it is counted in; what was asked for
     later does not matter to it. The caller holds the organization.
     """
     environment, at = Environment(batch.environment), batch.created_at
     rules = await rules_of(session, batch.reserved_in)
-    lines = select(BatchLine).where(*_waiting(batch)).order_by(col(BatchLine.line))
+    queued = select(Payment.id).where(Payment.batch_id == batch.id, Payment.status == PaymentStatus.QUEUED)
+    has_not_left = or_(col(BatchLine.state) == RowState.WAITING, col(BatchLine.payment_id).in_(queued))
+    lines = select(BatchLine).where(col(BatchLine.batch_id) == batch.id, has_not_left).order_by(col(BatchLine.line))
     rows = [
         Row(line.line, Msisdn(line.phone), Kes(line.amount_cents), line.reference, line.remarks)
         for line in await session.all(lines)

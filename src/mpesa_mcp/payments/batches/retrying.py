@@ -15,6 +15,7 @@ from mpesa_mcp import audit
 from mpesa_mcp.billing.terms import agreement_of
 from mpesa_mcp.errors import Advice, ConflictError, NotFoundError
 from mpesa_mcp.payments.batches.control import NotPossibleNow, change_batch, locked_batch, record_of
+from mpesa_mcp.payments.batches.held import require_approved
 from mpesa_mcp.payments.batches.judging import Judgement, judge, take
 from mpesa_mcp.payments.batches.models import Batch, BatchLine
 from mpesa_mcp.payments.batches.problems import BatchInvalid
@@ -26,7 +27,6 @@ from mpesa_mcp.payments.batches.submission import BatchRequest
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.models import UNAPPLIED, Attempt, Callback, Payment
 from mpesa_mcp.payments.states import NOTHING_MOVED
-from mpesa_mcp.policy.rules import Outcome
 from mpesa_mcp.store.crossings import DueTable
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Environment, Kes, Msisdn
@@ -45,19 +45,6 @@ class NothingToRetry(ConflictError):
         super().__init__(
             "Nothing was changed: no row of this batch is proven failed. Rows that are unknown or disputed may have "
             f"been paid, and are never tried again; rows that a person withdrew are not either.{paused}"
-        )
-
-
-class ApprovalNeededNow(ConflictError):
-    """The rules hold for a person what they let through when the batch was submitted."""
-
-    code = "approval_needed"
-    advice = Advice.ASK_A_PERSON
-
-    def __init__(self) -> None:
-        super().__init__(
-            "Nothing was changed: the rules now want a person to approve what these rows amount to, and nobody was "
-            "asked about this batch. Submit them as a batch of their own."
         )
 
 
@@ -155,8 +142,7 @@ async def _have_wait(
         raise BatchInvalid(problems, count=len(failed.rows))
     # What people have approved is these very rows, and the feeder asks whether it still is.
     decision = judgement.approval(Kes(sum(row.amount.cents for row in failed.payable)), now)
-    if decision.outcome is Outcome.NEEDS_APPROVAL and batch.approval_id is None:
-        raise ApprovalNeededNow
+    await require_approved(session, batch, decision)
     again = update(BatchLine).where(
         col(BatchLine.batch_id) == batch.id,
         col(BatchLine.state) == RowState.MADE,

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from sqlalchemy import update
 from sqlmodel import col, select
@@ -15,7 +16,7 @@ from mpesa_mcp.billing.plans import PlanRecord, create_plan
 from mpesa_mcp.billing.subscriptions import SubscriptionChange, set_subscription
 from mpesa_mcp.callbacks.inbox import apply_callback, claim_stored
 from mpesa_mcp.identity.principal import Actor, NotAllowed
-from mpesa_mcp.payments.batches import feeder
+from mpesa_mcp.payments.batches import feeder, submission
 from mpesa_mcp.payments.batches.control import (
     BatchVoid,
     NotPossibleNow,
@@ -39,7 +40,7 @@ from mpesa_mcp.payments.batches.submission import (
 from mpesa_mcp.payments.desk import withdraw_payment
 from mpesa_mcp.payments.dispatch import claim_queued, send_payment
 from mpesa_mcp.payments.held import sendable
-from mpesa_mcp.payments.intake import IdempotencyConflict, open_payment
+from mpesa_mcp.payments.intake import IdempotencyConflict, TooManyAtOnce, open_payment
 from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.payments.states import PaymentStatus
 from mpesa_mcp.payments.waiting import is_held, wait
@@ -463,6 +464,25 @@ async def test_the_result_has_a_line_for_each_row_and_no_formula(shop: Shop) -> 
     assert [row["phone"] for row in read[2:]] == ["nonsense", "2547*****004"]
     assert read[0]["receipt"] and read[0]["untrusted_text"] and "0712000002" not in content.decode()
     assert "phone must be" in read[2]["reason"]
+
+
+async def test_batches_are_stored_one_after_the_other_and_few_wait_for_that(shop: Shop) -> None:
+    """Between two of them everybody else of SQLite's one writer has a turn."""
+    stored: list[BatchRecord] = []
+
+    async def submit(number: int) -> None:
+        stored.append(await submitted(shop, a_batch(rows(1, first=number), key=f"batch-{number}")))
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks, submission._STORING:
+            for number in range(submission._MOST_WAITING):
+                tasks.start_soon(submit, number)
+            while submission._STORING.statistics().tasks_waiting < submission._MOST_WAITING:
+                await anyio.lowlevel.checkpoint()
+            with pytest.raises(TooManyAtOnce):
+                await submitted(shop, a_batch(rows(1, first=9), key="batch-too-many"))
+            assert stored == []
+    assert len(stored) == submission._MOST_WAITING
 
 
 async def test_rows_beyond_a_limit_are_told_by_line_and_what_a_batch_reserves_follows_its_rows(shop: Shop) -> None:

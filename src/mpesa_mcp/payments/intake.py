@@ -56,14 +56,14 @@ class IdempotencyConflict(ConflictError):
 
 
 class TooManyAtOnce(ConflictError):
-    """Again and again somebody was faster: with this same request, or with what the rules leave to be spent."""
+    """Again and again somebody was faster: with this request, or with what the rules leave; or batches queue up."""
 
     code = "too_many_at_once"
     advice = Advice.WAIT
 
     def __init__(self) -> None:
         super().__init__(
-            "Nothing was stored: others make this same request, or spend under the same rules, at this very moment. "
+            "Nothing was stored: others make this same request, spend under the same rules or submit batches just now. "
             "Try again, with the same idempotency_key if the request has one."
         )
 

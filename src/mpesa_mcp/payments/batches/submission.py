@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar
 
+import anyio
 import anyio.to_thread
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import select
@@ -125,6 +126,12 @@ class OpenedBatch:
     replayed: bool
 
 
+# Ten thousand rows hold SQLite's one writer for a moment, and everybody else, callbacks too, comes before the next ten
+# thousand. Few wait, for each holds its rows in memory.
+_STORING = anyio.Lock()
+_MOST_WAITING = 4
+
+
 class _Raced(Exception):
     """Somebody spent, or changed a rule, in between; look again."""
 
@@ -140,28 +147,26 @@ async def submit_batch(core: Core, principal: Principal, request: BatchRequest) 
     async with core.store.reading(principal.organization_id) as session:
         if stored := await _same(session, principal, request):
             return OpenedBatch(stored, replayed=True)
+    if _STORING.statistics().tasks_waiting >= _MOST_WAITING:
+        raise TooManyAtOnce
     # Ten thousand rows take a second of work: not on the loop that serves everybody.
     checked = await anyio.to_thread.run_sync(check_rows, request.rows)
     scopes = scopes_of(actor=principal.actor, role=principal.role, tool=request.tool)
+    organization_id, environment = principal.organization_id, principal.environment
     clash: IntegrityError | None = None
     for _ in range(_TRIES):
-        now = core.clock.now()
-        judgement = await judge(
-            core,
-            principal.organization_id,
-            checked.rows,
-            environment=principal.environment,
-            scopes=scopes,
-            at=now,
-        )
-        try:
-            async with core.store.session(principal.organization_id) as session:
-                await session.hold_organization(alone=True)
-                return await _submit(core, session, principal, request, checked, judgement, now)
-        except _Raced:
-            clash = None
-        except IntegrityError as same_key:
-            clash = same_key
+        async with _STORING:
+            now = core.clock.now()
+            rows = checked.rows
+            judgement = await judge(core, organization_id, rows, environment=environment, scopes=scopes, at=now)
+            try:
+                async with core.store.session(organization_id) as session:
+                    await session.hold_organization(alone=True)
+                    return await _submit(core, session, principal, request, checked, judgement, now)
+            except _Raced:
+                clash = None
+            except IntegrityError as same_key:
+                clash = same_key
     if clash is not None:  # as in intake
         raise InternalFault("The batch could not be stored; nothing was sent. Try again later.") from clash
     raise TooManyAtOnce

@@ -446,7 +446,7 @@ async def test_a_row_that_was_changed_after_the_check_is_never_paid(shop: Shop) 
 
 async def test_the_result_has_a_line_for_each_row_and_no_formula(shop: Shop) -> None:
     given = [*rows(1), GivenRow(2, "0712000002", 20, "-2", "=cmd|x"), GivenRow(3, "non\u200bsense", None, "=1", "x\ny")]
-    given.append(GivenRow(4, "0712000004", 1500, "TOO_LONG", "Rent"))
+    given += [GivenRow(4, "0712000004", 1500, "TOO_LONG", "Rent"), GivenRow(5, "254712 000005x", 20, "A", "Rent")]
     batch = await submitted(shop, a_batch(given, skip_invalid=True))
     await feed(shop)
     await send_due(shop.core)
@@ -460,8 +460,9 @@ async def test_the_result_has_a_line_for_each_row_and_no_formula(shop: Shop) -> 
         ("2", "in_progress", "20.00", "'-2", "'=cmd|x"),
         ("3", "rejected", "", "'=1", "x y"),
         ("4", "rejected", "1500", "TOO_LONG", "Rent"),
+        ("5", "rejected", "20", "A", "Rent"),
     ]
-    assert [row["phone"] for row in read[2:]] == ["nonsense", "2547*****004"]
+    assert [row["phone"] for row in read[2:]] == ["nonsense", "2547*****004", "2547** ***005x"]
     assert read[0]["receipt"] and read[0]["untrusted_text"] and "0712000002" not in content.decode()
     assert "phone must be" in read[2]["reason"]
 

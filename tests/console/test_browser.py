@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 
+import httpx2
 import pytest
 from playwright.async_api import Browser, Page, expect
 
@@ -152,6 +153,10 @@ async def test_payments_are_found_read_and_withdrawn_on_a_phone(office: Office, 
 
 async def test_a_payroll_is_approved_once_and_explained_row_by_row(office: Office, browser: Browser) -> None:
     batch_id = await add_batch(office.platform, office.people.organization_id, 40, shillings=500)
+    async with httpx2.AsyncClient(base_url=office.platform.simulator_url) as simulator:
+        # So that it runs for longer than the page waits before it looks again.
+        slow = {"operation": "b2c", "delay_ms": 5000, "count": 3}
+        assert (await simulator.post("/_sim/faults", json=slow)).is_success
     async with looking(browser, office.url) as page:
         await page.goto(f"/console/batches/{batch_id}")
         await sign_in(page, office, "org_admin")

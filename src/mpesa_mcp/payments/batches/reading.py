@@ -91,12 +91,12 @@ class LineRecord:
 
     @property
     def said_phone(self) -> Msisdn | str | None:
-        """Its phone; of a rejected row what it said there, as it came where that is no number."""
+        """Its phone; of a rejected row what it said there, masked where that is no number: it may nearly be one."""
         said = self.phone or (self.given or {}).get("phone")
         try:
             return Msisdn.parse(said) if isinstance(said, str) and said else said
         except InputError:
-            return said
+            return _masked(said) if isinstance(said, str) else None
 
     @property
     def said_amount(self) -> Kes | str | None:
@@ -277,6 +277,12 @@ def _asked_approval(row: Batch) -> AskedApproval | None:
     if row.approval_id is None or row.status != BatchStage.AWAITING_APPROVAL:
         return None
     return AskedApproval(row.approval_id, row.created_at + APPROVAL_LIFE)
+
+
+def _masked(text: str) -> str:
+    digits = [place for place, character in enumerate(text) if character.isdigit()]
+    hidden = frozenset(digits[4:-3])
+    return "".join("*" if place in hidden else character for place, character in enumerate(text))
 
 
 def _line_record(line: BatchLine, payment: Payment | None, withdrawn: bool) -> LineRecord:

@@ -50,17 +50,10 @@ def cells(line: LineRecord) -> dict[str, object]:
     phone = line.said_phone
     shown = {
         "outcome": line.outcome.value,
-        "phone": phone.masked if isinstance(phone, Msisdn) else _masked(phone or ""),
+        "phone": phone.masked if isinstance(phone, Msisdn) else phone,
         "amount": line.said_amount,
     }
     return {name: shown.get(name, getattr(line, name)) for name in COLUMNS}
-
-
-def _masked(text: str) -> str:
-    """What stood there in place of a number, which may be one with a digit too many: its first four and last three."""
-    digits = [place for place, character in enumerate(text) if character.isdigit()]
-    hidden = frozenset(digits[4:-3])
-    return "".join("*" if place in hidden else character for place, character in enumerate(text))
 
 
 def _written(rows: Iterable[Iterable[object]]) -> bytes:

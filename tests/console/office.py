@@ -8,16 +8,19 @@ from dataclasses import dataclass
 import httpx2
 
 from mpesa_mcp.app.local import LocalPlatform
+from mpesa_mcp.identity.principal import Actor
+from mpesa_mcp.identity.standing import freeze
 from mpesa_mcp.payments.batches.rows import GivenRow
 from mpesa_mcp.payments.batches.submission import BatchRequest, submit_batch
 from mpesa_mcp.payments.intake import open_payment
 from mpesa_mcp.payments.models import Payment, PaymentHistory
 from mpesa_mcp.payments.requests import B2cRequest
+from mpesa_mcp.payments.standing import unfreeze
 from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus
 from mpesa_mcp.policy.changes import PROPOSAL_LIFE
 from mpesa_mcp.policy.models import RuleProposal
 from mpesa_mcp.policy.proposals import ProposalStatus
-from mpesa_mcp.values import Kes, Msisdn, new_id
+from mpesa_mcp.values import Kes, Msisdn, Role, new_id
 from tests.api.people import OPERATOR, PASSWORD, People, make_people
 from tests.clients import TLS
 from tests.isolation.factories import SHORTCODE, THEIR_SHORTCODE, a_payment, make_key, manager_of
@@ -41,6 +44,25 @@ class Office:
 
     def email(self, caller: str) -> str:
         return self.people.users[caller].email
+
+
+@asynccontextmanager
+async def frozen(office: Office) -> AsyncIterator[None]:
+    """Their organization is frozen within the block; the operator and a person of theirs lift that."""
+    core, organization_id = office.platform.core, office.people.organization_id
+    jane = office.people.users["org_admin"].user_id
+    await freeze(core.store, core.clock, organization_id=organization_id, actor=OPERATOR)
+    try:
+        yield
+    finally:
+        for actor in (OPERATOR, Actor(f"user:{jane}", Role.ORG_ADMIN, jane)):
+            await unfreeze(core, organization_id=organization_id, actor=actor)
+
+
+def looks_again(page: str) -> str:
+    """The address by which an open page looks whether there is anything new."""
+    [path] = re.findall(r'hx-get="/console([^"]+seen=[^"]+)"', page)
+    return str(path)
 
 
 async def open_office(platform: LocalPlatform) -> Office:

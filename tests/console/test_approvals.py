@@ -9,17 +9,27 @@ from mpesa_mcp.billing.states import SubscriptionStatus
 from mpesa_mcp.billing.terms import seats_of
 from mpesa_mcp.identity.invitations import accept_invitation, invite
 from mpesa_mcp.identity.principal import Actor
-from mpesa_mcp.identity.standing import freeze
 from mpesa_mcp.payments.models import Payment
 from mpesa_mcp.payments.reading import payment_of
-from mpesa_mcp.payments.standing import unfreeze
 from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
 from mpesa_mcp.policy.approvals import Approval
 from mpesa_mcp.values import Role, Secret
 from tests.api.people import OPERATOR, PASSWORD
 from tests.billing.factories import subscribe
 
-from .office import Office, add_batch, add_payments, browser, field, hold_payment, sign_in, signed_in, text_of
+from .office import (
+    Office,
+    add_batch,
+    add_payments,
+    browser,
+    field,
+    frozen,
+    hold_payment,
+    looks_again,
+    sign_in,
+    signed_in,
+    text_of,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -64,7 +74,7 @@ async def test_the_page_shows_what_a_person_needs_to_judge_and_approves_exactly_
         without = await client.post(f"/approvals/{approval_id}/approve", data={"form_token": field(shown)})
         assert without.status_code == 409
         assert await status_of(office, approval_id) == ("pending", PaymentStatus.AWAITING_APPROVAL)
-        asked_again = re.findall(r'hx-get="/console([^"]+seen=[^"]+)"', shown.text)[0]
+        asked_again = looks_again(shown.text)
         assert (await client.get(asked_again)).status_code == 204
         done = await client.post(f"/approvals/{approval_id}/approve", data=form)
         assert (done.status_code, done.headers["location"]) == (303, f"/console/approvals/{approval_id}?done=1")
@@ -102,7 +112,7 @@ async def test_a_batch_is_judged_by_its_name_its_size_and_what_is_left_out_of_it
         assert batch.text.count("Kenyan mobile number") == 2, "each row once"
         assert "5 “12” phone must be a Kenyan mobile number" in text_of(batch.text)
         assert "“9000” rejected" in text_of(batch.text)
-        asked_again = [re.findall(r'hx-get="/console([^"]+seen=[^"]+)"', page.text)[0] for page in (shown, batch)]
+        asked_again = [looks_again(page.text) for page in (shown, batch)]
         for path in asked_again:
             assert (await client.get(path)).status_code == 204, path
         await client.post(f"/batches/{batch_id}/cancel", data=form)
@@ -263,24 +273,18 @@ async def test_who_let_the_account_in_that_decided_stands_beside_the_decision_an
 async def test_while_the_organization_is_frozen_the_page_says_so_and_offers_no_approval_that_would_be_refused(
     office: Office,
 ) -> None:
-    core, acme = office.platform.core, office.people.organization_id
-    approval_id = await hold_payment(office.platform, acme, 13_000)
+    approval_id = await hold_payment(office.platform, office.people.organization_id, 13_000)
     async with signed_in(office, "org_admin") as client:
         path = f"/approvals/{approval_id}"
-        looks_again = re.findall(r'hx-get="/console([^"]+seen=[^"]+)"', (await client.get(path)).text)[0]
-        assert (await client.get(looks_again)).status_code == 204
-        await freeze(core.store, core.clock, organization_id=acme, actor=OPERATOR)
-        try:
+        open_page = looks_again((await client.get(path)).text)
+        assert (await client.get(open_page)).status_code == 204
+        async with frozen(office):
             # A page that was open then learns of it, too.
-            shown = await client.get(looks_again)
+            shown = await client.get(open_page)
             assert "The organization is frozen" in shown.text
             assert re.search(r'<button id="approve" disabled[^>]*>Approve', shown.text)
             form = {"form_token": field(shown), "digest": field(shown, "digest")}
             refused = await client.post(f"{path}/approve", data=form)
             assert (refused.status_code, "can still be declined" in refused.text) == (403, True)
-        finally:
-            await unfreeze(core, organization_id=acme, actor=OPERATOR)
-            jane = office.people.users["org_admin"].user_id
-            await unfreeze(core, organization_id=acme, actor=Actor(f"user:{jane}", Role.ORG_ADMIN, jane))
         assert "disabled" not in (await client.get(path)).text
         assert (await client.post(f"{path}/approve", data=form)).status_code == 303

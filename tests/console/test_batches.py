@@ -7,16 +7,11 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import col
 
-from mpesa_mcp.identity.principal import Actor
-from mpesa_mcp.identity.standing import freeze
 from mpesa_mcp.payments.batches.models import BatchLine
 from mpesa_mcp.payments.batches.states import RowState
-from mpesa_mcp.payments.standing import unfreeze
 from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
-from mpesa_mcp.values import Role
-from tests.api.people import OPERATOR
 
-from .office import Office, add_batch, add_payments, field, signed_in, text_of
+from .office import Office, add_batch, add_payments, field, frozen, looks_again, signed_in, text_of
 
 pytestmark = pytest.mark.anyio
 # Nobody is paid the same twice within some days, in whatever batch.
@@ -92,23 +87,17 @@ async def test_a_row_shows_its_remarks_beside_its_reference(office: Office) -> N
 
 
 async def test_while_nothing_may_leave_a_batch_says_so_and_pays_nothing_again(office: Office) -> None:
-    core, acme = office.platform.core, office.people.organization_id
     running = await a_batch_that_came_to(office, None, PaymentStatus.SUCCEEDED)
     ended = await a_batch_that_came_to(office, PaymentStatus.FAILED, PaymentStatus.SUCCEEDED)
     async with signed_in(office, "manager") as client:
-        open_page = re.findall(r'hx-get="/console([^"]+seen=[^"]+)"', (await client.get(f"/batches/{running}")).text)[0]
+        open_page = looks_again((await client.get(f"/batches/{running}")).text)
         form = {"form_token": field(await client.get(f"/batches/{ended}"))}
-        await freeze(core.store, core.clock, organization_id=acme, actor=OPERATOR)
-        try:
+        async with frozen(office):
             shown = (await client.get(open_page)).text
             assert "nothing of this batch is sent: what waits goes on when the freeze is lifted." in text_of(shown)
             assert re.search(r'<button id="retry" disabled', (await client.get(f"/batches/{ended}")).text)
             refused = await client.post(f"/batches/{ended}/retry", data=form)
             assert (refused.status_code, "The organization is frozen" in refused.text) == (403, True)
-        finally:
-            await unfreeze(core, organization_id=acme, actor=OPERATOR)
-            jane = office.people.users["org_admin"].user_id
-            await unfreeze(core, organization_id=acme, actor=Actor(f"user:{jane}", Role.ORG_ADMIN, jane))
         page = (await client.get(f"/batches/{ended}")).text
         assert ("disabled" in page, "1 paid, 1 failed" in page) == (False, True)
 

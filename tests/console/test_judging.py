@@ -23,7 +23,18 @@ from mpesa_mcp.values import Role, Secret, new_id
 from tests.api.people import OPERATOR, PASSWORD
 from tests.isolation.factories import manager_of
 
-from .office import Office, add_batch, add_payments, browser, field, hold_payment, sign_in, signed_in, text_of
+from .office import (
+    Office,
+    add_batch,
+    add_payments,
+    browser,
+    field,
+    hold_payment,
+    looks_again,
+    sign_in,
+    signed_in,
+    text_of,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -68,11 +79,6 @@ async def become(office: Office, approval_id: str, status: PaymentStatus, **valu
     async with office.platform.core.store.session(office.people.organization_id) as session:
         change = update(Payment).where(col(Payment.approval_id) == approval_id)
         assert await session.change(change.values(status=status, **values)) == 1
-
-
-def looks_again(page: str) -> str:
-    [path] = re.findall(r'hx-get="/console([^"]+seen=[^"]+)"', page)
-    return str(path)
 
 
 async def test_what_the_rules_do_not_allow_any_more_is_said_before_anybody_presses_approve(office: Office) -> None:

@@ -5,30 +5,49 @@ from typing import Any
 
 import pytest
 
+from mpesa_mcp.identity.standing import freeze
 from mpesa_mcp.payments.approving import approve
 from mpesa_mcp.payments.batches.control import pause_batch, resume_batch
 from mpesa_mcp.payments.batches.held import ApprovalNeededNow
 from mpesa_mcp.payments.batches.problems import BatchInvalid
+from mpesa_mcp.payments.batches.reading import BatchRecord
 from mpesa_mcp.payments.batches.retrying import retry_batch
 from mpesa_mcp.payments.batches.states import BatchStatus
+from mpesa_mcp.payments.standing import OrganizationFrozen
 from mpesa_mcp.values import FrozenClock
 from tests.spending import give_rule
 
 from .approvals import a_person
 from .factories import Shop, send_due
-from .fake_daraja import Call
-from .test_batches import FAILED, a_batch, control, end, feed, payments, rows, state, submitted
+from .test_batches import (
+    FAILED,
+    a_batch,
+    control,
+    end,
+    feed,
+    payments,
+    rows,
+    state,
+    submitted,
+    turned_away_while_paused,
+)
 
 pytestmark = pytest.mark.anyio
+
+
+async def paused_for_days(shop: Shop, clock: FrozenClock, count: int) -> BatchRecord:
+    """A batch of so many rows, whose payments waited to be sent when it was paused nine days ago."""
+    batch = await submitted(shop, a_batch(rows(count)))
+    await feed(shop)
+    await control(shop, pause_batch, batch)
+    clock.advance(timedelta(days=9))
+    return batch
 
 
 async def test_a_batch_that_is_resumed_after_days_is_paid_and_its_rows_wait_a_day_from_then(
     shop: Shop, clock: FrozenClock
 ) -> None:
-    batch = await submitted(shop, a_batch(rows(3)))
-    await feed(shop)
-    await control(shop, pause_batch, batch)
-    clock.advance(timedelta(days=9))
+    batch = await paused_for_days(shop, clock, 3)
     await control(shop, resume_batch, batch)
     clock.advance(timedelta(hours=23))
     assert await send_due(shop.core) == 3
@@ -40,16 +59,7 @@ async def test_a_row_that_came_back_to_the_queue_of_a_paused_batch_waits_for_it_
     shop: Shop, clock: FrozenClock
 ) -> None:
     """It is due by itself, and no worker may have looked at it before it was too old to be sent."""
-    batch = await submitted(shop, a_batch(rows(1)))
-    await feed(shop)
-
-    async def pause(_call: Call) -> None:
-        await control(shop, pause_batch, batch)
-
-    shop.daraja.on_call = pause
-    shop.daraja.order_spike_arrest("b2c")
-    await send_due(shop.core)
-    shop.daraja.on_call = None
+    batch = await turned_away_while_paused(shop)
     clock.advance(timedelta(days=9))
     assert await send_due(shop.core) == 1
     assert await state(shop, batch) == (BatchStatus.PAUSED, {"waiting": 1})
@@ -61,10 +71,7 @@ async def test_a_row_that_came_back_to_the_queue_of_a_paused_batch_waits_for_it_
 async def test_a_row_that_waits_for_days_after_its_batch_was_resumed_is_given_up(
     shop: Shop, clock: FrozenClock
 ) -> None:
-    batch = await submitted(shop, a_batch(rows(1)))
-    await feed(shop)
-    await control(shop, pause_batch, batch)
-    clock.advance(timedelta(days=9))
+    batch = await paused_for_days(shop, clock, 1)
     await control(shop, resume_batch, batch)
     clock.advance(timedelta(hours=24, seconds=1))
     await send_due(shop.core)
@@ -130,3 +137,21 @@ async def test_rows_that_two_people_must_approve_by_now_are_neither_resumed_nor_
     await give_rule(core, organization_id, second_approval_above=150)
     with pytest.raises(ApprovalNeededNow):
         await control(shop, resume_batch, batch)
+
+
+async def test_while_the_organization_is_frozen_nothing_of_a_batch_is_let_go_anew(
+    shop: Shop, clock: FrozenClock
+) -> None:
+    core, organization_id = shop.core, shop.principal.organization_id
+    batch = await submitted(shop, a_batch(rows(2)))
+    await feed(shop)
+    await send_due(core)
+    one, _ = await payments(shop)
+    await end(shop, one, FAILED)
+    await control(shop, pause_batch, batch)
+    jane = await a_person(core, organization_id, "jane")
+    await freeze(core.store, core.clock, organization_id=organization_id, actor=jane)
+    for let_go in (resume_batch, retry_batch):
+        with pytest.raises(OrganizationFrozen, match="Nothing was changed"):
+            await control(shop, let_go, batch)
+    assert await state(shop, batch) == (BatchStatus.PAUSED, {"failed": 1, "in_progress": 1})

@@ -282,10 +282,8 @@ async def test_nothing_leaves_a_paused_batch_not_even_what_a_worker_has_taken(sh
     assert await send_due(shop.core) == 3
 
 
-async def test_who_took_a_payment_while_its_batch_was_paused_does_not_put_it_away_after_it_goes_on(
-    shop: Shop, clock: FrozenClock
-) -> None:
-    """On PostgreSQL he may find the batch paused, and write only after somebody else has let it go on."""
+async def turned_away_while_paused(shop: Shop) -> BatchRecord:
+    """A batch of one row that was paused while the row was on its way, and turned away."""
     batch = await submitted(shop, a_batch(rows(1)))
     await feed(shop)
 
@@ -296,6 +294,14 @@ async def test_who_took_a_payment_while_its_batch_was_paused_does_not_put_it_awa
     shop.daraja.order_spike_arrest("b2c")
     await send_due(shop.core)
     shop.daraja.on_call = None
+    return batch
+
+
+async def test_who_took_a_payment_while_its_batch_was_paused_does_not_put_it_away_after_it_goes_on(
+    shop: Shop, clock: FrozenClock
+) -> None:
+    """On PostgreSQL he may find the batch paused, and write only after somebody else has let it go on."""
+    batch = await turned_away_while_paused(shop)
     clock.advance(timedelta(seconds=2))
     [slow] = await claim_queued(shop.core, 1)
     await control(shop, resume_batch, batch)

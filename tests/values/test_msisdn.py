@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpesa_mcp.values import InvalidMsisdn, Msisdn
-from mpesa_mcp.values.msisdn import ACCEPTED, mask_digits
+from mpesa_mcp.values.msisdn import ACCEPTED, mask_digits, mask_within
 
 
 @pytest.mark.parametrize(
@@ -131,3 +131,11 @@ def test_any_text_is_a_number_of_twelve_digits_or_refused(text: str) -> None:
     assert digits.isascii()
     assert digits.isdigit()
     assert digits.startswith(("2547", "25410", "25411", "25414", "25418"))
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [("254712 000001x", "2547** ***001x"), ("712345678", "7123**678"), ("nonsense", "nonsense"), ("12", "12")],
+)
+def test_what_may_nearly_be_a_number_is_masked_like_one(text: str, masked: str) -> None:
+    assert mask_within(text) == masked

@@ -80,14 +80,10 @@ def create_web(core: Core, *, with_callbacks: bool = True) -> Starlette:
     return Starlette(
         lifespan=lifespan,
         # Nowhere else: a person's token that comes to a mistyped address was not used on /mcp.
-        routes=[*routes, *(Route(path, inner) for path in sorted({route.path for route in _routes_of(inner)}))],
+        routes=[*routes, *(Route(route.path, inner) for route in inner.routes if isinstance(route, Route))],
         # Before anything is looked for at such an address.
         middleware=[Middleware(KeysInAddresses, core=core)],
     )
-
-
-def _routes_of(app: Starlette) -> list[Route]:
-    return [route for route in app.routes if isinstance(route, Route)]
 
 
 def _transport_security(settings: Settings) -> TransportSecuritySettings:

@@ -20,7 +20,7 @@ from mpesa_mcp.daraja.results import Malformed
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.models import Attempt, Hint, Payment
 from mpesa_mcp.payments.outcomes import change_by, move_together
-from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
+from mpesa_mcp.payments.states import CONCERNS_NO_OTHER, PaymentStatus
 from mpesa_mcp.store.crossings import Claim
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Kes
@@ -65,9 +65,8 @@ async def _usual(session: OrganizationSession, claims: Sequence[Claim], confirm_
     wanted = select(Attempt).where(col(Attempt.id).in_([callback.attempt_id for callback in callbacks]))
     attempts = {row.id: row for row in await session.all(wanted)}
     named = [attempt.payment_id for attempt in attempts.values() if attempt.payment_id is not None]
-    alone = [kind for kind in PaymentKind if not kind.decides_about_another]
     pending = select(Payment).where(
-        col(Payment.id).in_(named), Payment.status == PaymentStatus.PENDING, col(Payment.kind).in_(alone)
+        col(Payment.id).in_(named), Payment.status == PaymentStatus.PENDING, col(Payment.kind).in_(CONCERNS_NO_OTHER)
     )
     held = await session.all(pending.order_by(col(Payment.id)).with_for_update(key_share=True))
     payments = {payment.id: payment for payment in held}

@@ -111,13 +111,11 @@ async def result(visit: Visit) -> Response:
 
 
 def _deciding(decide: Callable[..., Awaitable[BatchRecord]], done: str, act: Act = Act.READ) -> Endpoint:
-    """The page behind a button. What lets money out is refused while nothing leaves: nobody is to wait in vain."""
+    """The page behind a button."""
 
     @page(Role.MANAGER, act=act, again=_shown)
     async def decided(visit: Visit) -> Response:
         found = await _found(visit)
-        if act is Act.PAY_OUT and (frozen := _frozen(visit)) is not None:
-            raise frozen
         await decide(visit.core, visit.organization_id, found.batch_id, actor=visit.principal.actor)
         return going_to(f"/console/batches/{found.batch_id}?done={done}")
 

@@ -24,7 +24,7 @@ from mpesa_mcp.payments.history import record_history
 from mpesa_mcp.payments.models import Attempt, Payment
 from mpesa_mcp.payments.outcomes import Change, lock_payment, move, move_together
 from mpesa_mcp.payments.schedule import NOT_SENT_TRIES, first_question_after, resend_after
-from mpesa_mcp.payments.states import PaymentEvent, PaymentKind, PaymentStatus, Reply, next_status
+from mpesa_mcp.payments.states import CONCERNS_NO_OTHER, PaymentEvent, PaymentKind, PaymentStatus, Reply, next_status
 from mpesa_mcp.store.crossings import Claim
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Environment
@@ -70,7 +70,7 @@ async def _conclude_usual(
         return ()
     wanted = select(Payment).where(
         col(Payment.id).in_([each.claim.id for each in accepted]),
-        col(Payment.kind) != PaymentKind.REVERSAL,
+        col(Payment.kind).in_(CONCERNS_NO_OTHER),
         col(Payment.status) == PaymentStatus.SENDING,
     )
     held = await session.all(wanted.order_by(col(Payment.id)).with_for_update(key_share=True))

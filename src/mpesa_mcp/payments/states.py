@@ -36,6 +36,9 @@ class PaymentKind(StrEnum):
                 return True
 
 
+CONCERNS_NO_OTHER = tuple(kind for kind in PaymentKind if not kind.decides_about_another)
+
+
 class PaymentStatus(StrEnum):
     AWAITING_APPROVAL = "awaiting_approval"
     QUEUED = "queued"

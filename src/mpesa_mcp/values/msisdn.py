@@ -14,6 +14,8 @@ _USUAL = re.compile(r"(?:\+?254|0)?(7[0-9]{8}|1[0148][0-9]{7})")
 # Digits, and what people and address books put between them: spaces, dashes, dots, brackets, invisible marks of
 # writing direction. Anything else (letters, another script's digits, an extension) could mean another number.
 _TYPED = re.compile("[0-9+(). \\-\u00a0\u202f\u2009\u2010-\u2015\u200e\u200f\u202a-\u202e]+")
+# Digits of a number without 0 or 254 in front.
+_FEWEST = 9
 
 ACCEPTED = (
     "phone must be a Kenyan mobile number such as 0712345678, 0110345678, +254712345678 or 254712345678 "
@@ -70,8 +72,17 @@ class Msisdn:
         return self.masked
 
 
+def mask_within(text: str) -> str:
+    """Text that is no phone number, with its digits masked as one where they are as many as one has."""
+    digits = "".join(filter(str.isdigit, text))
+    if len(digits) < _FEWEST:
+        return text
+    masked = iter(mask_digits(digits))
+    return "".join(next(masked) if character.isdigit() else character for character in text)
+
+
 def mask_digits(digits: str) -> str:
     """Keeps the first four and last three digits of a phone number."""
-    if len(digits) < 9:
+    if len(digits) < _FEWEST:
         return "*" * len(digits)
     return digits[:4] + "*" * (len(digits) - 7) + digits[-3:]

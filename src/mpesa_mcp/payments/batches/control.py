@@ -22,7 +22,8 @@ from mpesa_mcp.payments.batches.states import BatchStage, BatchStatus, batch_sta
 from mpesa_mcp.payments.batches.submission import BatchRequest
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.models import Payment
-from mpesa_mcp.payments.states import PaymentStatus
+from mpesa_mcp.payments.standing import require_may_open
+from mpesa_mcp.payments.states import PaymentKind, PaymentStatus
 from mpesa_mcp.store.crossings import DueTable
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Environment, Kes
@@ -69,8 +70,8 @@ async def resume_batch(
 
     Whoever paused it may have found something wrong, and an org_admin have changed a rule for that: the rules in force
     are asked about each row that has not left. The digest of the rows is compared once more: when all are payments, the
-    feeder does not look at them any more. Raises NotFoundError, NotPossibleNow, NotSubscribed, BatchVoid, and
-    BatchInvalid or ApprovalNeededNow for what the rules do not let through now.
+    feeder does not look at them any more. Raises NotFoundError, NotPossibleNow, NotSubscribed, BatchVoid, what
+    `standing.require_may_open` raises, and BatchInvalid or ApprovalNeededNow for what the rules do not let through now.
     """
     is_void = False
     async with core.store.session(organization_id) as session:
@@ -94,6 +95,7 @@ async def resume_batch(
 
 
 async def _require_allowed(session: OrganizationSession, batch: Batch) -> None:
+    await require_may_open(session, PaymentKind.B2C, so="Nothing was changed: the batch stays paused.")
     judgement = await judge_again(session, batch)
     if judgement.problems:
         raise BatchInvalid(judgement.problems, count=batch.row_count)

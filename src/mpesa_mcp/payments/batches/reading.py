@@ -30,6 +30,7 @@ from mpesa_mcp.policy.approvals import APPROVAL_LIFE
 from mpesa_mcp.store.paging import Page
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Environment, Kes, Msisdn
+from mpesa_mcp.values.msisdn import mask_within
 
 # Rows read at once, so that a result of ten thousand takes no more memory than one of a hundred.
 _AT_ONCE = 500
@@ -96,7 +97,7 @@ class LineRecord:
         try:
             return Msisdn.parse(said) if isinstance(said, str) and said else said
         except InputError:
-            return _masked(said) if isinstance(said, str) else None
+            return mask_within(said) if isinstance(said, str) else None
 
     @property
     def said_amount(self) -> Kes | str | None:
@@ -277,12 +278,6 @@ def _asked_approval(row: Batch) -> AskedApproval | None:
     if row.approval_id is None or row.status != BatchStage.AWAITING_APPROVAL:
         return None
     return AskedApproval(row.approval_id, row.created_at + APPROVAL_LIFE)
-
-
-def _masked(text: str) -> str:
-    digits = [place for place, character in enumerate(text) if character.isdigit()]
-    hidden = frozenset(digits[4:-3])
-    return "".join("*" if place in hidden else character for place, character in enumerate(text))
 
 
 def _line_record(line: BatchLine, payment: Payment | None, withdrawn: bool) -> LineRecord:

@@ -26,7 +26,8 @@ from mpesa_mcp.payments.batches.states import BatchStage, RowState, Sum
 from mpesa_mcp.payments.batches.submission import BatchRequest
 from mpesa_mcp.payments.core import Core
 from mpesa_mcp.payments.models import UNAPPLIED, Attempt, Callback, Payment
-from mpesa_mcp.payments.states import NOTHING_MOVED
+from mpesa_mcp.payments.standing import require_may_open
+from mpesa_mcp.payments.states import NOTHING_MOVED, PaymentKind
 from mpesa_mcp.store.crossings import DueTable
 from mpesa_mcp.store.tenancy import OrganizationSession
 from mpesa_mcp.values import Environment, Kes, Msisdn
@@ -85,8 +86,8 @@ async def retry_batch(
     """Has new payments made for the rows that are proven failed, and for no other. A paused batch stays paused.
 
     A row whose phone has been paid the same amount meanwhile stays failed, and says so. Raises NotFoundError,
-    NotSubscribed, NotPossibleNow, NothingToRetry, ApprovalNeededNow, StillChanging, and BatchInvalid when
-    the rules do not allow a row now, or all of them have been paid meanwhile.
+    NotSubscribed, NotPossibleNow, NothingToRetry, ApprovalNeededNow, StillChanging, what `standing.require_may_open`
+    raises, and BatchInvalid when the rules do not allow a row now, or all of them have been paid meanwhile.
     """
     for _ in range(_TRIES):
         now = core.clock.now()
@@ -128,6 +129,7 @@ async def _have_wait(
     now: datetime,
 ) -> None:
     """The rows wait to be made payments again."""
+    await require_may_open(session, PaymentKind.B2C, so="Nothing was changed.")
     (await agreement_of(session)).require(BatchRequest.tool, now, so="Nothing was changed.")
     stage = BatchStage(batch.status)
     if not stage.may_retry:
